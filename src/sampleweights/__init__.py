@@ -1,0 +1,43 @@
+"""How much each training sample counts: losses and sample weighters for PyTorch that compose.
+
+logits, target -> criterion: loss per sample -> weighter: weight per sample
+               -> reduction: one scalar
+"""
+
+from sampleweights import functional, schedules, selection
+from sampleweights.losses import (
+    BinaryFocalLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    HierarchicalLoss,
+    WeightedLoss,
+)
+from sampleweights.taxonomy import Taxonomy
+from sampleweights.weighters import (
+    OHEM,
+    ClassBalanced,
+    Compose,
+    EffectiveNumber,
+    SelfPaced,
+    Weighter,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "OHEM",
+    "BinaryFocalLoss",
+    "ClassBalanced",
+    "Compose",
+    "CrossEntropyLoss",
+    "EffectiveNumber",
+    "FocalLoss",
+    "HierarchicalLoss",
+    "SelfPaced",
+    "Taxonomy",
+    "WeightedLoss",
+    "Weighter",
+    "functional",
+    "schedules",
+    "selection",
+]

@@ -1,0 +1,496 @@
+"""The formulas: per-sample losses, and class counts to class weights. Pure functions, no state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "Normalize",
+    "binary_focal_loss",
+    "class_balanced_weights",
+    "cross_entropy",
+    "effective_number_weights",
+    "focal_loss",
+]
+
+Normalize = Literal["samples", "classes"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Arguments
+# ---------------------------------------------------------------------------------------------
+
+
+def class_dim(logits: Tensor) -> int:
+    """Where the classes are: 1, or 0 for the logits ``(C,)`` of a single sample."""
+    return 0 if logits.ndim == 1 else 1
+
+
+def is_index(target: Tensor) -> bool:
+    return not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be floating, got dtype {tensor.dtype}")
+
+
+def check_gamma(gamma: float) -> float:
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise ValueError(f"gamma must be finite and at least 0, got {gamma}")
+    return float(gamma)
+
+
+def check_label_smoothing(label_smoothing: float) -> float:
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+    return float(label_smoothing)
+
+
+def check_classification(logits: Tensor, target: Tensor, ignore_index: int) -> None:
+    """Shapes and dtypes of logits and target, as nn.CrossEntropyLoss understands them."""
+    check_floating("logits", logits)
+    if logits.ndim == 0:
+        raise ValueError("logits must have shape (C,), (N, C) or (N, C, d1, ...), got ()")
+    if target.is_floating_point():
+        if target.shape != logits.shape:
+            raise ValueError(
+                f"target with probabilities must have the shape of logits, "
+                f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+            )
+        if ignore_index >= 0:
+            raise ValueError(
+                f"ignore_index must be negative for a target with probabilities, got {ignore_index}"
+            )
+        return
+    if not is_index(target):
+        raise TypeError(
+            f"target must hold class indices (integer) or probabilities (floating), "
+            f"got dtype {target.dtype}"
+        )
+    dim = class_dim(logits)
+    expected = logits.shape[:dim] + logits.shape[dim + 1 :]
+    if target.shape != expected:
+        raise ValueError(
+            f"target with class indices must have shape {tuple(expected)} for logits of shape "
+            f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+        )
+
+
+def check_class_indices(target: Tensor, num_classes: int, ignore_index: int | None) -> None:
+    """Name the first bad class index. Reads values: for the CPU, once something went wrong."""
+    wrong = (target < 0) | (target >= num_classes)
+    except_for = ""
+    if ignore_index is not None:
+        wrong &= target != ignore_index
+        except_for = f" or ignore_index ({ignore_index})"
+    if wrong.any():
+        raise IndexError(
+            f"target must hold class indices from 0 to {num_classes - 1}{except_for}, "
+            f"got {target[wrong][0].item()}"
+        )
+
+
+# ---------------------------------------------------------------------------------------------
+# Per-sample losses
+# ---------------------------------------------------------------------------------------------
+
+
+def torch_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: Literal["none", "mean", "sum"] = "none",
+) -> Tensor:
+    """F.cross_entropy with any integer dtype, a clear index error, and smoothing in float32."""
+    dtype = logits.dtype
+    if label_smoothing and dtype.itemsize < 4:
+        # torch sums the log-probabilities of all classes in the dtype of the logits: inf in
+        # float16 from about a thousand classes on
+        logits = logits.float()
+        weight = None if weight is None else weight.float()
+    if is_index(target):
+        target = target.long()
+
+    def call() -> Tensor:
+        return F.cross_entropy(
+            logits,
+            target,
+            weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+        )
+
+    if torch.compiler.is_compiling():
+        loss = call()
+    else:
+        try:
+            loss = call()
+        except IndexError:
+            check_class_indices(target, logits.shape[class_dim(logits)], ignore_index)
+            raise
+    return loss if logits.dtype == dtype else loss.to(dtype)
+
+
+def target_class_weight(weight: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """``weight[target]``, 0 where not valid: the factor by which torch weights each sample."""
+    index = target.long().masked_fill(~valid, 0).reshape(-1)
+    return weight.index_select(0, index).reshape(target.shape).masked_fill(~valid, 0)
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    r"""Softmax cross-entropy, one value per sample.
+
+    .. math:: \ell_j = -\log p(y_j)
+
+    Shape:
+        - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
+        - target: class indices of shape :math:`()`, :math:`(N)` or :math:`(N, d_1, ...)`, any
+          integer dtype; or probabilities with the shape of ``logits``.
+        - weight: :math:`(C)`, the dtype of ``logits``; torch's own class weights.
+        - Output: :math:`()`, :math:`(N)` or :math:`(N, d_1, ...)`; 0 where ignored.
+
+    Args:
+        logits: unnormalised scores.
+        target: what is true.
+        weight: rescales the loss of each class, as in ``F.cross_entropy``.
+        ignore_index: the class index that marks a sample to leave out.
+        label_smoothing: in [0, 1].
+
+    Raises:
+        ValueError, TypeError, IndexError: shapes, dtypes and (on the CPU) values that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights.functional import cross_entropy
+        >>> cross_entropy(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
+        tensor([0.1269, 0.6931])
+
+    References:
+        Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 5.
+    """
+    check_classification(logits, target, ignore_index)
+    check_label_smoothing(label_smoothing)
+    return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
+
+
+def focal_factor(nll: Tensor, gamma: float) -> Tensor:
+    r""":math:`(1 - p)^\gamma` from :math:`-\log p`, with finite derivatives everywhere.
+
+    :math:`1 - p` is ``-expm1(log p)``, which keeps its digits where p is nearly 1. The clamp has
+    no effect on the value of the loss: below, the factor multiplies a loss of 0; above, it is 1.
+    It cuts the derivative, which for gamma < 1 is inf at p = 1, and which would multiply an
+    infinite loss by 0.
+    """
+    eps = torch.finfo(nll.dtype).eps
+    return (-torch.expm1(-nll.clamp(eps**2, 1 / eps))).pow(gamma)
+
+
+def focal_loss(
+    logits: Tensor,
+    target: Tensor,
+    gamma: float = 2.0,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    r"""Softmax focal loss, one value per sample.
+
+    .. math:: \ell_j = (1 - p_t)^\gamma \, \mathrm{CE}_j
+
+    :math:`p_t` is the softmax probability of the target class; class weights and label smoothing
+    are in the cross-entropy, never in :math:`p_t`. For probabilities as target,
+
+    .. math:: \ell_j = \sum_c t_c (1 - p_c)^\gamma (-\log p_c),
+
+    with smoothing and class weights applied to :math:`t`. Half precision is computed in float32.
+
+    Shape:
+        - logits, target, weight, Output: as in :func:`cross_entropy`.
+
+    Args:
+        logits: unnormalised scores.
+        target: class indices or probabilities.
+        gamma: focusing parameter, at least 0; 0 is cross-entropy exactly.
+        weight: torch's own class weights (the alpha of Lin et al.).
+        ignore_index: the class index that marks a sample to leave out.
+        label_smoothing: in [0, 1].
+
+    Raises:
+        ValueError, TypeError, IndexError: arguments, shapes, dtypes and (on the CPU) values that
+            do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights.functional import focal_loss
+        >>> focal_loss(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1]), gamma=1.0)
+        tensor([0.0151, 0.3466])
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 4.
+        Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 6.
+    """
+    check_classification(logits, target, ignore_index)
+    check_gamma(gamma)
+    check_label_smoothing(label_smoothing)
+    if gamma == 0:
+        return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
+    dtype = logits.dtype
+    if dtype.itemsize < 4:
+        logits = logits.float()
+    if weight is not None:
+        weight = weight.to(logits.dtype)
+    if target.is_floating_point():
+        loss = _focal_of_probabilities(logits, target, gamma, weight, label_smoothing)
+        return loss.to(torch.promote_types(dtype, target.dtype))
+    nll = torch_cross_entropy(logits, target, None, ignore_index, 0.0)  # -log p_t
+    loss = nll
+    if label_smoothing:
+        loss = torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
+    elif weight is not None:
+        loss = nll * target_class_weight(weight, target, target != ignore_index)
+    return (focal_factor(nll, gamma) * loss).to(dtype)
+
+
+def _focal_of_probabilities(
+    logits: Tensor, target: Tensor, gamma: float, weight: Tensor | None, label_smoothing: float
+) -> Tensor:
+    dim = class_dim(logits)
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / logits.shape[dim]
+    if weight is not None:
+        target = target * weight.reshape([-1] + [1] * (logits.ndim - dim - 1))
+    nll = -F.log_softmax(logits, dim)
+    return (target * focal_factor(nll, gamma) * nll).sum(dim)
+
+
+def binary_focal_loss(
+    logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float | None = 0.25
+) -> Tensor:
+    r"""Sigmoid focal loss, one value per element: for binary and multi-label targets.
+
+    .. math::
+        \ell = t \, \alpha (1 - p)^\gamma (-\log p)
+             + (1 - t) (1 - \alpha) \, p^\gamma (-\log(1 - p)), \quad p = \sigma(z)
+
+    Half precision is computed in float32.
+
+    Shape:
+        - logits: any shape, floating.
+        - target: the shape of ``logits``; 0 or 1 (any dtype) or probabilities (floating).
+        - Output: the shape of ``logits``.
+
+    Args:
+        logits: one score per element.
+        target: what is true.
+        gamma: focusing parameter, at least 0.
+        alpha: weight of the positives, in [0, 1], with 1 - alpha for the negatives; None leaves
+            both factors out.
+
+    Raises:
+        ValueError, TypeError: arguments, shapes, dtypes and (on the CPU) values that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights.functional import binary_focal_loss
+        >>> binary_focal_loss(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 1.0]))
+        tensor([0.0005, 0.1755])
+
+    Note:
+        Peers disagree on targets between 0 and 1. Ours is the expected loss of a label drawn with
+        probability t; on 0 and 1 it equals ``torchvision.ops.sigmoid_focal_loss``.
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 5.
+    """
+    check_gamma(gamma)
+    check_alpha(alpha)
+    check_binary(logits, target)
+    dtype = logits.dtype
+    if dtype.itemsize < 4:
+        logits = logits.float()
+    positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    if target.is_floating_point():
+        target = target.to(logits.dtype)
+        loss = target * positive * _binary_focal(-logits, gamma)
+        loss = loss + (1 - target) * negative * _binary_focal(logits, gamma)
+    else:
+        is_positive = target != 0
+        loss = _binary_focal(torch.where(is_positive, -logits, logits), gamma)
+        if alpha is not None:
+            loss = loss * torch.where(is_positive, positive, negative)
+    return loss.to(dtype)
+
+
+def _binary_focal(margin: Tensor, gamma: float) -> Tensor:
+    """Focal loss of the label whose log-odds are ``-margin``, in log space throughout."""
+    nll = -F.logsigmoid(-margin)
+    return nll if gamma == 0 else nll * torch.exp(gamma * F.logsigmoid(margin))
+
+
+def check_alpha(alpha: float | None) -> float | None:
+    if alpha is None:
+        return None
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be in [0, 1] or None, got {alpha}")
+    return float(alpha)
+
+
+def check_binary(logits: Tensor, target: Tensor) -> None:
+    check_floating("logits", logits)
+    if target.shape != logits.shape:
+        raise ValueError(
+            f"target must have the shape of logits, {tuple(logits.shape)}, "
+            f"got {tuple(target.shape)}"
+        )
+    if target.is_complex():
+        raise TypeError(f"target must hold 0, 1 or probabilities, got dtype {target.dtype}")
+    if target.device.type == "cpu" and target.numel() and not torch.compiler.is_compiling():
+        low, high = target.aminmax()
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"target must lie in [0, 1], got values from {low.item()} to {high.item()}"
+            )
+
+
+# ---------------------------------------------------------------------------------------------
+# Class counts to class weights
+# ---------------------------------------------------------------------------------------------
+
+
+def as_class_counts(class_counts: Tensor | Sequence[int] | Any) -> Tensor:
+    """Class counts as int64 on the CPU, or a ValueError that says what is wrong with them."""
+    try:
+        counts = torch.as_tensor(class_counts).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"class_counts must be numbers, one per class: {error}") from error
+    if counts.ndim != 1 or counts.numel() == 0:
+        raise ValueError(f"class_counts must have shape (C,), got {tuple(counts.shape)}")
+    if counts.is_complex() or counts.dtype == torch.bool:
+        raise ValueError(f"class_counts must be whole numbers, got dtype {counts.dtype}")
+    counts = counts.double() if counts.is_floating_point() else counts.long()
+    bad = (counts < 0) | ~counts.isfinite() | (counts != counts.floor()) | (counts >= 2**53)
+    if bad.any():
+        first = int(bad.nonzero()[0])
+        raise ValueError(
+            f"class_counts must be whole numbers from 0 to 2**53, got {counts[first].item()} "
+            f"for class {first}"
+        )
+    if not counts.any():
+        raise ValueError("class_counts must hold at least one sample, got only zeros")
+    return counts.long()
+
+
+def check_normalize(normalize: str | None) -> None:
+    if normalize is not None and normalize not in get_args(Normalize):
+        raise ValueError(f"normalize must be 'samples', 'classes' or None, got {normalize!r}")
+
+
+def _normalized(weight: Tensor, counts: Tensor, normalize: str | None) -> Tensor:
+    weight = weight.masked_fill(counts == 0, 0)
+    if normalize == "samples":
+        return weight * (counts.sum() / (counts * weight).sum())
+    if normalize == "classes":
+        return weight * ((counts > 0).sum() / weight.sum())
+    return weight
+
+
+def class_balanced_weights(
+    class_counts: Tensor | Sequence[int] | Any, normalize: Normalize | None = "samples"
+) -> Tensor:
+    r"""Inverse class frequencies.
+
+    .. math:: w_c = N / N_c
+
+    Shape:
+        - class_counts: :math:`(C)`, whole numbers; tensor, list or numpy array.
+        - Output: :math:`(C)`, float64, on the CPU; 0 for a class without samples, which takes no
+          part in the normalisation.
+
+    Args:
+        class_counts: training samples of each class.
+        normalize: "samples" (the mean weight over the training samples is 1; the result is then
+            scikit-learn's "balanced"), "classes" (the weights sum to the number of classes) or
+            None (the equation as it stands).
+
+    Raises:
+        ValueError: counts that are negative, not whole, not finite, all zero or not 1-D; unknown
+            ``normalize``.
+
+    Example:
+        >>> from sampleweights.functional import class_balanced_weights
+        >>> class_balanced_weights([90, 9, 1])
+        tensor([ 0.3704,  3.7037, 33.3333], dtype=torch.float64)
+        >>> class_balanced_weights([90, 9, 1], normalize=None)
+        tensor([  1.1111,  11.1111, 100.0000], dtype=torch.float64)
+
+    References:
+        Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 7.
+    """
+    check_normalize(normalize)
+    counts = as_class_counts(class_counts).double()
+    return _normalized(counts.sum() / counts, counts, normalize)  # Eq. 7
+
+
+def effective_number_weights(
+    class_counts: Tensor | Sequence[int] | Any,
+    beta: float | None = None,
+    normalize: Normalize | None = "samples",
+) -> Tensor:
+    r"""Inverse effective number of samples.
+
+    .. math:: w_c = \frac{1 - \beta}{1 - \beta^{N_c}}, \quad \beta = (N - 1) / N
+
+    Computed with ``expm1`` and ``log1p``, to 1e-12 relative for counts up to 1e12.
+
+    Shape:
+        - class_counts: :math:`(C)`, whole numbers; tensor, list or numpy array.
+        - Output: :math:`(C)`, float64, on the CPU; 0 for a class without samples, which takes no
+          part in the normalisation.
+
+    Args:
+        class_counts: training samples of each class.
+        beta: in [0, 1); None is (N - 1) / N, with N the number of training samples.
+        normalize: "samples" (the mean weight over the training samples is 1), "classes" (the
+            weights sum to the number of classes, as in Cui et al.) or None (the equation as it
+            stands, whose mean is about 1 / N).
+
+    Raises:
+        ValueError: bad counts as in :func:`class_balanced_weights`, ``beta`` outside [0, 1),
+            unknown ``normalize``.
+
+    Example:
+        >>> from sampleweights.functional import effective_number_weights
+        >>> effective_number_weights([90, 9, 1])
+        tensor([ 0.4729,  3.2548, 28.1484], dtype=torch.float64)
+
+    References:
+        Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, Eq. 2.
+        Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 8.
+    """
+    check_normalize(normalize)
+    if beta is not None and not 0 <= beta < 1:
+        raise ValueError(f"beta must be in [0, 1), got {beta}")
+    counts = as_class_counts(class_counts).double()
+    one_minus_beta = 1 / counts.sum().item() if beta is None else 1 - beta
+    # for beta = 0 the logarithm is -inf and every weight 1; the empty class, 0 * -inf, is masked
+    log_beta = math.log1p(-one_minus_beta) if one_minus_beta < 1 else -math.inf
+    weight = one_minus_beta / -torch.expm1(counts * log_beta)  # Eq. 8
+    return _normalized(weight, counts, normalize)

@@ -1,0 +1,14 @@
+"""Losses: per-sample values, weighted by a weighter, reduced to a scalar."""
+
+from sampleweights.losses.cross_entropy import CrossEntropyLoss
+from sampleweights.losses.focal import BinaryFocalLoss, FocalLoss
+from sampleweights.losses.hierarchical import HierarchicalLoss
+from sampleweights.losses.weighted import WeightedLoss
+
+__all__ = [
+    "BinaryFocalLoss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "HierarchicalLoss",
+    "WeightedLoss",
+]

@@ -1,0 +1,174 @@
+"""The sum of losses over the levels of a hierarchy of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sampleweights.functional import is_index
+from sampleweights.losses.base import Criterion, Samples
+from sampleweights.losses.weighted import WeightedLoss
+from sampleweights.taxonomy import Taxonomy
+from sampleweights.weighters.base import Weighter
+
+__all__ = ["HierarchicalLoss"]
+
+
+class HierarchicalLoss(Criterion):
+    r"""The loss of a sample is the sum of its losses on the levels of a hierarchy.
+
+    .. math:: \ell_j = \sum_{l=1}^{L_j} \ell^l(\text{logits}^l_j, y^l_j)
+
+    Samples may end at different depths: a level that a sample does not have carries
+    ``ignore_index`` in its target and adds nothing. The weighter sees the summed loss and the leaf
+    class; criteria of single levels may have weighters of their own, which weight that level.
+
+    Shape:
+        - logits: :math:`(N, L, K, ...)`, or a sequence of L tensors :math:`(N, K_l, ...)`. With a
+          taxonomy every level has one logit for each of its nodes.
+        - target: with a taxonomy leaf classes :math:`(N, ...)`, -100 where ignored; without one
+          the class of each level, :math:`(N, L, ...)`.
+        - leaf_target: without a taxonomy, class indices :math:`(N, ...)` for a weighter that needs
+          classes.
+        - sample_weight: :math:`(N, ...)`, at least 0.
+        - Output: scalar; :math:`(N, ...)` with ``reduction="none"``.
+
+    Args:
+        criterion: the loss of every level, or a list with one for each: any loss of this library
+            (its own ``reduction`` does not matter), or a module or function that returns one
+            value per sample.
+        taxonomy: the tree; None if the targets of the levels are given.
+        reduction: "mean" (over the samples with at least one level), "weighted_mean", "sum" or
+            "none".
+        weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
+
+    The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
+
+    Raises:
+        ValueError, TypeError: arguments, shapes or dtypes that do not fit.
+        IndexError: a class out of range (on CUDA torch's device-side assertion).
+
+    Example:
+        >>> import torch
+        >>> from sampleweights import CrossEntropyLoss, HierarchicalLoss, Taxonomy
+        >>> tree = Taxonomy({"animal": ["cat", "dog"], "plant": ["oak"]})
+        >>> criterion = HierarchicalLoss(CrossEntropyLoss(), taxonomy=tree)
+        >>> logits = torch.zeros(2, tree.num_levels, tree.num_nodes)
+        >>> criterion(logits, torch.tensor([0, 2]))  # 2 ln 5
+        tensor(3.2189)
+
+    References:
+        Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 10.
+    """
+
+    def __init__(
+        self,
+        criterion: Callable[..., Tensor] | Sequence[Callable[..., Tensor]],
+        *,
+        taxonomy: Taxonomy | None = None,
+        reduction: str = "mean",
+        weighter: Weighter | Sequence[Weighter] | None = None,
+    ) -> None:
+        super().__init__(reduction=reduction, weighter=weighter)
+        several = isinstance(criterion, (list, tuple))
+        parts: Sequence[Any] = criterion if isinstance(criterion, (list, tuple)) else [criterion]
+        if not parts:
+            raise ValueError("criterion must be a loss or a list of them, got an empty list")
+        if taxonomy is not None and several and len(parts) != taxonomy.num_levels:
+            raise ValueError(
+                f"criterion must have one loss per level of the taxonomy, {taxonomy.num_levels}, "
+                f"got {len(parts)}"
+            )
+        self.criteria = nn.ModuleList(
+            part if isinstance(part, Criterion) else WeightedLoss(part) for part in parts
+        )
+        self.taxonomy = taxonomy
+        self._several = several
+        if taxonomy is not None:
+            for part in self.criteria:
+                if getattr(part, "ignore_index", None) is None and (taxonomy.paths < 0).any():
+                    raise ValueError(
+                        f"criterion must have an ignore_index for the levels that a leaf does not "
+                        f"have, got {part}"
+                    )
+
+    def forward(
+        self,
+        logits: Tensor | Sequence[Tensor],
+        target: Tensor,
+        *,
+        leaf_target: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor:
+        """Return the reduced loss; see the class for what the arguments mean."""
+        samples = self.samples(logits, target, leaf_target)
+        return self.reduce(samples, sample_weight, normalizer)
+
+    def samples(
+        self,
+        logits: Tensor | Sequence[Tensor],
+        target: Tensor,
+        leaf_target: Tensor | None = None,
+    ) -> Samples:
+        level_logits = self._level_logits(logits)
+        num_leaves = None
+        if self.taxonomy is not None:
+            if leaf_target is not None:
+                raise ValueError("leaf_target must be None with a taxonomy, whose target it is")
+            level_targets = self.taxonomy.level_targets(target).unbind(-1)
+            leaf_target, num_leaves = target, self.taxonomy.num_leaves
+        else:
+            if not is_index(target) or target.ndim < 2 or target.shape[1] != len(level_logits):
+                raise ValueError(
+                    f"target without a taxonomy must hold class indices of shape "
+                    f"(N, {len(level_logits)}, ...), got {target.dtype} {tuple(target.shape)}"
+                )
+            level_targets = target.unbind(1)
+
+        losses, valid = [], []
+        for criterion, of_logits, of_target in zip(
+            self._level_criteria(len(level_logits)), level_logits, level_targets, strict=True
+        ):
+            if self.taxonomy is not None and criterion.ignore_index != Taxonomy.ignore_index:
+                missing = of_target == Taxonomy.ignore_index
+                of_target = of_target.masked_fill(missing, criterion.ignore_index)
+            loss, is_valid = criterion.per_sample(of_logits, of_target)
+            losses.append(loss)
+            valid.append(torch.ones_like(loss, dtype=torch.bool) if is_valid is None else is_valid)
+        total = torch.stack(losses).sum(0)  # Eq. 10
+        return Samples(total, leaf_target, torch.stack(valid).any(0), num_leaves)
+
+    def _level_logits(self, logits: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+        if isinstance(logits, Tensor) and logits.ndim < 3:
+            raise ValueError(
+                f"logits must have shape (N, L, K, ...), or be a sequence of L tensors, "
+                f"got shape {tuple(logits.shape)}"
+            )
+        levels = logits.unbind(1) if isinstance(logits, Tensor) else logits
+        if self.taxonomy is not None:
+            expected = (self.taxonomy.num_levels, self.taxonomy.num_nodes)
+            came = (len(levels), *{level.shape[1] for level in levels})
+            if came != expected:
+                raise ValueError(
+                    f"logits must have {expected[0]} levels of {expected[1]} nodes for this "
+                    f"taxonomy, got {len(levels)} levels of shapes "
+                    f"{[tuple(level.shape) for level in levels]}"
+                )
+        return levels
+
+    def _level_criteria(self, num_levels: int) -> Sequence[Any]:
+        if not self._several:
+            return [self.criteria[0]] * num_levels
+        if len(self.criteria) != num_levels:
+            raise ValueError(
+                f"logits must have one level for each criterion, {len(self.criteria)}, "
+                f"got {num_levels}"
+            )
+        return list(self.criteria)
+
+    def extra_repr(self) -> str:
+        return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"

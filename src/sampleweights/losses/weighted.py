@@ -1,0 +1,91 @@
+"""Sample weights for any loss that gives one value per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from sampleweights.losses.base import Criterion, Samples
+from sampleweights.weighters.base import Weighter
+
+__all__ = ["WeightedLoss"]
+
+
+class WeightedLoss(Criterion):
+    r"""Sample weights around a loss of your own, or torch's.
+
+    .. math:: \frac{1}{M} \sum_j w_j \, \ell(\text{logits}_j, \text{target}_j)
+
+    Shape:
+        - logits: whatever ``criterion`` takes first.
+        - target: whatever ``criterion`` takes second; class indices with the shape of the losses
+          for weighters that need classes.
+        - sample_weight: the shape of the losses, at least 0.
+        - Output: scalar; the shape of the losses with ``reduction="none"``.
+
+    Args:
+        criterion: a module or function of (logits, target) that returns one value per sample
+            (or per element: then every element is a sample). A module with a ``reduction``
+            must have it set to "none".
+        ignore_index: the target value that marks a sample to leave out; None takes the
+            criterion's own ``ignore_index``, if it has one.
+        reduction: "mean" (over the valid samples), "weighted_mean", "sum" or "none".
+        weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
+
+    The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
+
+    Raises:
+        TypeError: a ``criterion`` that is not callable.
+        ValueError: a ``criterion`` that reduces its losses itself.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from sampleweights import OHEM, WeightedLoss
+        >>> criterion = WeightedLoss(nn.L1Loss(reduction="none"), weighter=OHEM(schedule=0.5))
+        >>> criterion(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 0.0]))
+        tensor(2.5000)
+    """
+
+    def __init__(
+        self,
+        criterion: Callable[[Any, Tensor], Tensor],
+        *,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        weighter: Weighter | Sequence[Weighter] | None = None,
+    ) -> None:
+        super().__init__(reduction=reduction, weighter=weighter)
+        if not callable(criterion):
+            raise TypeError(
+                f"criterion must be a module or function of (logits, target), got {criterion!r}"
+            )
+        own = getattr(criterion, "reduction", "none")
+        if own != "none":
+            raise ValueError(
+                f"criterion must return one value per sample (reduction='none'), got "
+                f"{type(criterion).__name__}(reduction={own!r})"
+            )
+        self.criterion = criterion
+        own_ignore_index: int | None = getattr(criterion, "ignore_index", None)
+        self.ignore_index = own_ignore_index if ignore_index is None else ignore_index
+
+    def samples(self, logits: Any, target: Tensor) -> Samples:
+        loss = self.criterion(logits, target)
+        if loss.ndim == 0 and target.ndim > 0:
+            raise ValueError(
+                f"criterion must return one value per sample, got a scalar for a target of shape "
+                f"{tuple(target.shape)}"
+            )
+        valid = None
+        if self.ignore_index is not None and target.shape == loss.shape:
+            valid = target != self.ignore_index
+            loss = loss.masked_fill(~valid, 0)
+        return Samples(loss, target, valid)
+
+    def extra_repr(self) -> str:
+        own = "" if isinstance(self.criterion, nn.Module) else f"criterion={self.criterion!r}"
+        reduction = "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
+        return ", ".join(filter(None, [own, reduction]))

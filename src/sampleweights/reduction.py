@@ -1,0 +1,149 @@
+"""From one value per sample to one scalar: the last word of the pipeline.
+
+logits, target -> criterion: loss per sample -> weighter: weight per sample
+               -> reduction: one scalar
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+__all__ = ["Reduction", "reduce", "weigh"]
+
+Reduction = Literal["mean", "weighted_mean", "sum", "none"]
+
+
+def check_reduction(reduction: str) -> Reduction:
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction must be one of {list(get_args(Reduction))}, got {reduction!r}")
+    return cast(Reduction, reduction)
+
+
+def check_normalizer(normalizer: Tensor | float | None, reduction: Reduction) -> None:
+    if normalizer is None:
+        return
+    if reduction in ("sum", "none"):
+        raise ValueError(
+            f"normalizer replaces the denominator of a mean and needs reduction 'mean' or "
+            f"'weighted_mean', got reduction={reduction!r}"
+        )
+    if isinstance(normalizer, Tensor):
+        if normalizer.ndim != 0:
+            raise ValueError(
+                f"normalizer must be a number or a tensor of no dimensions, got shape "
+                f"{tuple(normalizer.shape)}"
+            )
+    elif not (math.isfinite(normalizer) and normalizer > 0):
+        raise ValueError(f"normalizer must be positive and finite, got {normalizer}")
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float32 for the half precisions, whose range and digits do not survive a long sum."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def nonzero(denominator: Tensor) -> Tensor:
+    """``denominator`` with 0 replaced by 1: a batch in which nothing counts gives 0 / 1."""
+    return denominator + (denominator == 0)
+
+
+def weigh(loss: Tensor, weight: Tensor) -> Tensor:
+    r"""Multiply each loss by its weight; a weight of 0 gives exactly 0.
+
+    .. math:: w_j \ell_j, \quad \text{with}\ 0 \cdot \infty = 0
+
+    Shape:
+        - loss: :math:`(N, ...)`, floating.
+        - weight: the shape of ``loss``, floating, at least 0.
+        - Output: the shape of ``loss``.
+
+    Gradient flows to ``loss`` (``weight``) and, where ``weight`` asks for one, to ``weight``
+    (``loss``, also at weight 0, as learning to reweight by Ren et al., 2018, needs it).
+
+    Example:
+        >>> import torch
+        >>> from sampleweights.reduction import weigh
+        >>> weigh(torch.tensor([1.0, float("inf")]), torch.tensor([0.5, 0.0]))
+        tensor([0.5000, 0.0000])
+    """
+    dropped = weight == 0
+    if weight.requires_grad:
+        dropped = dropped & ~loss.isfinite()
+    return weight * loss.masked_fill(dropped, 0)
+
+
+def reduce(
+    loss: Tensor,
+    weight: Tensor | None = None,
+    *,
+    valid: Tensor | None = None,
+    reduction: str = "mean",
+    normalizer: Tensor | float | None = None,
+) -> Tensor:
+    r"""Weight per-sample losses and reduce them.
+
+    With :math:`M` the number of valid samples:
+
+    ================= ====================================================
+    ``reduction``     value
+    ================= ====================================================
+    "mean"            :math:`\sum_j w_j \ell_j / M` (Eq. 3 of the paper)
+    "weighted_mean"   :math:`\sum_j w_j \ell_j / \sum_j w_j`
+    "sum"             :math:`\sum_j w_j \ell_j`
+    "none"            :math:`w_j \ell_j`
+    ================= ====================================================
+
+    A batch in which nothing counts (empty, all ignored, all weights 0) gives 0 and keeps its
+    graph. Sums are taken in at least float32.
+
+    Shape:
+        - loss: :math:`(N, ...)`, floating, 0 where not valid.
+        - weight: the shape of ``loss``, at least 0; None means 1 for every sample.
+        - valid: the shape of ``loss``, bool; None means that every sample is valid.
+        - Output: scalar, or the shape of ``loss`` with "none"; the dtype of ``loss``.
+
+    Args:
+        loss: one value per sample.
+        weight: one weight per sample.
+        valid: which samples are real, that is, not ignored.
+        reduction: one of the four names above.
+        normalizer: overrides the denominator of the two means (number or 0-d tensor), as
+            gradient accumulation needs it.
+
+    Raises:
+        ValueError: unknown ``reduction``, ``normalizer`` that is not positive or has no
+            denominator to replace.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights.reduction import reduce
+        >>> loss = torch.tensor([1.0, 2.0, 6.0])
+        >>> weight = torch.tensor([1.0, 1.0, 0.0])
+        >>> reduce(loss, weight), reduce(loss, weight, reduction="weighted_mean")
+        (tensor(1.), tensor(1.5000))
+
+    References:
+        Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 3.
+    """
+    name = check_reduction(reduction)
+    check_normalizer(normalizer, name)
+    if name == "none":
+        return loss if weight is None else weigh(loss, weight.to(loss.dtype))
+    dtype = accumulation_dtype(loss.dtype)
+    if weight is None:
+        total = loss.sum(dtype=dtype)
+    else:
+        weight = weight.to(dtype)
+        total = weigh(loss.to(dtype), weight).sum()
+    if normalizer is not None:
+        total = total / normalizer
+    elif name == "weighted_mean" and weight is not None:
+        counted = weight if valid is None else weight * valid
+        total = total / nonzero(counted.sum())
+    elif name != "sum":
+        total = total / (max(loss.numel(), 1) if valid is None else valid.sum().clamp(min=1))
+    return total.to(loss.dtype)

@@ -1,0 +1,192 @@
+"""A tree of classes: nodes, leaves, and the path from the root to each leaf."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sampleweights.functional import check_class_indices, check_floating, is_index
+
+__all__ = ["Taxonomy"]
+
+Path = tuple[str, ...]
+
+
+class Taxonomy(nn.Module):
+    r"""A tree of classes, and the maps between leaf classes, node ids and levels.
+
+    Nodes are numbered level by level, from left to right; the root has no number. A leaf class is
+    a position in ``leaves``. Leaves may lie at different depths. The tables are buffers, so they
+    follow ``.to``, but are no part of ``state_dict``.
+
+    Args:
+        tree: nested mappings whose innermost values are lists of leaf names (or mappings from a
+            leaf name to None or an empty mapping); or a list of paths, each a sequence of names
+            from the top to a leaf.
+        leaves: the names of the leaves in the order of the data set's class indices; None is the
+            order of the tree. The names of leaves must be unique.
+
+    Raises:
+        ValueError: an empty tree, a repeated or interior path, ``leaves`` that are not the
+            leaves of the tree.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights import Taxonomy
+        >>> tree = Taxonomy({"animal": ["cat", "dog"], "plant": {"tree": ["oak", "fir"]}})
+        >>> tree.nodes
+        ('animal', 'plant', 'cat', 'dog', 'tree', 'oak', 'fir')
+        >>> tree.level_targets(torch.tensor([1, 3]))
+        tensor([[   0,    3, -100],
+                [   1,    4,    6]])
+        >>> tree.leaf_log_probs(torch.zeros(1, 3, 7)).exp()
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
+
+    ignore_index = -100
+    """What stands in the target of a level that a leaf does not have, and marks an ignored leaf."""
+
+    paths: Tensor
+    node_level: Tensor
+    node_parent: Tensor
+
+    def __init__(
+        self,
+        tree: Mapping[str, Any] | Sequence[Sequence[str]],
+        leaves: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        leaf_paths = list(_leaf_paths(tree))
+        if not leaf_paths:
+            raise ValueError("tree must have at least one leaf, got none")
+        # every node once, where it is first met: level by level, each level in the tree's order
+        met = dict.fromkeys(path[:d] for path in leaf_paths for d in range(1, len(path) + 1))
+        numbered = sorted(met, key=len)  # stable
+        interior = {path[:-1] for path in numbered}
+        for path, times in Counter(leaf_paths).items():
+            if times > 1 or path in interior:
+                raise ValueError(
+                    f"tree must hold each leaf once, and only as a leaf, got {list(path)} again"
+                )
+        by_name = {path[-1]: path for path in leaf_paths}
+        if len(by_name) < len(leaf_paths):
+            raise ValueError("tree must have leaves of different names, got a name twice")
+        self.leaves = tuple(by_name) if leaves is None else tuple(leaves)
+        if sorted(self.leaves) != sorted(by_name):
+            raise ValueError(
+                f"leaves must be those of the tree, {sorted(by_name)}, got {sorted(self.leaves)}"
+            )
+        number = {path: node for node, path in enumerate(numbered)}
+        self.nodes = tuple(path[-1] for path in numbered)
+        self.num_levels = max(map(len, leaf_paths))
+        table = [
+            [number[by_name[leaf][:depth]] for depth in range(1, len(by_name[leaf]) + 1)]
+            for leaf in self.leaves
+        ]
+        padded = [row + [self.ignore_index] * (self.num_levels - len(row)) for row in table]
+        level = [len(path) - 1 for path in numbered]
+        parent = [number.get(path[:-1], -1) for path in numbered]
+        self.register_buffer("paths", torch.tensor(padded), persistent=False)
+        self.register_buffer("node_level", torch.tensor(level), persistent=False)
+        self.register_buffer("node_parent", torch.tensor(parent), persistent=False)
+
+    @property
+    def num_nodes(self) -> int:
+        """How many nodes there are, leaves included, the root not."""
+        return len(self.nodes)
+
+    @property
+    def num_leaves(self) -> int:
+        """How many leaf classes there are."""
+        return len(self.leaves)
+
+    def level_targets(self, target: Tensor) -> Tensor:
+        """Map leaf classes to the node ids of their paths.
+
+        Shape:
+            - target: :math:`(N, ...)`, integer: leaf classes, or -100 where ignored.
+            - Output: :math:`(N, ..., L)`, int64: node ids, -100 below a leaf and where ignored.
+
+        Raises:
+            TypeError: a target that is not integer.
+            IndexError: a leaf class out of range (on CUDA torch's device-side assertion).
+        """
+        if not is_index(target):
+            raise TypeError(f"target must hold leaf classes (integer), got dtype {target.dtype}")
+        target = target.long()
+        ignored = target == self.ignore_index
+        index = target.masked_fill(ignored, 0).reshape(-1)
+        try:
+            rows = self.paths.index_select(0, index)
+        except IndexError:
+            if not torch.compiler.is_compiling():
+                check_class_indices(target, self.num_leaves, self.ignore_index)
+            raise
+        rows = rows.reshape(*target.shape, self.num_levels)
+        return rows.masked_fill(ignored.unsqueeze(-1), self.ignore_index)
+
+    def leaf_log_probs(self, logits: Tensor) -> Tensor:
+        r"""Log-probability of each leaf: softmax among siblings, product along the path.
+
+        .. math:: \log p(\text{leaf}) = \sum_{v \in \text{path}} \Big( z_v -
+            \log \sum_{u \in \text{siblings}(v)} \exp z_u \Big)
+
+        where :math:`z_v` is the logit of node v at its own level. The leaves' probabilities sum
+        to 1. Gradient flows.
+
+        Shape:
+            - logits: :math:`(N, L, K)`, floating, with K the number of nodes.
+            - Output: :math:`(N, C)`, with C the number of leaves, in the order of ``leaves``.
+
+        Raises:
+            ValueError, TypeError: logits of another shape or dtype.
+        """
+        check_floating("logits", logits)
+        if logits.ndim != 3 or logits.shape[1:] != (self.num_levels, self.num_nodes):
+            raise ValueError(
+                f"logits must have shape (N, {self.num_levels}, {self.num_nodes}), "
+                f"got {tuple(logits.shape)}"
+            )
+        node = torch.arange(self.num_nodes, device=logits.device)
+        own = logits[:, self.node_level, node]  # (N, K): each node's logit at its own level
+        # logsumexp over siblings, which are the nodes of one parent; slot 0 is the root
+        slot = (self.node_parent + 1).expand_as(own)
+        top = own.new_full((len(own), self.num_nodes + 1), -torch.inf)
+        top = top.scatter_reduce(1, slot, own.detach(), "amax").gather(1, slot)
+        total = own.new_zeros(len(own), self.num_nodes + 1)
+        total = total.scatter_add(1, slot, (own - top).exp()).gather(1, slot)
+        log_prob = own - top - total.log()
+        # a column of zeros stands in for the levels that a leaf does not have
+        log_prob = torch.cat([log_prob, log_prob.new_zeros(len(own), 1)], dim=1)
+        paths = self.paths.masked_fill(self.paths < 0, self.num_nodes)
+        return log_prob[:, paths].sum(-1)
+
+    def extra_repr(self) -> str:
+        return f"leaves={list(self.leaves)}, num_nodes={self.num_nodes}"
+
+
+def _leaf_paths(tree: Mapping[str, Any] | Sequence[Any], above: Path = ()) -> Iterator[Path]:
+    """The paths to the leaves of nested mappings, or of a list of paths, in order."""
+    if isinstance(tree, Mapping):
+        for name, below in tree.items():
+            if below is None or len(below) == 0:
+                yield (*above, str(name))
+            else:
+                yield from _leaf_paths(below, (*above, str(name)))
+        return
+    if isinstance(tree, str):
+        raise ValueError(f"tree must hold lists or mappings of names, got the string {tree!r}")
+    for leaf in tree:
+        if isinstance(leaf, str) and above:
+            yield (*above, leaf)
+        elif isinstance(leaf, Sequence) and not isinstance(leaf, str) and not above and leaf:
+            yield tuple(map(str, leaf))
+        else:
+            raise ValueError(
+                f"tree must be a nested mapping that ends in lists of names, or a list of paths, "
+                f"got {leaf!r}"
+            )

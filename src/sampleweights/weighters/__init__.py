@@ -1,0 +1,8 @@
+"""Weighters: loss and target to one weight per sample."""
+
+from sampleweights.weighters.base import Weighter
+from sampleweights.weighters.class_frequency import ClassBalanced, EffectiveNumber
+from sampleweights.weighters.compose import Compose
+from sampleweights.weighters.curriculum import OHEM, SelfPaced
+
+__all__ = ["OHEM", "ClassBalanced", "Compose", "EffectiveNumber", "SelfPaced", "Weighter"]

@@ -1,0 +1,84 @@
+"""What every weighter is: loss and target in, one weight per sample out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Weighter"]
+
+
+def set_epoch_below(module: nn.Module, epoch: float) -> None:
+    """Call ``set_epoch`` on the nearest descendants that have one, wherever they are nested."""
+    for child in module.children():
+        set_epoch = getattr(child, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)
+        else:
+            set_epoch_below(child, epoch)
+
+
+class Weighter(nn.Module, ABC):
+    r"""Base of all weighters: per-sample losses and targets to per-sample weights.
+
+    .. math:: w_j = w(\ell_1, \dots, \ell_M, y_j)
+
+    A weighter of your own is a subclass with a ``forward``. Whatever it remembers goes into
+    buffers, so that ``state_dict``, ``.to``, ``deepcopy`` and pickle carry it.
+
+    Shape:
+        - loss: :math:`(N, ...)`, floating; a criterion passes it detached.
+        - target: class indices with the shape of ``loss``, or probabilities
+          :math:`(N, C, ...)`; None for weighters that need none.
+        - valid: the shape of ``loss``, bool; None means that every sample is valid.
+        - Output: the shape and dtype of ``loss``, at least 0, detached.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights import Weighter
+        >>> class Clipped(Weighter):
+        ...     '''Leave out what lies far above the median.'''
+        ...     def forward(self, loss, target=None, valid=None):
+        ...         return (loss <= 3 * loss.median()).to(loss.dtype)
+        >>> Clipped()(torch.tensor([0.1, 0.2, 0.3, 9.0]))
+        tensor([1., 1., 1., 0.])
+    """
+
+    num_classes: int | None = None
+    """How many classes the weighter was made for; None if it does not matter. Criteria check it."""
+
+    @property
+    def inactive(self) -> bool:
+        """True while every weight is 1, whatever the loss: a criterion then skips the weighter."""
+        return False
+
+    @abstractmethod
+    def forward(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return one weight per sample: the shape of ``loss``, at least 0, detached."""
+
+    def set_epoch(self, epoch: float) -> None:
+        """Tell the weighter, and those nested in it, the epoch (from 0; may be a fraction)."""
+        set_epoch_below(self, epoch)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # float64 buffers are exact values (fractions, class weights), cast where they are used:
+        # they follow the device, but `.half()` or `.to(dtype)` does not round them
+        exact = {
+            name: buffer
+            for name, buffer in self._buffers.items()
+            if buffer is not None and buffer.dtype == torch.float64
+        }
+        for name in exact:
+            self._buffers[name] = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in exact.items():
+            device = fn(torch.zeros((), dtype=torch.int64, device=buffer.device)).device
+            dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+            self._buffers[name] = buffer.to(device=device, dtype=dtype)
+        return self

@@ -1,0 +1,83 @@
+"""Several weighters, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+
+from sampleweights.reduction import weigh
+from sampleweights.weighters.base import Weighter
+
+__all__ = ["Compose"]
+
+
+class Compose(Weighter):
+    r"""The product of several weighters, in order.
+
+    .. math::
+        w_j = \prod_k w_j^{(k)}, \quad w^{(k)} \ \text{computed on the losses}\
+        \ell_j \prod_{i < k} w_j^{(i)}
+
+    Each weighter sees the loss already multiplied by the weights before it, so order has a
+    meaning: ``[ClassBalanced(...), OHEM(...)]`` ranks by class-weighted loss, ``[OHEM(...),
+    ClassBalanced(...)]`` by raw loss. Criteria turn a plain list into a ``Compose``.
+
+    Shape:
+        - loss, target, valid, Output: as for every :class:`Weighter`.
+
+    Args:
+        weighters: at least one weighter; lists nest.
+
+    Raises:
+        ValueError: no weighter, or weighters made for different numbers of classes.
+        TypeError: something that is no weighter.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights import ClassBalanced, Compose, OHEM
+        >>> loss, target = torch.tensor([1.0, 1.1, 1.2, 0.9]), torch.tensor([1, 0, 0, 0])
+        >>> balanced, hard = ClassBalanced([3, 1]), OHEM(schedule=0.25)
+        >>> Compose([balanced, hard])(loss, target)
+        tensor([2., 0., 0., 0.])
+        >>> Compose([hard, balanced])(loss, target)
+        tensor([0.0000, 0.0000, 0.6667, 0.0000])
+
+    References:
+        Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Sec. 6.
+    """
+
+    def __init__(self, weighters: Iterable[Weighter | Sequence[Weighter]]) -> None:
+        super().__init__()
+        parts = [as_weighter(weighter) for weighter in weighters]
+        if not parts:
+            raise ValueError("weighters must hold at least one weighter, got none")
+        self.weighters = nn.ModuleList(parts)
+        made_for = {part.num_classes for part in parts if part.num_classes is not None}
+        if len(made_for) > 1:
+            raise ValueError(
+                f"weighters must be made for the same number of classes, got {sorted(made_for)}"
+            )
+        self.num_classes = made_for.pop() if made_for else None
+
+    @property
+    def inactive(self) -> bool:
+        return all(weighter.inactive for weighter in self.weighters)
+
+    def forward(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        first, *others = self.weighters
+        weight: Tensor = first(loss, target, valid)
+        for weighter in others:
+            weight = weight * weighter(weigh(loss, weight), target, valid)
+        return weight
+
+
+def as_weighter(weighter: Weighter | Sequence[Weighter]) -> Weighter:
+    """A weighter as it is, a list or tuple of them as :class:`Compose`."""
+    if isinstance(weighter, Weighter):
+        return weighter
+    if isinstance(weighter, (list, tuple)):
+        return Compose(weighter)
+    raise TypeError(f"weighter must be a Weighter or a list of them, got {type(weighter).__name__}")
