@@ -13,6 +13,7 @@ from sampleweights.functional import (
     check_label_smoothing,
     class_dim,
     focal_loss,
+    is_index,
     target_class_weight,
     torch_cross_entropy,
 )
@@ -70,6 +71,8 @@ class SoftmaxLoss(Criterion):
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
+        if logits.ndim == 1 and target.shape == (1,) and is_index(target):  # torch allows it
+            target = target.squeeze(0)
         if self._is_torchs_own(target) and sample_weight is None and normalizer is None:
             return self._torchs_own(logits, target)
         return super().forward(logits, target, sample_weight=sample_weight, normalizer=normalizer)

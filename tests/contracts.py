@@ -1,0 +1,125 @@
+"""The list that every public weighter, loss and schedule must be in, with ways to build it.
+
+A test fails while a public class is missing here; every entry is run through the contracts of
+test_contracts.py, so a new class cannot dodge them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import sampleweights as sw
+
+NUM_CLASSES = 5
+COUNTS = [50, 20, 9, 4, 1]
+NUM_EPOCHS = 10
+TREE = {"a": ["a0", "a1"], "b": {"c": ["c0"], "d": ["d0", "d1"]}}
+
+WEIGHTERS: dict[str, Callable[[], Any]] = {
+    "ClassBalanced": lambda: sw.ClassBalanced(COUNTS),
+    "ClassBalanced(None)": lambda: sw.ClassBalanced(COUNTS, normalize=None),
+    "EffectiveNumber": lambda: sw.EffectiveNumber(COUNTS),
+    "EffectiveNumber(beta)": lambda: sw.EffectiveNumber(COUNTS, beta=0.9, normalize="classes"),
+    "SelfPaced": lambda: sw.SelfPaced(NUM_EPOCHS),
+    "SelfPaced(Linear)": lambda: sw.SelfPaced(schedule=sw.schedules.Linear(NUM_EPOCHS)),
+    "OHEM": lambda: sw.OHEM(NUM_EPOCHS),
+    "OHEM(0.25)": lambda: sw.OHEM(schedule=0.25),
+    "OHEM(per_class)": lambda: sw.OHEM(NUM_EPOCHS, per_class=True),
+    "Compose": lambda: sw.Compose([sw.ClassBalanced(COUNTS), sw.OHEM(NUM_EPOCHS, per_class=True)]),
+    "Compose(nested)": lambda: sw.Compose(
+        [sw.SelfPaced(NUM_EPOCHS), [sw.EffectiveNumber(COUNTS), sw.OHEM(NUM_EPOCHS)]]
+    ),
+}
+
+
+@dataclass
+class Loss:
+    """A loss and a batch that it takes."""
+
+    build: Callable[..., Any]
+    batch: Callable[[], tuple[Any, Tensor]]
+    num_classes: int | None = NUM_CLASSES
+    """None where targets are no classes."""
+
+    def weighter(self, name: str) -> Any:
+        """The named weighter, or None where the loss has no classes for it."""
+        weighter = WEIGHTERS[name]()
+        needs_classes = weighter.num_classes is not None or "per_class" in name
+        return None if needs_classes and self.num_classes != NUM_CLASSES else weighter
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def logits(*shape: int) -> Tensor:
+    return 2 * torch.randn(shape, generator=_generator())
+
+
+def indices(*shape: int) -> Tensor:
+    return torch.randint(NUM_CLASSES, shape, generator=_generator())
+
+
+def _flat() -> tuple[Tensor, Tensor]:
+    target = indices(12)
+    target[3] = -100
+    return logits(12, NUM_CLASSES), target
+
+
+def _dense() -> tuple[Tensor, Tensor]:
+    target = indices(2, 4, 3)
+    target[0, 0] = -100
+    return logits(2, NUM_CLASSES, 4, 3), target
+
+
+def _binary() -> tuple[Tensor, Tensor]:
+    return logits(8, 3), indices(8, 3) % 2
+
+
+def _levels() -> tuple[Tensor, Tensor]:
+    return logits(8, 3, 9), indices(8)
+
+
+LOSSES: dict[str, Loss] = {
+    "CrossEntropyLoss": Loss(sw.CrossEntropyLoss, _flat),
+    "CrossEntropyLoss(smoothing)": Loss(
+        lambda **kw: sw.CrossEntropyLoss(
+            torch.linspace(0.5, 2, NUM_CLASSES), label_smoothing=0.1, **kw
+        ),
+        _flat,
+    ),
+    "CrossEntropyLoss(dense)": Loss(sw.CrossEntropyLoss, _dense),
+    "FocalLoss": Loss(sw.FocalLoss, _flat),
+    "FocalLoss(0.5, dense)": Loss(lambda **kw: sw.FocalLoss(0.5, **kw), _dense),
+    "BinaryFocalLoss": Loss(sw.BinaryFocalLoss, _binary, num_classes=2),
+    "HierarchicalLoss": Loss(
+        lambda **kw: sw.HierarchicalLoss(sw.CrossEntropyLoss(), taxonomy=sw.Taxonomy(TREE), **kw),
+        _levels,
+    ),
+    "WeightedLoss": Loss(
+        lambda **kw: sw.WeightedLoss(nn.CrossEntropyLoss(reduction="none"), **kw), _flat
+    ),
+    "WeightedLoss(Huber)": Loss(
+        lambda **kw: sw.WeightedLoss(nn.HuberLoss(reduction="none"), **kw),
+        lambda: (logits(9), logits(9).flip(0)),
+        num_classes=None,
+    ),
+}
+
+SCHEDULES: dict[str, Callable[[], Any]] = {
+    "Sigmoid": lambda: sw.schedules.Sigmoid(NUM_EPOCHS),
+    "Linear": lambda: sw.schedules.Linear(NUM_EPOCHS),
+    "Constant": lambda: sw.schedules.Constant(0.3),
+}
+
+PAIRS = [
+    (loss, weighter)
+    for loss in LOSSES
+    for weighter in [None, *WEIGHTERS]
+    if weighter is None or LOSSES[loss].weighter(weighter) is not None
+]

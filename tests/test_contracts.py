@@ -1,0 +1,266 @@
+"""What holds for every public loss x weighter, generated from the list in contracts.py."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from contracts import LOSSES, NUM_CLASSES, NUM_EPOCHS, PAIRS, SCHEDULES, WEIGHTERS, indices
+from torch import Tensor, nn
+
+import sampleweights as sw
+from sampleweights import functional, schedules, selection
+
+BASES = {"Weighter"}
+NO_LOSS_OR_WEIGHTER = {"Taxonomy"}
+
+
+def build(loss: str, weighter: str | None, **kwargs: Any) -> tuple[Any, Any, Tensor]:
+    entry = LOSSES[loss]
+    criterion = entry.build(
+        weighter=None if weighter is None else entry.weighter(weighter), **kwargs
+    )
+    return criterion, *entry.batch()
+
+
+def names(entries: dict[str, Any]) -> set[str]:
+    return {name.partition("(")[0] for name in entries}
+
+
+def test_every_public_class_is_in_the_list() -> None:
+    public = {name for name in sw.__all__ if inspect.isclass(getattr(sw, name))}
+    assert public == names(WEIGHTERS) | names(LOSSES) | BASES | NO_LOSS_OR_WEIGHTER
+    public = {n for n in schedules.__all__ if inspect.isclass(getattr(schedules, n))}
+    assert public == names(SCHEDULES)
+
+
+@pytest.mark.parametrize("module", [sw, functional, schedules, selection])
+def test_every_public_name_has_a_doctest(module: Any) -> None:
+    aliases = {"Normalize", "Schedule", "functional", "schedules", "selection"}
+    for name in set(module.__all__) - aliases:
+        doc = getattr(module, name).__doc__
+        assert doc is not None
+        assert ">>>" in doc, f"{module.__name__}.{name} has no example"
+
+
+@pytest.mark.parametrize(("loss", "weighter"), PAIRS)
+class TestPair:
+    def test_gives_a_finite_scalar_with_a_finite_gradient(
+        self, loss: str, weighter: str | None
+    ) -> None:
+        criterion, logits, target = build(loss, weighter)
+        logits.requires_grad_()
+        value = criterion(logits, target)
+        assert value.shape == ()
+        assert value > 0
+        value.backward()
+        assert logits.grad.isfinite().all()
+        assert (logits.grad != 0).any()
+
+    def test_none_is_weight_times_loss(self, loss: str, weighter: str | None) -> None:
+        criterion, logits, target = build(loss, weighter, reduction="none")
+        plain, _, _ = build(loss, None, reduction="none")
+        losses = plain(logits, target)
+        if weighter is None:
+            expected = losses
+        else:
+            expected = criterion.weighter(losses, target, target != -100) * losses
+        torch.testing.assert_close(criterion(logits, target), expected)
+
+    def test_reductions_agree_with_none(self, loss: str, weighter: str | None) -> None:
+        each, logits, target = build(loss, weighter, reduction="none")
+        losses = build(loss, None, reduction="none")[0](logits, target)
+        valid = target != -100
+        weight = valid.float()
+        if weighter is not None:
+            weight = each.weighter(losses, target, valid)
+        denominators = {"mean": valid.sum(), "weighted_mean": weight.sum(), "sum": 1}
+        if getattr(each, "weight", None) is not None:  # torch's class weights: test_cross_entropy
+            denominators = {"sum": 1}
+        for reduction, denominator in denominators.items():
+            criterion, _, _ = build(loss, weighter, reduction=reduction)
+            expected = each(logits, target).sum() / denominator
+            torch.testing.assert_close(criterion(logits, target), expected)
+
+    def test_sample_weight_multiplies_in_last(self, loss: str, weighter: str | None) -> None:
+        criterion, logits, target = build(loss, weighter, reduction="none")
+        losses = criterion(logits, target)
+        sample_weight = torch.rand(losses.shape, generator=torch.Generator().manual_seed(1))
+        weighted = criterion(logits, target, sample_weight=sample_weight)
+        torch.testing.assert_close(weighted, losses * sample_weight)
+
+    def test_normalizer_replaces_the_denominator(self, loss: str, weighter: str | None) -> None:
+        summed, logits, target = build(loss, weighter, reduction="sum")
+        for reduction in ("mean", "weighted_mean"):
+            criterion, _, _ = build(loss, weighter, reduction=reduction)
+            for normalizer in (7, 7.0, torch.tensor(7)):
+                value = criterion(logits, target, normalizer=normalizer)
+                torch.testing.assert_close(value, summed(logits, target) / 7)
+
+    def test_empty_batch_is_zero_with_its_graph(self, loss: str, weighter: str | None) -> None:
+        for reduction in ("mean", "weighted_mean", "sum"):
+            criterion, logits, target = build(loss, weighter, reduction=reduction)
+            logits = logits[:0].clone().requires_grad_()
+            value = criterion(logits, target[:0])
+            assert value.item() == 0
+            value.backward()
+            assert logits.grad.shape == logits.shape
+
+    def test_state_round_trips_mid_schedule(self, loss: str, weighter: str | None) -> None:
+        criterion, logits, target = build(loss, weighter)
+        for epoch in (1, 3.5, NUM_EPOCHS - 1):
+            criterion.set_epoch(epoch)
+            expected = criterion(logits, target)
+            file = io.BytesIO()
+            torch.save(criterion.state_dict(), file)
+            file.seek(0)
+            fresh, _, _ = build(loss, weighter)
+            fresh.load_state_dict(torch.load(file))
+            copies = [fresh, copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))]
+            for other in copies:
+                assert other(logits, target).equal(expected)
+                other.set_epoch(0)
+                other.set_epoch(epoch)
+                assert other(logits, target).equal(expected)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_module_and_input_dtypes(
+        self, loss: str, weighter: str | None, dtype: torch.dtype
+    ) -> None:
+        criterion, logits, target = build(loss, weighter)
+        expected = criterion(logits, target)
+        criterion.to(dtype)
+        if target.is_floating_point():
+            target = target.to(dtype)
+        logits = logits.to(dtype).requires_grad_()
+        value = criterion(logits, target)
+        assert value.dtype == dtype
+        # in half precision losses round, which may swap neighbours of a ranking
+        tolerance = 1e-5 if dtype == torch.float64 else 0.1
+        torch.testing.assert_close(value.float(), expected, rtol=tolerance, atol=1e-6)
+        value.backward()
+        assert logits.grad.dtype == dtype
+        assert logits.grad.isfinite().all()
+
+    def test_compiles_whole_and_at_most_twice(self, loss: str, weighter: str | None) -> None:
+        criterion, logits, target = build(loss, weighter)
+        graphs = []
+
+        def backend(graph: Any, inputs: Any) -> Any:
+            graphs.append(graph)
+            return graph
+
+        torch._dynamo.reset()
+        compiled = torch.compile(criterion, fullgraph=True, backend=backend)
+        for epoch in range(NUM_EPOCHS):
+            criterion.set_epoch(epoch)
+            torch.testing.assert_close(compiled(logits, target), criterion(logits, target))
+        assert len(graphs) <= 2
+
+    def test_inputs_are_not_changed(self, loss: str, weighter: str | None) -> None:
+        criterion, logits, target = build(loss, weighter)
+        before = logits.clone(), target.clone()
+        criterion(logits, target)
+        assert logits.equal(before[0])
+        assert target.equal(before[1])
+
+
+@pytest.mark.parametrize("weighter", ["OHEM", "OHEM(per_class)", "SelfPaced", "SelfPaced(Linear)"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_curricula_end_at_the_unweighted_loss_to_the_last_bit(loss: str, weighter: str) -> None:
+    if (loss, weighter) not in PAIRS:
+        pytest.skip("no classes to rank within")
+    for reduction in ("mean", "weighted_mean", "sum", "none"):
+        criterion, logits, target = build(loss, weighter, reduction=reduction)
+        plain, _, _ = build(loss, None, reduction=reduction)
+        if loss == "CrossEntropyLoss(smoothing)" and reduction == "mean":
+            plain.weighter = sw.OHEM(schedule=1.0)  # without any, torch's own denominator
+        for epoch in (NUM_EPOCHS / 2, NUM_EPOCHS - 1):
+            criterion.set_epoch(epoch)
+            results = []
+            for module in (criterion, plain):
+                leaf = logits.clone().requires_grad_()
+                value = module(leaf, target)
+                value.sum().backward()
+                results.append((value, leaf.grad))
+            assert results[0][0].equal(results[1][0])
+            assert results[0][1].equal(results[1][1])
+
+
+@pytest.mark.parametrize("name", WEIGHTERS)
+class TestWeighter:
+    def loss(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=torch.Generator().manual_seed(2))
+
+    @pytest.mark.parametrize("shape", [(16,), (1,), (0,), (3, 4, 5), ()])
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    def test_one_weight_per_sample(
+        self, name: str, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> None:
+        loss = self.loss(*shape).to(dtype).requires_grad_()
+        weight = WEIGHTERS[name]()(loss, indices(*shape))
+        assert weight.shape == loss.shape
+        assert weight.dtype == dtype
+        assert (weight >= 0).all()
+        assert weight.isfinite().all()
+        assert not weight.requires_grad
+
+    def test_ignored_samples_have_no_say(self, name: str) -> None:
+        loss, target = self.loss(20), indices(20)
+        valid = torch.arange(20) % 3 != 0
+        weight = WEIGHTERS[name]()(loss, target.masked_fill(~valid, -100), valid)
+        assert (weight[~valid] == 0).all()
+        alone = WEIGHTERS[name]()(loss[valid], target[valid])
+        assert weight[valid].equal(alone)
+
+    def test_set_epoch_reaches_it_however_deep(self, name: str) -> None:
+        alone, loss, target = WEIGHTERS[name](), self.loss(20), indices(20)
+        nested = sw.HierarchicalLoss(
+            [
+                sw.CrossEntropyLoss(weighter=[WEIGHTERS[name]()]),
+                nn.CrossEntropyLoss(reduction="none"),
+            ]
+        )
+        for epoch in (0, 2, 3.5, 7):
+            alone.set_epoch(epoch)
+            nested.set_epoch(epoch)
+            weighter = nested.criteria[0].weighter
+            assert weighter(loss, target).equal(alone(loss, target))
+
+    def test_float64_buffers_survive_casts(self, name: str) -> None:
+        weighter = WEIGHTERS[name]()
+        before = copy.deepcopy(weighter.state_dict())
+        weighter.half().bfloat16().float()
+        after = weighter.state_dict()
+        assert before.keys() == after.keys()
+        for key, value in before.items():
+            assert after[key].equal(value)
+            assert after[key].dtype == value.dtype
+
+    def test_moves_to_another_device(self, name: str) -> None:
+        weighter = WEIGHTERS[name]().to("meta")
+        assert all(buffer.is_meta for buffer in weighter.buffers())
+
+    def test_number_of_classes_is_checked(self, name: str) -> None:
+        weighter = WEIGHTERS[name]()
+        if weighter.num_classes is None:
+            return
+        assert weighter.num_classes == NUM_CLASSES
+        criterion = sw.CrossEntropyLoss(weighter=weighter)
+        with pytest.raises(ValueError, match=f"{NUM_CLASSES} classes, logits have 7"):
+            criterion(torch.randn(4, 7), torch.zeros(4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_rise_within_their_range(name: str) -> None:
+    schedule = SCHEDULES[name]()
+    fractions = [schedule(epoch / 4) for epoch in range(4 * NUM_EPOCHS)]
+    assert all(0 < fraction <= 1 for fraction in fractions)
+    assert fractions == sorted(fractions)
+    assert eval(repr(schedule), vars(schedules)) == schedule
+    assert pickle.loads(pickle.dumps(schedule)) == schedule

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import reference
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sampleweights import schedules
+from sampleweights.selection import kept_count, select
+
+losses = st.lists(
+    st.floats(allow_nan=True, width=32) | st.sampled_from([0.0, -0.0, 1.0, math.inf]), max_size=24
+)
+fractions = st.floats(0, 1, exclude_min=True) | st.sampled_from([0.25, 0.5, 1.0])
+
+
+def usual(values: list[float]) -> list[float]:
+    """Infinities tie with the largest finite numbers, see select."""
+    limit = torch.finfo(torch.float64).max
+    return [max(-limit, min(limit, v)) if v == v else v for v in values]
+
+
+@given(st.data(), losses, fractions, st.booleans())
+def test_equals_the_oracle(
+    data: st.DataObject, loss: list[float], fraction: float, largest: bool
+) -> None:
+    flags = st.lists(st.booleans(), min_size=len(loss), max_size=len(loss))
+    classes = st.lists(st.integers(-2, 3), min_size=len(loss), max_size=len(loss))
+    valid = data.draw(st.none() | flags)
+    group = data.draw(st.none() | classes)
+    keep = select(
+        torch.tensor(loss, dtype=torch.float64),
+        fraction,
+        largest=largest,
+        valid=None if valid is None else torch.tensor(valid, dtype=torch.bool),
+        group=None if group is None else torch.tensor(group, dtype=torch.int64),
+    )
+    expected = reference.selected(usual(loss), fraction, largest=largest, valid=valid, group=group)
+    assert keep.tolist() == expected
+
+
+@given(fractions, st.integers(0, 10**7))
+def test_kept_count_equals_the_formula(fraction: float, num_valid: int) -> None:
+    as_tensor = torch.tensor(fraction, dtype=torch.float64)
+    expected = reference.kept_count(fraction, num_valid)
+    assert kept_count(as_tensor, num_valid) == expected
+    assert kept_count(as_tensor, torch.tensor(num_valid)) == expected
+
+
+@given(st.integers(1, 40), st.integers(1, 30))
+def test_kept_sets_are_nested_as_the_epoch_grows(size: int, num_epochs: int) -> None:
+    loss = torch.rand(size, generator=torch.Generator().manual_seed(size)).mul(8).round()
+    schedule = schedules.Sigmoid(num_epochs)
+    before = torch.zeros(size, dtype=torch.bool)
+    for epoch in range(num_epochs):
+        keep = select(loss, schedule(epoch), largest=True)
+        assert (keep | ~before).all()
+        before = keep
+    assert before.all() or num_epochs == 1
+
+
+@given(st.integers(2, 60), st.floats(0.01, 0.99))
+def test_hard_and_easy_partition_distinct_losses(size: int, fraction: float) -> None:
+    count = math.floor(fraction * size + 0.5)
+    other = math.floor((1 - fraction) * size + 0.5)
+    # f M = k + 1/2 rounds up on both sides, and each keeps at least one
+    assume(count + other == size and 0 < count < size)
+    loss = torch.randperm(size, generator=torch.Generator().manual_seed(size)).double()
+    hard = select(loss, fraction, largest=True)
+    easy = select(loss, 1 - fraction, largest=False)
+    assert (hard ^ easy).all()
+
+
+def test_ties_go_to_the_lowest_position() -> None:
+    for largest in (True, False):
+        keep = select(torch.ones(6), 0.5, largest=largest)
+        assert keep.tolist() == [True] * 3 + [False] * 3
+
+
+def test_dense_losses_are_one_batch() -> None:
+    loss = torch.arange(24.0).reshape(2, 3, 4)
+    assert select(loss, 0.25, largest=True).nonzero()[:, 0].tolist() == [1] * 6
+
+
+def test_a_large_batch_is_exact() -> None:
+    generator = torch.Generator().manual_seed(0)
+    loss = torch.rand(1_000_003, generator=generator).mul(1000).round()  # many ties
+    keep = select(loss, 0.123456, largest=True)
+    assert keep.sum() == reference.kept_count(0.123456, 1_000_003)
+    threshold = loss[keep].min()
+    assert (loss[~keep] <= threshold).all()
+    at_threshold = (loss == threshold).nonzero()[:, 0]
+    kept = keep[at_threshold]
+    assert kept.equal(kept.sort(descending=True, stable=True).values)
+
+
+def test_losses_keep_their_graph_to_themselves() -> None:
+    loss = torch.rand(5, requires_grad=True)
+    assert not select(loss, 0.5, largest=True).requires_grad
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_no_host_synchronisation() -> None:
+    loss = torch.rand(1000, device="cuda")
+    valid, group = loss > 0.1, (loss * 5).long()
+    fraction = torch.tensor(0.3, dtype=torch.float64, device="cuda")
+    expected = select(loss.cpu(), 0.3, largest=True, valid=valid.cpu(), group=group.cpu())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        keep = select(loss, fraction, largest=True, valid=valid, group=group)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert keep.cpu().equal(expected)

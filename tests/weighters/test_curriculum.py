@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+import sampleweights as sw
+from sampleweights.schedules import Constant, Linear, Sigmoid
+
+
+@pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
+def test_follows_the_schedule(cls: type) -> None:
+    weighter = cls(num_epochs=12)
+    loss = torch.randperm(31, generator=torch.Generator().manual_seed(0)).float()
+    for epoch in range(12):
+        weighter.set_epoch(epoch)
+        fraction = reference.sigmoid_fraction(epoch, 12)
+        expected = reference.selected(loss.tolist(), fraction, largest=cls is sw.OHEM)
+        assert weighter(loss).bool().tolist() == expected
+        assert weighter.fraction.item() == pytest.approx(fraction, rel=1e-12)
+        assert weighter.inactive == (epoch >= 6)
+
+
+def test_per_class_equals_the_oracle() -> None:
+    generator = torch.Generator().manual_seed(0)
+    loss = torch.rand(40, generator=generator)
+    target = torch.randint(4, (40,), generator=generator)
+    valid = torch.rand(40, generator=generator) < 0.8
+    weight = sw.OHEM(schedule=0.3, per_class=True)(loss, target, valid)
+    expected = reference.selected(
+        loss.tolist(), 0.3, largest=True, valid=valid.tolist(), group=target.tolist()
+    )
+    assert weight.bool().tolist() == expected
+    for c in target[valid].unique():
+        kept = weight[(target == c) & valid].sum()
+        assert kept == reference.kept_count(0.3, int(((target == c) & valid).sum()))
+
+
+@pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
+def test_nan_is_kept(cls: type) -> None:
+    weight = cls(schedule=0.25)(torch.tensor([1.0, 9.0, math.nan, 0.1]))
+    assert weight.tolist() == [0, 0, 1, 0]
+    criterion = sw.CrossEntropyLoss(weighter=cls(schedule=0.25))
+    logits = torch.randn(4, 3)
+    logits[2, 0] = math.nan
+    assert criterion(logits, torch.tensor([0, 1, 2, 0])).isnan()
+
+
+def test_infinite_loss_of_weight_zero_adds_exactly_nothing() -> None:
+    logits = torch.tensor([[0.0, -math.inf], [0.0, 1.0]], requires_grad=True)
+    target = torch.tensor([1, 0])
+    for criterion in (
+        sw.CrossEntropyLoss(weighter=sw.SelfPaced(schedule=0.5)),
+        sw.FocalLoss(gamma=0.5, weighter=sw.SelfPaced(schedule=0.5)),
+    ):
+        logits.grad = None
+        value = criterion(logits, target)
+        value.backward()
+        plain = type(criterion)(**({"gamma": 0.5} if criterion.gamma else {}))
+        expected = plain(logits.detach()[1:], target[1:]) / 2
+        torch.testing.assert_close(value, expected)
+        assert logits.grad[0].tolist() == [0, 0]
+        assert logits.grad[1].isfinite().all()
+
+
+def test_schedules_of_every_kind() -> None:
+    assert sw.OHEM(schedule=0.25).schedule == Constant(0.25)
+    assert sw.OHEM(schedule=1).inactive
+    assert sw.OHEM(10).schedule == Sigmoid(10)
+    own = sw.SelfPaced(schedule=lambda epoch: 0.1 * (epoch + 1))
+    own.set_epoch(3)
+    assert own.fraction == pytest.approx(0.4)
+    for epoch in (np.int64(2), np.float32(2), 2.0, torch.tensor(2)):
+        weighter = sw.OHEM(schedule=Linear(8))
+        weighter.set_epoch(epoch)
+        assert weighter.fraction == 0.75
+
+
+def test_load_state_dict_restores_what_is_skipped() -> None:
+    done, fresh = sw.OHEM(10), sw.OHEM(10)
+    done.set_epoch(9)
+    fresh.load_state_dict(done.state_dict())
+    assert fresh.inactive
+    fresh.load_state_dict(sw.OHEM(10).state_dict())
+    assert not fresh.inactive
+    assert fresh(torch.tensor([1.0, 2.0])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
+def test_bad_arguments(cls: type) -> None:
+    for kwargs, message in [
+        ({}, f"{cls.__name__} takes either num_epochs or schedule"),
+        ({"num_epochs": 10, "schedule": 0.5}, "either num_epochs or schedule"),
+        ({"num_epochs": 0}, "num_epochs must be at least 1, got 0"),
+        ({"schedule": 0.0}, r"fraction must be in \(0, 1\], got 0"),
+        ({"schedule": "half"}, "schedule must be a callable or a fraction .*, got 'half'"),
+        ({"schedule": lambda epoch: 2.0}, r"schedule must return .* got 2.0 at epoch 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            cls(**kwargs)
+    for epoch in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="epoch must be finite and at least 0, got"):
+            cls(10).set_epoch(epoch)
+    with pytest.raises(TypeError, match="loss must be floating, got dtype torch.int64"):
+        cls(10)(torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("target", [None, torch.rand(3), torch.zeros(2, dtype=torch.long)])
+def test_per_class_needs_class_indices(target: torch.Tensor | None) -> None:
+    with pytest.raises(ValueError, match=r"class indices of shape \(3,\) for OHEM\(per_class=Tr"):
+        sw.OHEM(10, per_class=True)(torch.rand(3), target)
+
+
+def test_repr() -> None:
+    assert repr(sw.OHEM(10, per_class=True)) == (
+        "OHEM(schedule=Sigmoid(num_epochs=10), per_class=True)"
+    )
