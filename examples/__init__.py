@@ -1,0 +1,1 @@
+"""Examples; they run from a checkout of the repository, not from the installed package."""

@@ -1,0 +1,153 @@
+"""The command line: python -m examples.isic2018 reproduce."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from examples.isic2018 import data, models, report
+from examples.isic2018.training import LOSSES, OPTIMIZERS, WEIGHTINGS, Recipe, run
+
+DESCRIPTION = """\
+Which weighting helps on a long tail? Trains one model for each loss, weighting and optimiser on two
+random 80/20 splits, and prints accuracy, balanced accuracy (mean recall of the classes), mean
+precision and mean F1, averaged over the splits, with the paper's numbers in brackets.
+
+  python -m examples.isic2018 reproduce
+      on embedded 8x8 digits, seven of them thinned to the proportions of ISIC 2018
+
+  python -m examples.isic2018 reproduce --data-root DIR
+      on the skin-lesion images of ISIC 2018 Task 3, from the files as they are downloaded into DIR:
+      ISIC2018_Task3_Training_Input, ISIC2018_Task3_Training_GroundTruth (.zip or folder) and
+      ISIC2018_Task3_Training_LesionGroupings.csv; needs pip install ".[images]"
+
+Runs are written to results.csv as they finish, and a run that is there is not repeated.
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the samples come from, and the model and recipe that suit them."""
+
+    name: str
+    title: str
+    split: Callable[[int], data.Split]
+    build_model: Callable[[data.Split], nn.Module]
+    recipe: Recipe
+
+
+def digits() -> Source:
+    return Source(
+        "digits",
+        "long-tailed digits, small CNN",
+        data.digits_split,
+        models.digits_network,
+        Recipe(epochs=60, batch_size=20, learning_rate={"adam": 1e-3, "sgd": 1e-2}),
+    )
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.isic2018",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "reproduce",
+        help="train all rows and show the table",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--data", choices=["digits"], default="digits", help="embedded data")
+    where.add_argument("--data-root", type=Path, metavar="DIR", help="the ISIC 2018 files")
+    command.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=OPTIMIZERS)
+    command.add_argument("--losses", nargs="+", choices=LOSSES, default=LOSSES)
+    command.add_argument(
+        "--weightings", nargs="+", choices=WEIGHTINGS, default=list(WEIGHTINGS), metavar="W",
+        help=f"of {', '.join(WEIGHTINGS)}",
+    )  # fmt: skip
+    command.add_argument("--splits", type=int, default=2, help="random 80/20 splits (2)")
+    command.add_argument("--epochs", type=int, help="of each run (what suits the data)")
+    command.add_argument("--gamma", type=float, default=1.0, help="of the focal loss (1)")
+    command.add_argument(
+        "--output", type=Path, default=Path("runs"), metavar="DIR",
+        help="for results.csv, the figures and cached features (runs)",
+    )  # fmt: skip
+    args = parser.parse_args(arguments)
+    for name in ("splits", "epochs"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
+    return args
+
+
+def reproduce(args: argparse.Namespace) -> None:
+    source = digits()
+    recipe = replace(source.recipe, gamma=args.gamma, epochs=args.epochs or source.recipe.epochs)
+    folder = args.output / source.name
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.csv"
+
+    grid = list(
+        itertools.product(range(args.splits), args.optimizers, args.losses, args.weightings)
+    )
+    settings = {"data": source.name, "epochs": recipe.epochs, "gamma": recipe.gamma}
+    keys = [*settings, "split", "optimizer", "loss", "weighting"]
+    results = report.read_results(path)
+    done = set() if results.empty else set(results[keys].itertuples(index=False, name=None))
+    splits: dict[int, data.Split] = {}
+    with tqdm(grid, unit="run") as bar:
+        for seed, optimizer, loss, weighting in bar:
+            if (*settings.values(), seed, optimizer, loss, weighting) in done:
+                continue
+            bar.set_description(f"split {seed}, {optimizer}, {loss}, {weighting}")
+            if seed not in splits:
+                splits[seed] = source.split(seed)
+            start = time.perf_counter()
+            metrics = run(
+                source.build_model, splits[seed], recipe,
+                optimizer=optimizer, loss=loss, weighting=weighting, seed=seed,
+            )  # fmt: skip
+            row = settings | {
+                "split": seed, "optimizer": optimizer, "loss": loss, "weighting": weighting,
+            }  # fmt: skip
+            seconds = round(time.perf_counter() - start, 2)
+            report.append_result(path, {**row, **metrics, "seconds": seconds})
+
+    results = report.read_results(path)
+    wanted = results[list(settings)].eq(settings).all(axis=1)
+    wanted &= results["split"] < args.splits
+    results = results[wanted]
+    summary = report.summarize(results)
+    for optimizer in args.optimizers:
+        title = f"{source.title}; {optimizer}, {recipe.epochs} epochs, mean of {args.splits} splits"
+        print(f"\n{title} (in brackets: the paper, flat VGG16 + CBAM on ISIC 2018)\n")
+        print(report.format_table(summary, optimizer))
+        figure = folder / f"recall-{optimizer}.png"
+        report.plot_recall(summary, optimizer, figure, title)
+        print(f"\nrecall per class: {figure}")
+    print(f"\nall runs: {path}")
+
+
+def main() -> None:
+    args = parse_arguments()
+    try:
+        reproduce(args)
+    except data.DataError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
