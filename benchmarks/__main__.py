@@ -111,7 +111,7 @@ class Row:
     backward: list[float] = field(default_factory=list)
 
 
-def measure(shape: tuple[int, ...], device: str, seconds: float, bar: tqdm[None]) -> list[Row]:
+def measure(shape: tuple[int, ...], device: str, seconds: float, bar: tqdm) -> list[Row]:
     """Alternate between all candidates, round after round, so that noise falls on all alike."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(shape, generator=generator).to(device).requires_grad_()

@@ -42,7 +42,7 @@ def append_result(path: Path, row: dict[str, object]) -> None:
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
-    """One row per optimiser, loss and weighting, averaged over splits, the paper's numbers beside."""
+    """One row per optimiser, loss and weighting, averaged over splits, beside the paper's."""
     keys = ["optimizer", "loss", "weighting"]
     metrics = [column for column in results if column.partition("_")[0] in
                ("acc", "bacc", "mean", "recall", "precision", "f1")]  # fmt: skip

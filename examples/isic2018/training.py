@@ -68,11 +68,12 @@ def train(
     model.train()
     for epoch in range(recipe.epochs):
         criterion.set_epoch(epoch)
+        order = torch.randperm(len(inputs), generator=generator)
         views = torch.randint(inputs.shape[1], (len(inputs),), generator=generator)
-        for index in torch.randperm(len(inputs), generator=generator).split(recipe.batch_size):
+        for index in torch.split(order, recipe.batch_size):
             optimizer.zero_grad()
             loss = criterion(model(inputs[index, views[index]]), target[index])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         scheduler.step()
 
