@@ -94,7 +94,7 @@ def peak_memory(criterion: Criterion, logits: Tensor, target: Tensor) -> int:
     with torch.profiler.profile(profile_memory=True) as profile:
         criterion(logits, target).backward()  # type: ignore[no-untyped-call]
     held = peak = 0
-    for event in profile.profiler.kineto_results.events():  # type: ignore[union-attr]
+    for event in profile.profiler.kineto_results.events():
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)

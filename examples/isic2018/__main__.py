@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
-from examples.isic2018 import data, models, report
+from examples.isic2018 import data, features, models, report
 from examples.isic2018.training import LOSSES, OPTIMIZERS, WEIGHTINGS, Recipe, run
 
 DESCRIPTION = """\
@@ -52,6 +51,23 @@ def digits() -> Source:
         data.digits_split,
         models.digits_network,
         Recipe(epochs=60, batch_size=20, learning_rate={"adam": 1e-3, "sgd": 1e-2}),
+    )
+
+
+def images(root: Path, cache: Path) -> Source:
+    official = data.isic(root)
+    inputs = features.cached_features(official, cache)
+    return Source(
+        "isic2018",
+        f"ISIC 2018 ({len(inputs):,} images), head on frozen {features.BACKBONE}",
+        lambda seed: data.isic_split(official.table, inputs, seed),
+        models.head,
+        Recipe(
+            epochs=20,
+            batch_size=256,
+            learning_rate={"adam": 1e-3, "sgd": 2e-2},
+            weight_decay=1e-3,
+        ),
     )
 
 
@@ -93,7 +109,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def reproduce(args: argparse.Namespace) -> None:
-    source = digits()
+    cache = args.output / "features"
+    source = digits() if args.data_root is None else images(args.data_root, cache)
     recipe = replace(source.recipe, gamma=args.gamma, epochs=args.epochs or source.recipe.epochs)
     folder = args.output / source.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,5 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()

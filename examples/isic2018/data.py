@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Iterator
@@ -105,6 +106,8 @@ class Isic:
     table: pd.DataFrame
     """Columns image, target (position in CLASSES), lesion_id; in the order of the ground truth."""
     read: Callable[[str], Image.Image]
+    fingerprint: str
+    """Changes when the files do."""
 
 
 def find(root: Path, name: str) -> Path:
@@ -211,7 +214,9 @@ def isic(root: Path) -> Isic:
             f"{input_path} must hold every image of the ground truth, {len(absent)} are missing, "
             f"{absent.iloc[0]} first"
         )
-    return Isic(table, read)
+    stat = input_path.stat()
+    seen = f"{input_path.resolve()} {stat.st_size} {stat.st_mtime_ns} {list(table['image'])}"
+    return Isic(table, read, hashlib.sha256(seen.encode()).hexdigest())
 
 
 def isic_split(table: pd.DataFrame, features: Tensor, seed: int) -> Split:
