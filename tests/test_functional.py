@@ -112,7 +112,7 @@ def test_counts_of_any_kind(counts: object) -> None:
         ([[3, 1]], r"shape \(C,\), got \(1, 2\)"),
         (3, r"shape \(C,\), got \(\)"),
         ([True, False], "whole numbers, got dtype torch.bool"),
-        ("31", "class_counts must be numbers"),
+        ("31", "class_counts must be numbers, got '31'"),
         ({"a": 3}, "class_counts must be numbers"),
     ],
 )

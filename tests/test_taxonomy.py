@@ -125,14 +125,17 @@ def test_it_copies_and_has_no_state() -> None:
     [
         ({}, None, "at least one leaf"),
         ([], None, "at least one leaf"),
-        ("abc", None, "got the string 'abc'"),
-        ({"a": "xy"}, None, "got the string 'xy'"),
+        ("abc", None, "got 'abc'"),
+        ({"a": "xy"}, None, "got 'xy'"),
         ([["a", "x"], ["a", "x"]], None, r"\['a', 'x'\] again"),
         ([["a"], ["a", "x"]], None, r"only as a leaf, got \['a'\]"),
         ({"a": ["x"], "b": ["x"]}, None, "different names"),
         ({"a": ["x", "y"]}, ["x"], r"leaves must be those of the tree, \['x', 'y'\], got \['x'\]"),
         ({"a": ["x", "y"]}, ["x", "y", "y"], "leaves must be those of the tree"),
         ({"a": [3]}, None, "got 3"),
+        ({"a": {"x", "y"}}, None, "must hold lists or mappings of names"),
+        ({"a": 1}, None, "must hold lists or mappings of names, got 1"),
+        (None, None, "must hold lists or mappings of names, got None"),
     ],
 )
 def test_bad_trees(tree: object, leaves: list[str] | None, message: str) -> None:

@@ -56,7 +56,7 @@ def digits() -> Source:
 
 def images(root: Path, cache: Path) -> Source:
     official = data.isic(root)
-    inputs = features.cached_features(official, cache)
+    inputs = features.cached_features(official, cache)[:, None]  # a single view
     return Source(
         "isic2018",
         f"ISIC 2018 ({len(inputs):,} images), head on frozen {features.BACKBONE}",

@@ -221,7 +221,7 @@ def isic(root: Path) -> Isic:
 
 def isic_split(table: pd.DataFrame, features: Tensor, seed: int) -> Split:
     """A random 80/20 split, stratified by class, with every lesion on one side only."""
-    target = table["target"].to_numpy()
+    target = table["target"].to_numpy(copy=True)
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     train, validation = next(folds.split(target, target, table["lesion_id"]))
     lesions = table["lesion_id"].to_numpy()

@@ -24,8 +24,6 @@ SIZE = (224, 300)
 """Height and width; the aspect ratio of the images is kept."""
 STAGES = (2, 3, 4, 5, 6)
 """The stages whose outputs are pooled, of 40, 80, 112, 192 and 320 channels."""
-FLIPS: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)]
-"""The views of an image: dermoscopy knows no up and no left."""
 BATCH = 32
 
 
@@ -103,12 +101,12 @@ def batches(source: Isic, start: int) -> Iterator[tuple[slice, Tensor]]:
 
 
 def cached_features(source: Isic, folder: Path) -> Tensor:
-    """Features (N, V, D) of all images, float32; from ``folder`` where they are already there.
+    """Features (N, D) of all images, float32; from ``folder`` where they are already there.
 
     The name of the file holds everything that its content depends on. A run that was stopped
     half-way goes on where it was.
     """
-    what = json.dumps([source.fingerprint, BACKBONE, SIZE, STAGES, FLIPS, "shades of gray 6"])
+    what = json.dumps([source.fingerprint, BACKBONE, SIZE, STAGES, "shades of gray 6"])
     name = f"{BACKBONE}-{SIZE[0]}x{SIZE[1]}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
     path, partial, progress = (folder / f"{name}{end}" for end in (".npy", ".partial", ".done"))
     if not path.exists():
@@ -126,15 +124,13 @@ def _compute(source: Isic, partial: Path, progress: Path) -> None:
     done = int(progress.read_text()) if progress.exists() and partial.exists() else 0
     if done == 0:
         width = model(torch.zeros(1, 3, *SIZE)).shape[1]
-        shape = (num_images, len(FLIPS), width)
+        shape = (num_images, width)
         np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
     features = np.lib.format.open_memmap(partial, mode="r+")
     with tqdm(total=num_images, initial=done, unit="image", desc="features") as bar:
         for here, images in batches(source, done):
-            images = images.to(memory_format=torch.channels_last)
-            for view, flip in enumerate(FLIPS):
-                with torch.autocast("cpu", torch.bfloat16):
-                    features[here, view] = model(images.flip(flip)).numpy()
+            with torch.autocast("cpu", torch.bfloat16):
+                features[here] = model(images.to(memory_format=torch.channels_last)).numpy()
             features.flush()
             progress.write_text(str(here.stop))
             bar.update(here.stop - here.start)

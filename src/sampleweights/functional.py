@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,32 +33,59 @@ def class_dim(logits: Tensor) -> int:
     return 0 if logits.ndim == 1 else 1
 
 
+def as_number(name: str, value: Any) -> float:
+    """``value`` as a float, or a TypeError that names the argument."""
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+def check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+
+
 def is_index(target: Tensor) -> bool:
     return not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
+    check_tensor(name, tensor)
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be floating, got dtype {tensor.dtype}")
 
 
 def check_gamma(gamma: float) -> float:
-    if not (math.isfinite(gamma) and gamma >= 0):
+    gamma = as_number("gamma", gamma)
+    if not 0 <= gamma < math.inf:
         raise ValueError(f"gamma must be finite and at least 0, got {gamma}")
-    return float(gamma)
+    return gamma
 
 
 def check_label_smoothing(label_smoothing: float) -> float:
+    label_smoothing = as_number("label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
-    return float(label_smoothing)
+    return label_smoothing
 
 
-def check_classification(logits: Tensor, target: Tensor, ignore_index: int) -> None:
-    """Shapes and dtypes of logits and target, as nn.CrossEntropyLoss understands them."""
+def check_classification(
+    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
+) -> None:
+    """Shapes and dtypes, as nn.CrossEntropyLoss understands them."""
     check_floating("logits", logits)
+    check_tensor("target", target)
     if logits.ndim == 0:
         raise ValueError("logits must have shape (C,), (N, C) or (N, C, d1, ...), got ()")
+    dim = class_dim(logits)
+    if weight is not None and weight.shape != (logits.shape[dim],):
+        raise ValueError(
+            f"weight must have shape ({logits.shape[dim]},), one value for each class of logits, "
+            f"got {tuple(weight.shape)}"
+        )
     if target.is_floating_point():
         if target.shape != logits.shape:
             raise ValueError(
@@ -74,7 +102,6 @@ def check_classification(logits: Tensor, target: Tensor, ignore_index: int) -> N
             f"target must hold class indices (integer) or probabilities (floating), "
             f"got dtype {target.dtype}"
         )
-    dim = class_dim(logits)
     expected = logits.shape[:dim] + logits.shape[dim + 1 :]
     if target.shape != expected:
         raise ValueError(
@@ -97,6 +124,21 @@ def check_class_indices(target: Tensor, num_classes: int, ignore_index: int | No
         )
 
 
+def valid_mask(target: Tensor, ignore_index: int) -> Tensor:
+    """Which samples are not ignored; compared in int64, since uint8 turns -100 into 156."""
+    return (target.long() if is_index(target) else target) != ignore_index
+
+
+def output_dtype(logits: Tensor, target: Tensor) -> torch.dtype:
+    """What F.cross_entropy returns: the dtype of its inputs, at least float32 under autocast."""
+    dtype = logits.dtype
+    if target.is_floating_point():
+        dtype = torch.promote_types(dtype, target.dtype)
+    if torch.is_autocast_enabled(logits.device.type):
+        dtype = torch.promote_types(dtype, torch.float32)
+    return dtype
+
+
 # ---------------------------------------------------------------------------------------------
 # Per-sample losses
 # ---------------------------------------------------------------------------------------------
@@ -111,8 +153,9 @@ def torch_cross_entropy(
     reduction: Literal["none", "mean", "sum"] = "none",
 ) -> Tensor:
     """F.cross_entropy with any integer dtype, a clear index error, and smoothing in float32."""
-    dtype = logits.dtype
-    if label_smoothing and dtype.itemsize < 4:
+    dtype = output_dtype(logits, target)
+    smooth_in_float = label_smoothing > 0 and logits.dtype.itemsize < 4
+    if smooth_in_float:
         # torch sums the log-probabilities of all classes in the dtype of the logits: inf in
         # float16 from about a thousand classes on
         logits = logits.float()
@@ -138,13 +181,22 @@ def torch_cross_entropy(
         except IndexError:
             check_class_indices(target, logits.shape[class_dim(logits)], ignore_index)
             raise
-    return loss if logits.dtype == dtype else loss.to(dtype)
+    return loss.to(dtype) if smooth_in_float else loss
 
 
 def target_class_weight(weight: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """``weight[target]``, 0 where not valid: the factor by which torch weights each sample."""
-    index = target.long().masked_fill(~valid, 0).reshape(-1)
-    return weight.index_select(0, index).reshape(target.shape).masked_fill(~valid, 0)
+    return look_up(weight, target.long().masked_fill(~valid, 0)).masked_fill(~valid, 0)
+
+
+def look_up(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]`` for a table of one value per class, with a clear error for a bad index."""
+    try:
+        return table.index_select(0, index.reshape(-1)).reshape(index.shape)
+    except IndexError:
+        if not torch.compiler.is_compiling():
+            check_class_indices(index, len(table), None)
+        raise
 
 
 def cross_entropy(
@@ -185,7 +237,7 @@ def cross_entropy(
     References:
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 5.
     """
-    check_classification(logits, target, ignore_index)
+    check_classification(logits, target, weight, ignore_index)
     check_label_smoothing(label_smoothing)
     return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
 
@@ -193,10 +245,9 @@ def cross_entropy(
 def focal_factor(nll: Tensor, gamma: float) -> Tensor:
     r""":math:`(1 - p)^\gamma` from :math:`-\log p`, with finite derivatives everywhere.
 
-    :math:`1 - p` is ``-expm1(log p)``, which keeps its digits where p is nearly 1. The clamp has
-    no effect on the value of the loss: below, the factor multiplies a loss of 0; above, it is 1.
-    It cuts the derivative, which for gamma < 1 is inf at p = 1, and which would multiply an
-    infinite loss by 0.
+    :math:`1 - p` is ``-expm1(log p)``, which adds no error to that of ``log p``. The clamp cuts the
+    derivative where it is inf (gamma < 1 at p = 1, where the factor multiplies a loss of 0) and
+    where it would multiply an infinite loss by 0 (p = 0, where the factor is 1).
     """
     eps = torch.finfo(nll.dtype).eps
     return (-torch.expm1(-nll.clamp(eps**2, 1 / eps))).pow(gamma)
@@ -247,26 +298,29 @@ def focal_loss(
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 4.
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 6.
     """
-    check_classification(logits, target, ignore_index)
+    check_classification(logits, target, weight, ignore_index)
     check_gamma(gamma)
     check_label_smoothing(label_smoothing)
     if gamma == 0:
         return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
-    dtype = logits.dtype
-    if dtype.itemsize < 4:
+    dtype = output_dtype(logits, target)
+    if logits.dtype.itemsize < 4:
         logits = logits.float()
     if weight is not None:
         weight = weight.to(logits.dtype)
     if target.is_floating_point():
-        loss = _focal_of_probabilities(logits, target, gamma, weight, label_smoothing)
-        return loss.to(torch.promote_types(dtype, target.dtype))
+        return _focal_of_probabilities(logits, target, gamma, weight, label_smoothing).to(dtype)
     nll = torch_cross_entropy(logits, target, None, ignore_index, 0.0)  # -log p_t
-    loss = nll
     if label_smoothing:
-        loss = torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
-    elif weight is not None:
-        loss = nll * target_class_weight(weight, target, target != ignore_index)
-    return (focal_factor(nll, gamma) * loss).to(dtype)
+        smooth = torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
+        # an infinite loss stays as it is: its product has the derivative 0 * inf
+        infinite = smooth.isinf()
+        loss = focal_factor(nll, gamma) * smooth.masked_fill(infinite, 0)
+        return torch.where(infinite, smooth, loss).to(dtype)
+    loss = focal_factor(nll, gamma) * nll
+    if weight is not None:
+        loss = loss * target_class_weight(weight, target, valid_mask(target, ignore_index))
+    return loss.to(dtype)
 
 
 def _focal_of_probabilities(
@@ -326,6 +380,8 @@ def binary_focal_loss(
     dtype = logits.dtype
     if dtype.itemsize < 4:
         logits = logits.float()
+    limit = torch.finfo(logits.dtype).max
+    logits = logits.clamp(-limit, limit)  # so that no factor of 0 meets an inf
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     if target.is_floating_point():
         target = target.to(logits.dtype)
@@ -335,7 +391,7 @@ def binary_focal_loss(
         is_positive = target != 0
         loss = _binary_focal(torch.where(is_positive, -logits, logits), gamma)
         if alpha is not None:
-            loss = loss * torch.where(is_positive, positive, negative)
+            loss = torch.where(is_positive, positive * loss, negative * loss)
     return loss.to(dtype)
 
 
@@ -348,13 +404,15 @@ def _binary_focal(margin: Tensor, gamma: float) -> Tensor:
 def check_alpha(alpha: float | None) -> float | None:
     if alpha is None:
         return None
+    alpha = as_number("alpha", alpha)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1] or None, got {alpha}")
-    return float(alpha)
+    return alpha
 
 
 def check_binary(logits: Tensor, target: Tensor) -> None:
     check_floating("logits", logits)
+    check_tensor("target", target)
     if target.shape != logits.shape:
         raise ValueError(
             f"target must have the shape of logits, {tuple(logits.shape)}, "
@@ -375,12 +433,19 @@ def check_binary(logits: Tensor, target: Tensor) -> None:
 # ---------------------------------------------------------------------------------------------
 
 
+def on_cpu(name: str, values: Any) -> Tensor:
+    """A copy of numbers in any container, as a tensor on the CPU."""
+    try:
+        if isinstance(values, Tensor):
+            return values.detach().cpu()
+        return torch.from_numpy(np.array(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be numbers, got {values!r:.60}: {error}") from error
+
+
 def as_class_counts(class_counts: Tensor | Sequence[int] | Any) -> Tensor:
     """Class counts as int64 on the CPU, or a ValueError that says what is wrong with them."""
-    try:
-        counts = torch.as_tensor(class_counts).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"class_counts must be numbers, one per class: {error}") from error
+    counts = on_cpu("class_counts", class_counts)
     if counts.ndim != 1 or counts.numel() == 0:
         raise ValueError(f"class_counts must have shape (C,), got {tuple(counts.shape)}")
     if counts.is_complex() or counts.dtype == torch.bool:
@@ -486,7 +551,7 @@ def effective_number_weights(
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 8.
     """
     check_normalize(normalize)
-    if beta is not None and not 0 <= beta < 1:
+    if beta is not None and not 0 <= as_number("beta", beta) < 1:
         raise ValueError(f"beta must be in [0, 1), got {beta}")
     counts = as_class_counts(class_counts).double()
     one_minus_beta = 1 / counts.sum().item() if beta is None else 1 - beta

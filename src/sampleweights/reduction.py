@@ -37,7 +37,7 @@ def check_normalizer(normalizer: Tensor | float | None, reduction: Reduction) ->
                 f"normalizer must be a number or a tensor of no dimensions, got shape "
                 f"{tuple(normalizer.shape)}"
             )
-    elif not (math.isfinite(normalizer) and normalizer > 0):
+    elif not 0 < normalizer < math.inf:
         raise ValueError(f"normalizer must be positive and finite, got {normalizer}")
 
 
@@ -48,7 +48,7 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def nonzero(denominator: Tensor) -> Tensor:
     """``denominator`` with 0 replaced by 1: a batch in which nothing counts gives 0 / 1."""
-    return denominator + (denominator == 0)
+    return denominator.masked_fill(denominator == 0, 1)
 
 
 def weigh(loss: Tensor, weight: Tensor) -> Tensor:
@@ -131,16 +131,18 @@ def reduce(
     """
     name = check_reduction(reduction)
     check_normalizer(normalizer, name)
-    if name == "none":
-        return loss if weight is None else weigh(loss, weight.to(loss.dtype))
     dtype = accumulation_dtype(loss.dtype)
+    if name == "none":
+        if weight is None:
+            return loss
+        return weigh(loss.to(dtype), weight.to(dtype)).to(loss.dtype)
     if weight is None:
         total = loss.sum(dtype=dtype)
     else:
         weight = weight.to(dtype)
         total = weigh(loss.to(dtype), weight).sum()
     if normalizer is not None:
-        total = total / normalizer
+        total = total / (nonzero(normalizer) if isinstance(normalizer, Tensor) else normalizer)
     elif name == "weighted_mean" and weight is not None:
         counted = weight if valid is None else weight * valid
         total = total / nonzero(counted.sum())

@@ -10,13 +10,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sampleweights.functional import as_number
+
 __all__ = ["Constant", "Linear", "Schedule", "Sigmoid"]
 
 Schedule = Callable[[float], float]
 
 
 def _check_num_epochs(num_epochs: float) -> None:
-    if not (math.isfinite(num_epochs) and num_epochs >= 1):
+    if not 1 <= as_number("num_epochs", num_epochs) < math.inf:
         raise ValueError(f"num_epochs must be at least 1, got {num_epochs}")
 
 
@@ -93,7 +95,7 @@ class Linear:
 
     def __post_init__(self) -> None:
         _check_num_epochs(self.num_epochs)
-        if not 0 < self.start <= 1:
+        if not 0 < as_number("start", self.start) <= 1:
             raise ValueError(f"start must be in (0, 1], got {self.start}")
 
     @property
@@ -126,7 +128,7 @@ class Constant:
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
+        if not 0 < as_number("fraction", self.fraction) <= 1:
             raise ValueError(f"fraction must be in (0, 1], got {self.fraction}")
 
     def __call__(self, epoch: float) -> float:

@@ -64,6 +64,7 @@ def select(
         (tensor([False,  True, False, False]), tensor([False, False,  True, False]))
     """
     key = loss.detach().reshape(-1)
+    key = key.to(torch.promote_types(key.dtype, torch.float32))
     size = key.numel()
     if not isinstance(fraction, Tensor):
         fraction = torch.full((), fraction, dtype=torch.float64, device=key.device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.functional import check_class_indices, check_floating, is_index
+from sampleweights.functional import check_class_indices, check_floating, check_tensor, is_index
 
 __all__ = ["Taxonomy"]
 
@@ -115,6 +115,7 @@ class Taxonomy(nn.Module):
             TypeError: a target that is not integer.
             IndexError: a leaf class out of range (on CUDA torch's device-side assertion).
         """
+        check_tensor("target", target)
         if not is_index(target):
             raise TypeError(f"target must hold leaf classes (integer), got dtype {target.dtype}")
         target = target.long()
@@ -152,7 +153,9 @@ class Taxonomy(nn.Module):
                 f"got {tuple(logits.shape)}"
             )
         node = torch.arange(self.num_nodes, device=logits.device)
-        own = logits[:, self.node_level, node]  # (N, K): each node's logit at its own level
+        # each node's logit at its own level (N, K), in at least float32
+        own = logits[:, self.node_level, node]
+        own = own.to(torch.promote_types(own.dtype, torch.float32))
         # logsumexp over siblings, which are the nodes of one parent; slot 0 is the root
         slot = (self.node_parent + 1).expand_as(own)
         top = own.new_full((len(own), self.num_nodes + 1), -torch.inf)
@@ -163,7 +166,7 @@ class Taxonomy(nn.Module):
         # a column of zeros stands in for the levels that a leaf does not have
         log_prob = torch.cat([log_prob, log_prob.new_zeros(len(own), 1)], dim=1)
         paths = self.paths.masked_fill(self.paths < 0, self.num_nodes)
-        return log_prob[:, paths].sum(-1)
+        return log_prob[:, paths].sum(-1).to(logits.dtype)
 
     def extra_repr(self) -> str:
         return f"leaves={list(self.leaves)}, num_nodes={self.num_nodes}"
@@ -173,13 +176,13 @@ def _leaf_paths(tree: Mapping[str, Any] | Sequence[Any], above: Path = ()) -> It
     """The paths to the leaves of nested mappings, or of a list of paths, in order."""
     if isinstance(tree, Mapping):
         for name, below in tree.items():
-            if below is None or len(below) == 0:
+            if below is None or below == {} or below == []:
                 yield (*above, str(name))
             else:
                 yield from _leaf_paths(below, (*above, str(name)))
         return
-    if isinstance(tree, str):
-        raise ValueError(f"tree must hold lists or mappings of names, got the string {tree!r}")
+    if isinstance(tree, str) or not isinstance(tree, Sequence):
+        raise ValueError(f"tree must hold lists or mappings of names, got {tree!r}")
     for leaf in tree:
         if isinstance(leaf, str) and above:
             yield (*above, leaf)

@@ -205,7 +205,7 @@ def test_features_resume_where_they_were_stopped(
 ) -> None:
     source = data.isic(root)
     whole = features.cached_features(source, tmp_path / "whole")
-    assert whole.shape == (NUM_IMAGES, 4, 2 * 4 * len(features.STAGES))
+    assert whole.shape == (NUM_IMAGES, 2 * 4 * len(features.STAGES))
     read, count = source.read, 0
 
     def stops(name: str) -> Image.Image:

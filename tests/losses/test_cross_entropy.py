@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -258,8 +259,14 @@ def test_other_bad_arguments() -> None:
         with pytest.raises(ValueError, match=message):
             sw.CrossEntropyLoss(**kwargs)
     for weighter in (None, sw.OHEM(10)):
-        with pytest.raises((RuntimeError, ValueError), match=r"all 5 classes|weight must"):
-            sw.CrossEntropyLoss(torch.ones(6), weighter=weighter)(LOGITS, TARGET)
+        for wrong in (1, 4, 6):
+            for cls in (sw.CrossEntropyLoss, sw.FocalLoss):
+                with pytest.raises(
+                    ValueError, match=rf"weight must have shape \(5,\).*\({wrong},\)"
+                ):
+                    cls(weight=torch.ones(wrong), weighter=weighter)(LOGITS, TARGET)
+        with pytest.raises(IndexError, match="from 0 to 4.* got 9"):
+            sw.CrossEntropyLoss(torch.ones(5), weighter=weighter)(LOGITS, TARGET.clone().fill_(9))
         ignoring = sw.CrossEntropyLoss(ignore_index=2, weighter=weighter)
         with pytest.raises(ValueError, match="ignore_index must be negative .* got 2"):
             ignoring(LOGITS, LOGITS.softmax(1))
@@ -273,3 +280,71 @@ def test_repr_rebuilds_the_call() -> None:
     text = "CrossEntropyLoss(ignore_index=255, reduction='sum', label_smoothing=0.1)"
     assert repr(eval(text, vars(sw))) == text
     assert repr(sw.CrossEntropyLoss()) == "CrossEntropyLoss()"
+
+
+def test_class_156_of_a_uint8_target_is_not_minus_100() -> None:
+    logits = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([156, 3, 156], dtype=torch.uint8)
+    expected = nn.CrossEntropyLoss(reduction="none")(logits, target)
+    for criterion in (
+        sw.CrossEntropyLoss(reduction="none"),
+        sw.CrossEntropyLoss(reduction="none", weighter=sw.ClassBalanced([1] * 200)),
+        sw.WeightedLoss(nn.CrossEntropyLoss(reduction="none"), reduction="none"),
+        sw.FocalLoss(0.0, weight=torch.ones(200), reduction="none"),
+    ):
+        torch.testing.assert_close(criterion(logits, target), expected)
+
+
+def test_output_dtypes_are_torchs() -> None:
+    logits, target = batch((6,), torch.bfloat16)
+    soft = torch.rand(6, C).softmax(1)
+    for kwargs in ({}, {"label_smoothing": 0.1}):
+        for each in (target, soft, soft.double()):
+            for autocast in (False, True):
+                with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                    expected = nn.CrossEntropyLoss(**kwargs)(logits, each).dtype
+                    assert sw.CrossEntropyLoss(**kwargs)(logits, each).dtype == expected
+                    assert sw.FocalLoss(**kwargs)(logits, each).dtype == expected
+                    hard = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5), **kwargs)
+                    assert hard(logits, each).dtype == expected
+
+
+def test_weights_are_not_rounded_to_half_precision() -> None:
+    logits, target = torch.zeros(2, 2, dtype=torch.float16), torch.tensor([0, 1])
+    rare = sw.CrossEntropyLoss(weighter=sw.ClassBalanced([10**9, 1], normalize=None))
+    value = rare(logits[:1], target[:1])  # a weight of 1 beside one of 1e9, which is inf in float16
+    assert value.item() == pytest.approx(math.log(2), rel=1e-3)
+    tiny = sw.EffectiveNumber([10**9, 10], normalize=None)
+    assert sw.CrossEntropyLoss(weighter=tiny)(logits, target).isfinite()
+    large = sw.CrossEntropyLoss()(logits, target, sample_weight=torch.tensor([1e5, 0]))
+    assert large.item() == pytest.approx(5e4 * math.log(2), rel=1e-3)
+
+
+def test_a_changing_normalizer_compiles() -> None:
+    torch._dynamo.reset()
+    logits, target = batch((6,), torch.float32)
+    for criterion in (sw.CrossEntropyLoss(), sw.FocalLoss(weighter=sw.OHEM(schedule=0.5))):
+        compiled = torch.compile(criterion, fullgraph=True, backend="eager")
+        for normalizer in (4, 5, 6, 7.5, 8.5, torch.tensor(9)):
+            value = compiled(logits, target, normalizer=normalizer)
+            torch.testing.assert_close(value, criterion(logits, target, normalizer=normalizer))
+
+
+def test_a_normalizer_of_zero_for_nothing_is_zero() -> None:
+    logits, target = batch((6,), torch.float32)
+    value = sw.CrossEntropyLoss()(logits, target.fill_(-100), normalizer=torch.tensor(0))
+    assert value == 0
+
+
+def test_what_is_no_tensor_is_told() -> None:
+    for args, kwargs, message in [
+        ((LOGITS, TARGET.tolist()), {}, "target must be a tensor, got list"),
+        ((LOGITS.numpy(), TARGET), {}, "logits must be a tensor, got ndarray"),
+        ((LOGITS, TARGET), {"sample_weight": [1.0] * 4}, "sample_weight must be a tensor, got li"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            sw.CrossEntropyLoss()(*args, **kwargs)
+    with pytest.raises(TypeError, match="weight must be a tensor, got list"):
+        sw.CrossEntropyLoss([1.0, 2.0])
+    with pytest.raises(TypeError, match="label_smoothing must be a number, got 'a'"):
+        sw.CrossEntropyLoss(label_smoothing="a")

@@ -241,3 +241,39 @@ def test_reprs_rebuild_the_call() -> None:
         "BinaryFocalLoss(gamma=2.0, alpha=None, reduction='sum')",
     ):
         assert repr(eval(text, vars(sw))) == text
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_weight_zero_times_an_infinite_loss_has_no_gradient(gamma: float) -> None:
+    inf = math.inf
+    logits = torch.tensor([[0, 1, -inf], [0, 1, 2]])
+    for kwargs, target in [
+        ({}, torch.tensor([2, 1])),
+        ({"label_smoothing": 0.1}, torch.tensor([0, 1])),
+        ({"label_smoothing": 0.1, "weight": torch.ones(3)}, torch.tensor([2, 1])),
+    ]:
+        leaf = logits.clone().requires_grad_()
+        criterion = sw.FocalLoss(gamma, **kwargs)
+        criterion(leaf, target, sample_weight=torch.tensor([0.0, 1.0])).backward()
+        assert leaf.grad[0].eq(0).all()
+        assert leaf.grad[1].isfinite().all()
+        assert criterion(logits, target).isinf()
+    for target in (torch.tensor([1, 1]), torch.tensor([1.0, 1.0])):
+        leaf = torch.tensor([-inf, 0.0]).requires_grad_()
+        criterion = sw.BinaryFocalLoss(gamma)
+        criterion(leaf, target, sample_weight=torch.tensor([0.0, 1.0])).backward()
+        assert leaf.grad[0] == 0
+        assert leaf.grad[1].isfinite()
+
+
+def test_binary_integer_targets_keep_float64() -> None:
+    logits, target = torch.randn(20, dtype=torch.float64), torch.arange(20) % 2
+    value = sw.BinaryFocalLoss(alpha=0.1, reduction="none")(logits, target)
+    expected = sw.BinaryFocalLoss(alpha=0.1, reduction="none")(logits, target.double())
+    torch.testing.assert_close(value, expected, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("gamma", ["2", None, torch.ones(2)])
+def test_gamma_that_is_no_number(gamma: object) -> None:
+    with pytest.raises(TypeError, match="gamma must be a number, got"):
+        sw.FocalLoss(gamma)

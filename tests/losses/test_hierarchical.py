@@ -68,7 +68,7 @@ def test_the_weighter_sees_the_summed_loss_and_the_leaf() -> None:
     without = sw.HierarchicalLoss(sw.CrossEntropyLoss(), weighter=weighter)
     given = without(logits, levels, leaf_target=leaf)
     torch.testing.assert_close(given, criterion(logits, leaf))
-    with pytest.raises(ValueError, match="target must be given for ClassBalanced, got None"):
+    with pytest.raises(ValueError, match="leaf_target must be given without a taxonomy"):
         without(logits, levels)
     with pytest.raises(ValueError, match="made for 3 classes, logits have 7"):
         sw.HierarchicalLoss(
@@ -93,6 +93,40 @@ def test_levels_may_have_weighters_and_other_losses_of_their_own() -> None:
             logits[:, level], levels[:, level], reduction="none"
         )
     torch.testing.assert_close(losses, expected)
+
+
+def test_criteria_without_an_ignore_index_leave_missing_levels_out_all_the_same() -> None:
+    taxonomy, (logits, leaf) = tree(), batch()
+
+    def smooth_l1(level_logits, target):
+        one_hot = nn.functional.one_hot(target, 11).double()
+        return nn.functional.smooth_l1_loss(level_logits, one_hot, reduction="none").sum(1)
+
+    losses = sw.HierarchicalLoss(smooth_l1, taxonomy=taxonomy, reduction="none")(logits, leaf)
+    levels = taxonomy.level_targets(leaf)
+    for sample, value in enumerate(losses):
+        expected = sum(
+            smooth_l1(logits[sample : sample + 1, level], node[None])
+            for level, node in enumerate(levels[sample])
+            if node >= 0
+        )
+        torch.testing.assert_close(value, expected[0])
+
+
+def test_level_weighters_count_only_samples_that_have_the_level() -> None:
+    taxonomy, (logits, leaf) = tree(), batch()
+    level = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5))
+    losses = sw.HierarchicalLoss([nn.CrossEntropyLoss(reduction="none")] * 2 + [level],
+                                 taxonomy=taxonomy, reduction="none")(logits, leaf)  # fmt: skip
+    rest = sw.HierarchicalLoss([nn.CrossEntropyLoss(reduction="none")] * 2)(
+        logits[:, :2], taxonomy.level_targets(leaf)[:, :2]
+    )
+    has_third = int((leaf >= 2).sum())
+    third = sw.CrossEntropyLoss(reduction="sum", weighter=sw.OHEM(schedule=0.5))(
+        logits[leaf >= 2, 2], taxonomy.level_targets(leaf)[leaf >= 2, 2]
+    )
+    assert 0 < has_third < 10
+    torch.testing.assert_close(losses.sum() - rest * 10, third)
 
 
 def test_dense_targets() -> None:
@@ -124,7 +158,13 @@ def test_bad_arguments() -> None:
         (([ce, ce],), {"taxonomy": taxonomy}, ValueError, "one loss per level .* 3, got 2"),
         ((nn.CrossEntropyLoss(),), {}, ValueError, "reduction='none'"),
         (("ce",), {}, TypeError, "criterion must be"),
-        ((lambda a, b: a,), {"taxonomy": taxonomy}, ValueError, "must have an ignore_index"),
+        ((ce,), {"taxonomy": TREE}, TypeError, "taxonomy must be a Taxonomy, got dict"),
+        (
+            (sw.CrossEntropyLoss(ignore_index=0),),
+            {"taxonomy": taxonomy},
+            ValueError,
+            "ignore_index that is no node of the taxonomy, got 0",
+        ),
     ]:
         with pytest.raises(error, match=message):
             sw.HierarchicalLoss(*args, **kwargs)
@@ -137,6 +177,8 @@ def test_bad_arguments() -> None:
         (with_tree, (logits, leaf), {"leaf_target": leaf}, ValueError, "leaf_target must be None"),
         (without, (logits, leaf), {}, ValueError, r"shape \(N, 3, ...\), got torch.int64 \(10,\)"),
         (without, (logits[0], levels), {}, ValueError, r"sequence of L tensors, got shape"),
+        (without, ([], levels), {}, ValueError, "at least one level, got none"),
+        (without, (logits, levels), {"leaf_target": leaf[:2]}, ValueError, r"\(10,\), got \(2,\)"),
         (sw.HierarchicalLoss([ce] * 2), (logits, levels), {}, ValueError, "criterion, 2, got 3"),
     ]:
         with pytest.raises(error, match=message):

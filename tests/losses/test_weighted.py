@@ -58,3 +58,18 @@ def test_bad_criteria() -> None:
         sw.WeightedLoss("huber")
     with pytest.raises(ValueError, match=r"got a scalar for a target of shape \(3,\)"):
         sw.WeightedLoss(lambda a, b: (a - b).mean())(torch.zeros(3), torch.zeros(3))
+
+
+def test_more_bad_criteria() -> None:
+    with pytest.raises(TypeError, match="criterion must be a module or function"):
+        sw.WeightedLoss(nn.CrossEntropyLoss)  # the class, not an instance
+    with pytest.raises(ValueError, match="one value per sample, got float"):
+        sw.WeightedLoss(lambda a, b: 1.0)(torch.zeros(3), torch.zeros(3))
+    per_row = sw.WeightedLoss(lambda a, b: (a - b).square().mean(1), ignore_index=-1)
+    with pytest.raises(ValueError, match=r"ignore_index needs .* \(3,\), got \(3, 2\)"):
+        per_row(torch.zeros(3, 2), torch.zeros(3, 2))
+
+
+def test_repr_rebuilds_the_call() -> None:
+    criterion = sw.WeightedLoss(nn.L1Loss(reduction="none"), ignore_index=-1, reduction="sum")
+    assert "ignore_index=-1, reduction='sum'" in repr(criterion)

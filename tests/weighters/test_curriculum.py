@@ -118,3 +118,49 @@ def test_repr() -> None:
     assert repr(sw.OHEM(10, per_class=True)) == (
         "OHEM(schedule=Sigmoid(num_epochs=10), per_class=True)"
     )
+
+
+def test_a_failed_move_leaves_the_weighter_as_it_was() -> None:
+    weighter = sw.OHEM(schedule=0.5)
+
+    def fails(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        weighter._apply(fails)
+    assert weighter(torch.tensor([1.0, 2.0])).tolist() == [0, 1]
+    empty = sw.OHEM(10).to("meta").to_empty(device="cpu")
+    empty.load_state_dict(weighter.state_dict())
+    assert empty(torch.tensor([1.0, 2.0])).tolist() == [0, 1]
+
+
+def test_a_device_without_float64_gets_float32() -> None:
+    """MPS refuses float64; what follows stands in for it."""
+
+    def like_mps(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return tensor.clone()
+
+    weighter = sw.OHEM(schedule=0.5)
+    weighter._apply(like_mps)
+    assert weighter.fraction.dtype == torch.float32
+    assert weighter(torch.tensor([1.0, 2.0])).tolist() == [0, 1]
+    weighter.set_epoch(0)
+    assert weighter.fraction == 0.5
+
+
+def test_numbers_of_any_kind() -> None:
+    for half in (np.float32(0.5), torch.tensor(0.5)):
+        assert sw.OHEM(schedule=half).schedule == Constant(0.5)
+    for call, message in [
+        (lambda: sw.OHEM("10"), "num_epochs must be a number, got '10'"),
+        (lambda: sw.OHEM(10).set_epoch(None), "epoch must be a number, got None"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+def test_float16_ranks_the_largest_number_below_infinity() -> None:
+    loss = torch.tensor([65504, math.inf], dtype=torch.float16)
+    assert sw.OHEM(schedule=0.5)(loss).tolist() == [0, 1]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sampleweights.functional import check_tensor
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
@@ -67,6 +68,7 @@ class Criterion(nn.Module, ABC):
         """The weighter's weights times ``sample_weight``; None where both are absent."""
         weight = None
         weighter = self.weighter
+        dtype = accumulation_dtype(samples.loss.dtype)
         if weighter is not None and not weighter.inactive:
             made_for, num_classes = weighter.num_classes, samples.num_classes
             if made_for is not None and num_classes is not None and made_for != num_classes:
@@ -74,19 +76,21 @@ class Criterion(nn.Module, ABC):
                     f"weighter was made for {made_for} classes, logits have {num_classes}"
                 )
             with torch.no_grad():
-                weight = weighter(samples.loss.detach(), samples.target, samples.valid)
+                loss = samples.loss.detach().to(dtype)
+                weight = weighter(loss, samples.target, samples.valid)
             if weight.shape != samples.loss.shape:
                 raise ValueError(
                     f"weighter must return one weight per sample, shape "
                     f"{tuple(samples.loss.shape)}, got {tuple(weight.shape)}"
                 )
         if sample_weight is not None:
+            check_tensor("sample_weight", sample_weight)
             if sample_weight.shape != samples.loss.shape:
                 raise ValueError(
                     f"sample_weight must have one value per sample, shape "
                     f"{tuple(samples.loss.shape)}, got {tuple(sample_weight.shape)}"
                 )
-            sample_weight = sample_weight.to(samples.loss.dtype)
+            sample_weight = sample_weight.to(dtype)
             weight = sample_weight if weight is None else weight * sample_weight
         return weight
 
@@ -110,8 +114,3 @@ class Criterion(nn.Module, ABC):
             ):
                 normalizer = nonzero(class_weight.sum())
         return reduce(loss, weight, valid=valid, reduction=self.reduction, normalizer=normalizer)
-
-    def per_sample(self, logits: Any, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Weighted losses ``(N, ...)`` and validity, whatever ``reduction`` is."""
-        samples = self.samples(logits, target)
-        return reduce(samples.loss, self.weigh(samples), reduction="none"), samples.valid

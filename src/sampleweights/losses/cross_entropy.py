@@ -11,11 +11,13 @@ from torch import Tensor
 from sampleweights.functional import (
     check_classification,
     check_label_smoothing,
+    check_tensor,
     class_dim,
     focal_loss,
     is_index,
     target_class_weight,
     torch_cross_entropy,
+    valid_mask,
 )
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.weighters.base import Weighter
@@ -38,8 +40,10 @@ class SoftmaxLoss(Criterion):
         weighter: Weighter | Sequence[Weighter] | None,
     ) -> None:
         super().__init__(reduction=reduction, weighter=weighter)
-        if weight is not None and weight.ndim != 1:
-            raise ValueError(f"weight must have shape (C,), got {tuple(weight.shape)}")
+        if weight is not None:
+            check_tensor("weight", weight)
+            if weight.ndim != 1:
+                raise ValueError(f"weight must have shape (C,), got {tuple(weight.shape)}")
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
         self.label_smoothing = check_label_smoothing(label_smoothing)
@@ -56,7 +60,7 @@ class SoftmaxLoss(Criterion):
         num_classes = logits.shape[class_dim(logits)]
         if target.is_floating_point():
             return Samples(loss, target, num_classes=num_classes)
-        valid = target != self.ignore_index
+        valid = valid_mask(target, self.ignore_index)
         class_weight = None
         if self.weight is not None:
             class_weight = target_class_weight(self.weight, target, valid)
@@ -71,6 +75,8 @@ class SoftmaxLoss(Criterion):
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
+        check_tensor("logits", logits)
+        check_tensor("target", target)
         if logits.ndim == 1 and target.shape == (1,) and is_index(target):  # torch allows it
             target = target.squeeze(0)
         if self._is_torchs_own(target) and sample_weight is None and normalizer is None:
@@ -88,10 +94,10 @@ class SoftmaxLoss(Criterion):
 
     def _torchs_own(self, logits: Tensor, target: Tensor) -> Tensor:
         """F.cross_entropy to the last bit, but 0 where no sample counts and torch has 0 / 0."""
-        check_classification(logits, target, self.ignore_index)
+        check_classification(logits, target, self.weight, self.ignore_index)
         weight, nothing = self.weight, None
         if self.reduction == "mean" and not target.is_floating_point():
-            counts = target != self.ignore_index
+            counts = valid_mask(target, self.ignore_index)
             if weight is not None:
                 counts = target_class_weight(weight, target, counts) != 0
             nothing = ~counts.any()
@@ -108,7 +114,9 @@ class SoftmaxLoss(Criterion):
         return loss if nothing is None else loss.masked_fill(nothing, 0)
 
     def _arguments_repr(self) -> list[str]:
-        arguments = [f"weight={self.weight.tolist()}"] if self.weight is not None else []
+        arguments = []
+        if self.weight is not None:
+            arguments.append(f"weight=<{len(self.weight)} classes>")
         if self.ignore_index != -100:
             arguments.append(f"ignore_index={self.ignore_index}")
         if self.reduction != "mean":

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sampleweights.functional import binary_focal_loss, check_alpha, check_gamma
+from sampleweights.functional import (
+    binary_focal_loss,
+    check_alpha,
+    check_gamma,
+    check_tensor,
+    valid_mask,
+)
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.losses.cross_entropy import SoftmaxLoss
 from sampleweights.weighters.base import Weighter
@@ -134,7 +140,8 @@ class BinaryFocalLoss(Criterion):
         self.ignore_index = ignore_index
 
     def samples(self, logits: Tensor, target: Tensor) -> Samples:
-        valid = target != self.ignore_index
+        check_tensor("target", target)
+        valid = valid_mask(target, self.ignore_index)
         target = target.masked_fill(~valid, 0)
         loss = binary_focal_loss(logits, target, self.gamma, self.alpha).masked_fill(~valid, 0)
         if not target.is_floating_point():
@@ -142,6 +149,9 @@ class BinaryFocalLoss(Criterion):
         return Samples(loss, target, valid, num_classes=2)
 
     def extra_repr(self) -> str:
-        return f"gamma={self.gamma}, alpha={self.alpha}" + (
-            "" if self.reduction == "mean" else f", reduction={self.reduction!r}"
-        )
+        arguments = [f"gamma={self.gamma}", f"alpha={self.alpha}"]
+        if self.ignore_index != -100:
+            arguments.append(f"ignore_index={self.ignore_index}")
+        if self.reduction != "mean":
+            arguments.append(f"reduction={self.reduction!r}")
+        return ", ".join(arguments)

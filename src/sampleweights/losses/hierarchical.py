@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.functional import is_index
+from sampleweights.functional import check_tensor, is_index
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.losses.weighted import WeightedLoss
+from sampleweights.reduction import reduce
 from sampleweights.taxonomy import Taxonomy
 from sampleweights.weighters.base import Weighter
 
@@ -74,6 +75,8 @@ class HierarchicalLoss(Criterion):
     ) -> None:
         super().__init__(reduction=reduction, weighter=weighter)
         several = isinstance(criterion, (list, tuple))
+        if not isinstance(taxonomy, (Taxonomy, type(None))):
+            raise TypeError(f"taxonomy must be a Taxonomy, got {type(taxonomy).__name__}")
         parts: Sequence[Any] = criterion if isinstance(criterion, (list, tuple)) else [criterion]
         if not parts:
             raise ValueError("criterion must be a loss or a list of them, got an empty list")
@@ -87,13 +90,12 @@ class HierarchicalLoss(Criterion):
         )
         self.taxonomy = taxonomy
         self._several = several
-        if taxonomy is not None:
-            for part in self.criteria:
-                if getattr(part, "ignore_index", None) is None and (taxonomy.paths < 0).any():
-                    raise ValueError(
-                        f"criterion must have an ignore_index for the levels that a leaf does not "
-                        f"have, got {part}"
-                    )
+        for part in self.criteria if taxonomy is not None else []:
+            if taxonomy is not None and part.ignore_index in range(taxonomy.num_nodes):
+                raise ValueError(
+                    f"criterion must have an ignore_index that is no node of the taxonomy, got "
+                    f"{part.ignore_index}"
+                )
 
     def forward(
         self,
@@ -115,6 +117,7 @@ class HierarchicalLoss(Criterion):
         leaf_target: Tensor | None = None,
     ) -> Samples:
         level_logits = self._level_logits(logits)
+        check_tensor("target", target)
         num_leaves = None
         if self.taxonomy is not None:
             if leaf_target is not None:
@@ -128,19 +131,42 @@ class HierarchicalLoss(Criterion):
                     f"(N, {len(level_logits)}, ...), got {target.dtype} {tuple(target.shape)}"
                 )
             level_targets = target.unbind(1)
+            self._check_leaf_target(leaf_target, level_targets[0])
 
         losses, valid = [], []
         for criterion, of_logits, of_target in zip(
             self._level_criteria(len(level_logits)), level_logits, level_targets, strict=True
         ):
-            if self.taxonomy is not None and criterion.ignore_index != Taxonomy.ignore_index:
-                missing = of_target == Taxonomy.ignore_index
-                of_target = of_target.masked_fill(missing, criterion.ignore_index)
-            loss, is_valid = criterion.per_sample(of_logits, of_target)
+            loss, is_valid = self._level(criterion, of_logits, of_target)
             losses.append(loss)
             valid.append(torch.ones_like(loss, dtype=torch.bool) if is_valid is None else is_valid)
         total = torch.stack(losses).sum(0)  # Eq. 10
         return Samples(total, leaf_target, torch.stack(valid).any(0), num_leaves)
+
+    def _level(
+        self, criterion: Criterion, logits: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Weighted losses of one level, and which samples have it."""
+        if self.taxonomy is None:
+            samples = criterion.samples(logits, target)
+        else:
+            # any node stands in for the one that a sample does not have; its loss is not counted
+            has_level = target != Taxonomy.ignore_index
+            samples = criterion.samples(logits, target.masked_fill(~has_level, 0))
+            loss = samples.loss.masked_fill(~has_level, 0)
+            samples = samples._replace(loss=loss, valid=has_level)
+        return reduce(samples.loss, criterion.weigh(samples), reduction="none"), samples.valid
+
+    def _check_leaf_target(self, leaf_target: Tensor | None, level_target: Tensor) -> None:
+        if leaf_target is not None and leaf_target.shape != level_target.shape:
+            raise ValueError(
+                f"leaf_target must have shape {tuple(level_target.shape)}, got "
+                f"{tuple(leaf_target.shape)}"
+            )
+        if leaf_target is None and self.weighter is not None and self.weighter.num_classes:
+            raise ValueError(
+                "leaf_target must be given without a taxonomy: the weighter needs classes"
+            )
 
     def _level_logits(self, logits: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
         if isinstance(logits, Tensor) and logits.ndim < 3:
@@ -149,9 +175,11 @@ class HierarchicalLoss(Criterion):
                 f"got shape {tuple(logits.shape)}"
             )
         levels = logits.unbind(1) if isinstance(logits, Tensor) else logits
+        if len(levels) == 0:
+            raise ValueError("logits must have at least one level, got none")
         if self.taxonomy is not None:
             expected = (self.taxonomy.num_levels, self.taxonomy.num_nodes)
-            came = (len(levels), *{level.shape[1] for level in levels})
+            came = (len(levels), *{level.shape[min(level.ndim, 2) - 1] for level in levels})
             if came != expected:
                 raise ValueError(
                     f"logits must have {expected[0]} levels of {expected[1]} nodes for this "

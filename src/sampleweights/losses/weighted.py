@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sampleweights.functional import valid_mask
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.weighters.base import Weighter
 
@@ -58,7 +59,7 @@ class WeightedLoss(Criterion):
         weighter: Weighter | Sequence[Weighter] | None = None,
     ) -> None:
         super().__init__(reduction=reduction, weighter=weighter)
-        if not callable(criterion):
+        if not callable(criterion) or isinstance(criterion, type):
             raise TypeError(
                 f"criterion must be a module or function of (logits, target), got {criterion!r}"
             )
@@ -69,23 +70,31 @@ class WeightedLoss(Criterion):
                 f"{type(criterion).__name__}(reduction={own!r})"
             )
         self.criterion = criterion
+        self._asked_to_ignore = ignore_index is not None
         own_ignore_index: int | None = getattr(criterion, "ignore_index", None)
         self.ignore_index = own_ignore_index if ignore_index is None else ignore_index
 
     def samples(self, logits: Any, target: Tensor) -> Samples:
         loss = self.criterion(logits, target)
-        if loss.ndim == 0 and target.ndim > 0:
+        if not isinstance(loss, Tensor) or (loss.ndim == 0 and target.ndim > 0):
+            came = "a scalar" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(
-                f"criterion must return one value per sample, got a scalar for a target of shape "
+                f"criterion must return one value per sample, got {came} for a target of shape "
                 f"{tuple(target.shape)}"
             )
         valid = None
         if self.ignore_index is not None and target.shape == loss.shape:
-            valid = target != self.ignore_index
+            valid = valid_mask(target, self.ignore_index)
             loss = loss.masked_fill(~valid, 0)
+        elif self._asked_to_ignore:
+            raise ValueError(
+                f"ignore_index needs a target with the shape of the losses, {tuple(loss.shape)}, "
+                f"got {tuple(target.shape)}"
+            )
         return Samples(loss, target, valid)
 
     def extra_repr(self) -> str:
         own = "" if isinstance(self.criterion, nn.Module) else f"criterion={self.criterion!r}"
+        ignore = f"ignore_index={self.ignore_index}" if self._asked_to_ignore else ""
         reduction = "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
-        return ", ".join(filter(None, [own, reduction]))
+        return ", ".join(filter(None, [own, ignore, reduction]))

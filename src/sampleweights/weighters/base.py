@@ -34,7 +34,8 @@ class Weighter(nn.Module, ABC):
         - loss: :math:`(N, ...)`, floating; a criterion passes it detached.
         - target: class indices with the shape of ``loss``, or probabilities
           :math:`(N, C, ...)`; None for weighters that need none.
-        - valid: the shape of ``loss``, bool; None means that every sample is valid.
+        - valid: the shape of ``loss``, bool; None means that every sample is valid. A weighter
+          knows no ``ignore_index``: called alone on padded tokens, give ``valid=target != -100``.
         - Output: the shape and dtype of ``loss``, at least 0, detached.
 
     Example:
@@ -69,16 +70,16 @@ class Weighter(nn.Module, ABC):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # float64 buffers are exact values (fractions, class weights), cast where they are used:
         # they follow the device, but `.half()` or `.to(dtype)` does not round them
-        exact = {
-            name: buffer
-            for name, buffer in self._buffers.items()
-            if buffer is not None and buffer.dtype == torch.float64
-        }
-        for name in exact:
-            self._buffers[name] = None
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in exact.items():
-            device = fn(torch.zeros((), dtype=torch.int64, device=buffer.device)).device
-            dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
-            self._buffers[name] = buffer.to(device=device, dtype=dtype)
+        exact = [b for b in self._buffers.values() if b is not None and b.dtype == torch.float64]
+
+        def keep_exact(tensor: Tensor) -> Tensor:
+            if not any(tensor is buffer for buffer in exact):
+                return fn(tensor)
+            try:
+                moved = fn(tensor)
+            except TypeError:  # MPS has no float64
+                return fn(tensor.float())
+            return moved if moved.dtype == torch.float64 else tensor.to(moved.device)
+
+        super()._apply(keep_exact, recurse)  # type: ignore[no-untyped-call]
         return self

@@ -11,10 +11,11 @@ from torch import Tensor
 from sampleweights.functional import (
     Normalize,
     as_class_counts,
-    check_class_indices,
     class_balanced_weights,
     effective_number_weights,
     is_index,
+    look_up,
+    on_cpu,
 )
 from sampleweights.weighters.base import Weighter
 
@@ -28,10 +29,9 @@ def count_classes(
     targets: Tensor | Sequence[int] | Any, num_classes: int | None, ignore_index: int
 ) -> Tensor:
     """How many of ``targets`` (class indices, any shape) there are of each class."""
-    try:
-        indices = torch.as_tensor(targets).detach().cpu().reshape(-1)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"targets must be class indices: {error}") from error
+    indices = on_cpu("targets", targets).reshape(-1)
+    if indices.numel() == 0:
+        raise ValueError("targets must hold at least one class index, got none")
     if not is_index(indices):
         raise ValueError(f"targets must be class indices (integer), got dtype {indices.dtype}")
     indices = indices.long()
@@ -97,28 +97,28 @@ class _ClassFrequency(Weighter):
 
     def _look_up(self, class_weight: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         index = target if valid is None else target.masked_fill(~valid, 0)
-        on_host = target.device.type == "cpu" and not torch.compiler.is_compiling()
-        try:
-            weight = class_weight.index_select(0, index.reshape(-1)).reshape(target.shape)
-        except IndexError:
-            if on_host:
-                check_class_indices(index, class_weight.numel(), None)
-            raise
+        weight = look_up(class_weight, index)
         if valid is not None:
             weight = weight.masked_fill(~valid, 0)
         if self._absent:
-            wrong = weight == 0 if valid is None else (weight == 0) & valid
-            if not on_host:
-                torch._assert_async(
-                    ~wrong.any(),
-                    f"target holds a class with class_counts 0, one of {list(self._absent)}",
-                )
-            elif wrong.any():
-                raise ValueError(
-                    f"target must hold classes that class_counts has samples of, got class "
-                    f"{target[wrong][0].item()}, whose count is 0"
-                )
+            self._check_present(index, valid)
         return weight
+
+    def _check_present(self, index: Tensor, valid: Tensor | None) -> None:
+        wrong = look_up(self.class_counts, index) == 0
+        if valid is not None:
+            wrong = wrong & valid
+        if index.device.type != "cpu" or torch.compiler.is_compiling():
+            # nothing waits for the device; the assertion fails there
+            torch._assert_async(
+                ~wrong.any(),
+                f"target holds a class with class_counts 0, one of {list(self._absent)}",
+            )
+        elif wrong.any():
+            raise ValueError(
+                f"target must hold classes that class_counts has samples of, got class "
+                f"{index[wrong][0].item()}, whose count is 0"
+            )
 
     def _counts_repr(self) -> str:
         counts: list[int] = self.class_counts.tolist()

@@ -49,6 +49,8 @@ class Compose(Weighter):
 
     def __init__(self, weighters: Iterable[Weighter | Sequence[Weighter]]) -> None:
         super().__init__()
+        if not isinstance(weighters, Iterable):
+            raise TypeError(f"weighters must be a list of weighters, got {weighters!r}")
         parts = [as_weighter(weighter) for weighter in weighters]
         if not parts:
             raise ValueError("weighters must hold at least one weighter, got none")

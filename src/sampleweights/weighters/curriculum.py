@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sampleweights import selection
-from sampleweights.functional import check_floating, is_index
+from sampleweights.functional import as_number, check_floating
 from sampleweights.schedules import Constant, Schedule, Sigmoid
 from sampleweights.weighters.base import Weighter
 
@@ -21,7 +22,7 @@ class _Curriculum(Weighter):
 
     fraction: Tensor
 
-    def __init__(self, num_epochs: float | None, schedule: Schedule | float | None) -> None:
+    def __init__(self, num_epochs: float | None, schedule: Any) -> None:
         super().__init__()
         if (num_epochs is None) == (schedule is None):
             raise ValueError(
@@ -30,8 +31,8 @@ class _Curriculum(Weighter):
             )
         if num_epochs is not None:
             schedule = Sigmoid(num_epochs)
-        elif isinstance(schedule, (int, float)):
-            schedule = Constant(schedule)
+        elif isinstance(schedule, (numbers.Real, Tensor)):
+            schedule = Constant(float(schedule))
         if not callable(schedule):
             raise ValueError(
                 f"schedule must be a callable or a fraction in (0, 1], got {schedule!r}"
@@ -45,8 +46,8 @@ class _Curriculum(Weighter):
         return self._keeps_all
 
     def set_epoch(self, epoch: float) -> None:
-        epoch = float(epoch)
-        if not (math.isfinite(epoch) and epoch >= 0):
+        epoch = as_number("epoch", epoch)
+        if not 0 <= epoch < math.inf:
             raise ValueError(f"epoch must be finite and at least 0, got {epoch}")
         fraction = float(self.schedule(epoch))
         if not 0 < fraction <= 1:
@@ -187,7 +188,7 @@ class OHEM(_Curriculum):
         check_floating("loss", loss)
         group = target if self.per_class else None
         if self.per_class and (
-            target is None or not is_index(target) or target.shape != loss.shape
+            target is None or target.is_floating_point() or target.shape != loss.shape
         ):
             came = "None" if target is None else f"{target.dtype} {tuple(target.shape)}"
             raise ValueError(
