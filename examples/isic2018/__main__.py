@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 from torch import nn
 from tqdm import tqdm
 
@@ -38,7 +39,9 @@ class Source:
     """Where the samples come from, and the model and recipe that suit them."""
 
     name: str
+    fingerprint: str
     title: str
+    class_names: dict[str, str]
     split: Callable[[int], data.Split]
     build_model: Callable[[data.Split], nn.Module]
     recipe: Recipe
@@ -47,7 +50,9 @@ class Source:
 def digits() -> Source:
     return Source(
         "digits",
+        "digits",
         "long-tailed digits, small CNN",
+        {c: f"digit {d}\nas {c}" for c, d in zip(data.CLASSES, data.DIGITS, strict=True)},
         data.digits_split,
         models.digits_network,
         Recipe(epochs=60, batch_size=20, learning_rate={"adam": 1e-3, "sgd": 1e-2}),
@@ -59,7 +64,9 @@ def images(root: Path, cache: Path) -> Source:
     inputs = features.cached_features(official, cache)[:, None]  # a single view
     return Source(
         "isic2018",
+        official.fingerprint[:12],
         f"ISIC 2018 ({len(inputs):,} images), head on frozen {features.BACKBONE}",
+        report.LESION_NAMES,
         lambda seed: data.isic_split(official.table, inputs, seed),
         models.head,
         Recipe(
@@ -116,18 +123,29 @@ def reproduce(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.csv"
 
-    grid = list(
-        itertools.product(range(args.splits), args.optimizers, args.losses, args.weightings)
-    )
-    settings = {"data": source.name, "epochs": recipe.epochs, "gamma": recipe.gamma}
-    keys = [*settings, "split", "optimizer", "loss", "weighting"]
+    # what a run depends on; a finished one is not repeated, one with other settings is another one
+    settings = {
+        "data": source.fingerprint, "epochs": recipe.epochs, "batch_size": recipe.batch_size,
+        "weight_decay": recipe.weight_decay, "gamma": recipe.gamma,
+    }  # fmt: skip
+    grid = [
+        settings | {
+            "learning_rate": recipe.learning_rate[optimizer], "optimizer": optimizer,
+            "loss": loss, "weighting": weighting, "split": split,
+        }
+        for split, optimizer, loss, weighting in itertools.product(
+            range(args.splits), args.optimizers, args.losses, args.weightings
+        )
+    ]  # fmt: skip
+    keys = list(grid[0])
     results = report.read_results(path)
     done = set() if results.empty else set(results[keys].itertuples(index=False, name=None))
     splits: dict[int, data.Split] = {}
     with tqdm(grid, unit="run") as bar:
-        for seed, optimizer, loss, weighting in bar:
-            if (*settings.values(), seed, optimizer, loss, weighting) in done:
+        for row in bar:
+            if tuple(row.values()) in done:
                 continue
+            seed, optimizer, loss, weighting = (row[k] for k in ("split", *report.ROW))
             bar.set_description(f"split {seed}, {optimizer}, {loss}, {weighting}")
             if seed not in splits:
                 splits[seed] = source.split(seed)
@@ -136,23 +154,20 @@ def reproduce(args: argparse.Namespace) -> None:
                 source.build_model, splits[seed], recipe,
                 optimizer=optimizer, loss=loss, weighting=weighting, seed=seed,
             )  # fmt: skip
-            row = settings | {
-                "split": seed, "optimizer": optimizer, "loss": loss, "weighting": weighting,
-            }  # fmt: skip
             seconds = round(time.perf_counter() - start, 2)
             report.append_result(path, {**row, **metrics, "seconds": seconds})
 
-    results = report.read_results(path)
-    wanted = results[list(settings)].eq(settings).all(axis=1)
-    wanted &= results["split"] < args.splits
-    results = results[wanted]
+    results = report.read_results(path).merge(pd.DataFrame(grid), on=keys)
     summary = report.summarize(results)
     for optimizer in args.optimizers:
-        title = f"{source.title}; {optimizer}, {recipe.epochs} epochs, mean of {args.splits} splits"
+        title = (
+            f"{source.title}; {report.OPTIMIZER_NAMES[optimizer]}, {recipe.epochs} epochs, "
+            f"mean of {args.splits} splits"
+        )
         print(f"\n{title} (in brackets: the paper, flat VGG16 + CBAM on ISIC 2018)\n")
         print(report.format_table(summary, optimizer))
         figure = folder / f"recall-{optimizer}.png"
-        report.plot_recall(summary, optimizer, figure, title)
+        report.plot_recall(summary, optimizer, figure, title, source.class_names)
         print(f"\nrecall per class: {figure}")
     print(f"\nall runs: {path}")
 

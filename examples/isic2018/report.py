@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from examples.isic2018.data import CLASSES
 from examples.isic2018.training import LOSSES, WEIGHTINGS
 
+matplotlib.use("agg")  # figures go to files; no screen is needed
+
+ROW = ["optimizer", "loss", "weighting"]
 METRICS = {"acc": "Acc", "bacc": "BAcc", "mean_precision": "mPR", "mean_f1": "mF1"}
 LOSS_NAMES = {"ce": "CE", "focal": "Focal"}
 WEIGHTING_NAMES = {
@@ -21,7 +25,8 @@ WEIGHTING_NAMES = {
 }
 COLORS = ["#4d4d4d", "#0072b2", "#56b4e9", "#e69f00", "#d55e00"]  # colour-blind safe
 NON_MELANOCYTIC, MELANOCYTIC = ["VASC", "DF", "BKL", "BCC", "AKIEC"], ["MEL", "NV"]
-FULL_NAMES = {
+OPTIMIZER_NAMES = {"adam": "Adam", "sgd": "SGD"}
+LESION_NAMES = {
     "MEL": "melanoma", "NV": "nevus", "BCC": "basal cell\ncarcinoma", "AKIEC": "actinic\nkeratosis",
     "BKL": "benign\nkeratosis", "DF": "dermato-\nfibroma", "VASC": "vascular",
 }  # fmt: skip
@@ -43,12 +48,11 @@ def append_result(path: Path, row: dict[str, object]) -> None:
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
     """One row per optimiser, loss and weighting, averaged over splits, beside the paper's."""
-    keys = ["optimizer", "loss", "weighting"]
     metrics = [column for column in results if column.partition("_")[0] in
                ("acc", "bacc", "mean", "recall", "precision", "f1")]  # fmt: skip
-    mean = results.groupby(keys, sort=False)[metrics].mean()
+    mean = results.groupby(ROW, sort=False)[metrics].mean()
     paper = pd.read_csv(Path(__file__).with_name("paper_tables.csv"))
-    paper = paper[paper["model"] == "flat"].set_index(keys)[list(METRICS)]
+    paper = paper[paper["model"] == "flat"].set_index(ROW)[list(METRICS)]
     return mean.join(paper.add_prefix("paper_"))
 
 
@@ -70,7 +74,9 @@ def format_table(summary: pd.DataFrame, optimizer: str) -> str:
     return "\n".join(lines)
 
 
-def plot_recall(summary: pd.DataFrame, optimizer: str, path: Path, title: str) -> None:
+def plot_recall(
+    summary: pd.DataFrame, optimizer: str, path: Path, title: str, class_names: dict[str, str]
+) -> None:
     """Recall per class and weighting, as in the paper's Figures 1 and 2."""
     rows = summary.loc[optimizer]
     losses = [loss for loss in LOSSES if loss in rows.index.get_level_values("loss")]
@@ -92,7 +98,7 @@ def plot_recall(summary: pd.DataFrame, optimizer: str, path: Path, title: str) -
                     color=COLORS[list(WEIGHTINGS).index(weighting)],
                     label=WEIGHTING_NAMES[weighting].replace("-", "no weighting"),
                 )  # fmt: skip
-            axis.set_xticks(range(len(classes)), [FULL_NAMES[c] for c in classes], fontsize=9)
+            axis.set_xticks(range(len(classes)), [class_names[c] for c in classes], fontsize=9)
             axis.set_ylim(0, 100)
             axis.grid(axis="y", color="#dddddd", linewidth=0.7)
             axis.set_axisbelow(True)
