@@ -120,7 +120,7 @@ class TestPair:
             torch.save(criterion.state_dict(), file)
             file.seek(0)
             fresh, _, _ = build(loss, weighter)
-            fresh.load_state_dict(torch.load(file))
+            fresh.load_state_dict(torch.load(file, weights_only=True))
             copies = [fresh, copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))]
             for other in copies:
                 assert other(logits, target).equal(expected)

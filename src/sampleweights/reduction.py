@@ -15,11 +15,12 @@ from torch import Tensor
 __all__ = ["Reduction", "reduce", "weigh"]
 
 Reduction = Literal["mean", "weighted_mean", "sum", "none"]
+_REDUCTIONS = get_args(Reduction)
 
 
 def check_reduction(reduction: str) -> Reduction:
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction must be one of {list(get_args(Reduction))}, got {reduction!r}")
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction must be one of {list(_REDUCTIONS)}, got {reduction!r}")
     return cast(Reduction, reduction)
 
 

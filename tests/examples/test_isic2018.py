@@ -187,7 +187,7 @@ def test_no_lesion_is_on_both_sides(root: Path) -> None:
         assert sorted([*train.tolist(), *validation.tolist()]) == list(range(NUM_IMAGES))
         assert len(validation) == pytest.approx(0.2 * NUM_IMAGES, abs=2)
         assert not set(lesions[train]) & set(lesions[validation])
-        assert set(split.target.tolist()) == set(range(7))
+        assert set(split.train_target.tolist()) == set(range(7))
         seen.append(validation.tolist())
     assert seen[0] != seen[1]
 

@@ -48,7 +48,7 @@ def assert_equals_torch(logits: Tensor, target: Tensor, **kwargs: Any) -> None:
         assert our.dtype == their.dtype
         assert our.shape == their.shape
         if loose:
-            torch.testing.assert_close(our, their, rtol=2e-2, atol=2e-3)
+            torch.testing.assert_close(our, their, rtol=2e-2, atol=5e-3)
         else:
             assert our.equal(their)
 
@@ -242,10 +242,11 @@ def test_bad_inputs_that_torch_refuses_too(
             criterion(logits, target)
 
 
-def test_one_sample_may_have_a_target_of_one_element_as_in_torch() -> None:
+def test_one_sample_may_have_a_target_of_one_element_as_in_newer_torch() -> None:
+    expected = nn.CrossEntropyLoss()(LOGITS[0], TARGET[0])
     for weighter in (None, sw.OHEM(10)):
         value = sw.CrossEntropyLoss(weighter=weighter)(LOGITS[0], TARGET[:1])
-        assert value.equal(nn.CrossEntropyLoss()(LOGITS[0], TARGET[:1]))
+        assert value.equal(expected)
 
 
 def test_other_bad_arguments() -> None:

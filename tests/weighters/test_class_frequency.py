@@ -132,7 +132,7 @@ def test_counts_and_weights_are_saved(cls: type) -> None:
     file = io.BytesIO()
     torch.save(cls(COUNTS).state_dict(), file)
     file.seek(0)
-    state = torch.load(file)
+    state = torch.load(file, weights_only=True)
     assert state["class_counts"].tolist() == COUNTS
     assert state["class_weight"].dtype == torch.float64
     with pytest.raises(RuntimeError, match="size mismatch"):
