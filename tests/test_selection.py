@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sampleweights import schedules
+from sampleweights import schedules, selection
 from sampleweights.selection import kept_count, select
 
 losses = st.lists(
@@ -95,6 +95,24 @@ def test_a_large_batch_is_exact() -> None:
     at_threshold = (loss == threshold).nonzero()[:, 0]
     kept = keep[at_threshold]
     assert kept.equal(kept.sort(descending=True, stable=True).values)
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("levels", [1, 7, 10**6])
+def test_large_and_small_batches_are_selected_alike(largest: bool, levels: int) -> None:
+    generator = torch.Generator().manual_seed(levels)
+    size = 3 * selection._SORT_AT_MOST
+    loss = torch.randint(levels, (size,), generator=generator).double()
+    loss[5::100], loss[6::90], loss[7::80] = math.inf, -math.inf, math.nan
+    valid = torch.rand(size, generator=generator) < 0.7
+    for mask in (valid, None, torch.zeros_like(valid), torch.ones_like(valid)):
+        for fraction in (1e-6, 0.01, 0.25, 0.999, 1.0):
+            keep = select(loss, fraction, largest=largest, valid=mask)
+            flags = None if mask is None else mask.tolist()
+            expected = reference.selected(
+                usual(loss.tolist()), fraction, largest=largest, valid=flags
+            )
+            assert keep.tolist() == expected
 
 
 def test_losses_keep_their_graph_to_themselves() -> None:

@@ -1,7 +1,7 @@
 """Exactly m of M samples, by loss.
 
-Everything here is vectorised, runs on the device of its inputs, never synchronises with the host
-and does not depend on the value of m, so that a changing schedule recompiles nothing.
+Everything here is vectorised and runs on the device of its inputs. Nothing waits for a device, and
+compiled code does not depend on the value of m, so that a changing schedule recompiles nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 __all__ = ["kept_count", "select"]
+
+
+_SORT_AT_MOST = 1024
+"""On a CPU a sort is faster than finding the threshold up to about this size."""
 
 
 def kept_count(fraction: Tensor, num_valid: Tensor | int) -> Tensor:
@@ -63,38 +67,63 @@ def select(
         >>> select(loss, 0.25, largest=True), select(loss, 0.25, largest=False)
         (tensor([False,  True, False, False]), tensor([False, False,  True, False]))
     """
-    key = loss.detach().reshape(-1)
-    key = key.to(torch.promote_types(key.dtype, torch.float32))
-    size = key.numel()
+    key = _ascending_key(loss, largest, valid)
     if not isinstance(fraction, Tensor):
         fraction = torch.full((), fraction, dtype=torch.float64, device=key.device)
+    if valid is not None:
+        valid = valid.reshape(-1)
+    if group is None:
+        num_valid = key.numel() if valid is None else valid.sum()
+        keep = _first(key, kept_count(fraction, num_valid))
+    else:
+        keep = _first_of_each_group(key, fraction, group.detach().reshape(-1).long(), valid)
+    return keep.reshape(loss.shape)
 
-    # Ascending key: wanted samples first. Infinite losses become the largest finite ones, which
-    # leaves -inf for NaN and inf for what is not valid; the stable sort settles ties by position.
+
+def _ascending_key(loss: Tensor, largest: bool, valid: Tensor | None) -> Tensor:
+    """A flat copy of the losses in which the wanted samples come first.
+
+    Infinite losses become the largest finite numbers, which leaves -inf for NaN, to come before
+    all others, and inf for what is not valid, to come after them.
+    """
+    key = loss.detach().reshape(-1)
+    key = key.to(torch.promote_types(key.dtype, torch.float32))
     if largest:
         key = -key
     limit = torch.finfo(key.dtype).max
     key = key.clamp(-limit, limit)
     key = key.masked_fill(key.isnan(), -torch.inf)
-    num_valid: Tensor | int = size
-    if valid is not None:
-        valid = valid.reshape(-1)
-        key = key.masked_fill(~valid, torch.inf)
-        num_valid = valid.sum()
-    order = key.argsort(stable=True)
-    rank = torch.arange(size, device=key.device)
+    return key if valid is None else key.masked_fill(~valid.reshape(-1), torch.inf)
 
-    if group is None:
-        keep = rank < kept_count(fraction, num_valid)
-    else:
-        group = group.detach().reshape(-1).long()
-        if valid is not None:  # apart, so that they are counted in no class
-            group = group.masked_fill(~valid, torch.iinfo(torch.int64).max)
-        order = order[group[order].argsort(stable=True)]  # by group, by key within it
-        sorted_group = group[order]
-        start = torch.searchsorted(sorted_group, sorted_group)
-        end = torch.searchsorted(sorted_group, sorted_group, right=True)
-        keep = rank - start < kept_count(fraction, end - start)
-        if valid is not None:
-            keep = keep & valid[order]
-    return torch.zeros_like(keep).scatter(0, order, keep).reshape(loss.shape)
+
+def _first(key: Tensor, count: Tensor) -> Tensor:
+    """Mark the ``count`` smallest keys; ties by position."""
+    on_host = key.device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_host and key.numel() > _SORT_AT_MOST:
+        m = int(count)
+        if m == 0:
+            return torch.zeros_like(key, dtype=torch.bool)
+        threshold = key.kthvalue(m).values
+        below, tied = key < threshold, key == threshold
+        return below | (tied & (tied.cumsum(0) <= m - below.sum()))
+    order = key.argsort(stable=True)
+    keep = torch.arange(key.numel(), device=key.device) < count
+    return torch.zeros_like(keep).scatter(0, order, keep)
+
+
+def _first_of_each_group(
+    key: Tensor, fraction: Tensor, group: Tensor, valid: Tensor | None
+) -> Tensor:
+    """Mark the smallest keys of each group, a fraction of its valid samples; ties by position."""
+    if valid is not None:  # apart, so that they are counted in no group
+        group = group.masked_fill(~valid, torch.iinfo(torch.int64).max)
+    order = key.argsort(stable=True)
+    order = order[group[order].argsort(stable=True)]  # by group, by key within it
+    sorted_group = group[order]
+    start = torch.searchsorted(sorted_group, sorted_group)
+    end = torch.searchsorted(sorted_group, sorted_group, right=True)
+    rank = torch.arange(key.numel(), device=key.device) - start
+    keep = rank < kept_count(fraction, end - start)
+    if valid is not None:
+        keep = keep & valid[order]
+    return torch.zeros_like(keep).scatter(0, order, keep)
