@@ -173,6 +173,10 @@ def test_a_schedule_does_not_recompile_every_epoch() -> None:
     assert len(graphs) == 2
 
 
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6),
+    reason="its kernels flush subnormal numbers to 0 in the whole process; Hypothesis refuses that",
+)
 def test_inductor_agrees() -> None:
     torch._dynamo.reset()
     criterion = sw.FocalLoss(0.5, weighter=[sw.ClassBalanced([5] * 7), sw.OHEM(10, per_class=True)])

@@ -154,7 +154,7 @@ class HierarchicalLoss(Criterion):
             has_level = target != Taxonomy.ignore_index
             samples = criterion.samples(logits, target.masked_fill(~has_level, 0))
             loss = samples.loss.masked_fill(~has_level, 0)
-            samples = samples._replace(loss=loss, valid=has_level)
+            samples = Samples(loss, samples.target, has_level, samples.num_classes)
         return reduce(samples.loss, criterion.weigh(samples), reduction="none"), samples.valid
 
     def _check_leaf_target(self, leaf_target: Tensor | None, level_target: Tensor) -> None:
