@@ -4,180 +4,241 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
+import shlex
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-from torch import nn
-from tqdm import tqdm
+import torch
 
-from examples.isic2018 import data, features, models, report
-from examples.isic2018.training import LOSSES, OPTIMIZERS, WEIGHTINGS, Recipe, run
+from examples.isic2018 import official, throughput
+from examples.isic2018.grid import Job, run_all
+from examples.isic2018.official import DataError
+from examples.isic2018.recipes import (
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    PRESETS,
+    WEIGHTINGS,
+    Recipe,
+    in_grid,
+    settings,
+)
+from examples.isic2018.report import MODEL_NAMES, OPTIMIZER_NAMES, format_table, write_report
+from examples.isic2018.results import PAPER_TABLES, Results
+from examples.isic2018.sources import Source
+from examples.isic2018.training import Run
+
+GAMMAS = (0.5, 1.0, 2.0, 5.0)
 
 DESCRIPTION = """\
-Which weighting helps on a long tail? Trains one model for each loss, weighting and optimiser on two
-random 80/20 splits, and prints accuracy, balanced accuracy (mean recall of the classes), mean
-precision and mean F1, averaged over the splits, with the paper's numbers in brackets.
+Which weighting helps on a long tail? Barata & Santiago, "How Important Is Each Dermoscopy Image?"
+(CVPR Workshops 2020), reproduced: two models, two optimisers, two losses and five weightings on two
+random 80/20 splits, and the rows that the paper leaves open.
 
   python -m examples.isic2018 reproduce
       on embedded 8x8 digits, seven of them thinned to the proportions of ISIC 2018
 
-  python -m examples.isic2018 reproduce --data-root DIR
-      on the skin-lesion images of ISIC 2018 Task 3, from the files as they are downloaded into DIR:
-      ISIC2018_Task3_Training_Input, ISIC2018_Task3_Training_GroundTruth (.zip or folder) and
-      ISIC2018_Task3_Training_LesionGroupings.csv; needs pip install ".[images]"
+  python -m examples.isic2018 reproduce --data-root DIR --preset fast
+      on the skin-lesion images of ISIC 2018 Task 3, with a frozen ImageNet backbone, on a CPU;
+      --preset paper is the paper's own training, --preset modern what one would do today (GPUs)
 
-Runs are written to results.csv as they finish, and a run that is there is not repeated.
+  python -m examples.isic2018 prepare --data-root DIR
+      downloads the official files into DIR if they are not there, and computes what is cached
+
+DIR holds the files as they are downloaded: ISIC2018_Task3_Training_Input,
+ISIC2018_Task3_Training_GroundTruth (.zip or folder), ISIC2018_Task3_Training_LesionGroupings.csv.
+
+A run is written as it goes; one that is finished is not repeated, one that was killed goes on from
+its last epoch. `COMMAND --help` lists the options.
 """
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the samples come from, and the model and recipe that suit them."""
-
-    name: str
-    fingerprint: str
-    title: str
-    class_names: dict[str, str]
-    split: Callable[[int], data.Split]
-    build_model: Callable[[data.Split], nn.Module]
-    recipe: Recipe
-
-
-def digits() -> Source:
-    return Source(
-        "digits",
-        "digits",
-        "long-tailed digits, small CNN",
-        {c: f"digit {d}\nas {c}" for c, d in zip(data.CLASSES, data.DIGITS, strict=True)},
-        data.digits_split,
-        models.digits_network,
-        Recipe(epochs=60, batch_size=20, learning_rate={"adam": 1e-3, "sgd": 1e-2}),
-    )
-
-
-def images(root: Path, cache: Path) -> Source:
-    official = data.isic(root)
-    inputs = features.cached_features(official, cache)[:, None]  # a single view
-    return Source(
-        "isic2018",
-        official.fingerprint[:12],
-        f"ISIC 2018 ({len(inputs):,} images), head on frozen {features.BACKBONE}",
-        report.LESION_NAMES,
-        lambda seed: data.isic_split(official.table, inputs, seed),
-        models.head,
-        Recipe(
-            epochs=20,
-            batch_size=256,
-            learning_rate={"adam": 1e-3, "sgd": 2e-2},
-            weight_decay=1e-3,
-        ),
-    )
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.isic2018",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    command = commands.add_parser(
-        "reproduce",
-        help="train all rows and show the table",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+
+    data = argparse.ArgumentParser(add_help=False)
+    where = data.add_argument_group("data")
+    where.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="the ISIC 2018 files; without: the embedded digits",
     )
-    where = command.add_mutually_exclusive_group()
-    where.add_argument("--data", choices=["digits"], default="digits", help="embedded data")
-    where.add_argument("--data-root", type=Path, metavar="DIR", help="the ISIC 2018 files")
-    command.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=OPTIMIZERS)
-    command.add_argument("--losses", nargs="+", choices=LOSSES, default=LOSSES)
-    command.add_argument(
-        "--weightings", nargs="+", choices=WEIGHTINGS, default=list(WEIGHTINGS), metavar="W",
-        help=f"of {', '.join(WEIGHTINGS)}",
+    where.add_argument(
+        "--mirror",
+        default=official.MIRROR,
+        metavar="URL-or-DIR",
+        help="prepare brings missing files from here (ISIC's own server)",
+    )
+    where.add_argument(
+        "--with-test",
+        action="store_true",
+        help="the public test set too, evaluated at the end, reported apart",
+    )
+    where.add_argument(
+        "--near-duplicates", type=Path, metavar="CSV",
+        help="pairs of images of one lesion (where found in DIR or beside it)",
     )  # fmt: skip
-    command.add_argument("--splits", type=int, default=2, help="random 80/20 splits (2)")
-    command.add_argument("--epochs", type=int, help="of each run (what suits the data)")
-    command.add_argument("--gamma", type=float, default=1.0, help="of the focal loss (1)")
-    command.add_argument(
-        "--output", type=Path, default=Path("runs"), metavar="DIR",
-        help="for results.csv, the figures and cached features (runs)",
-    )  # fmt: skip
+    where.add_argument("--splits", type=int, default=2, help="random 80/20 splits (2)")
+    where.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR",
+                       help="for runs, splits, caches and the report (runs)")  # fmt: skip
+    recipe = data.add_argument_group("recipe (a preset's values, unless given)")
+    recipe.add_argument("--preset", choices=[p for p in PRESETS if p != "digits"],
+                        help="paper (the default), fast or modern")  # fmt: skip
+    for option in fields(Recipe):
+        add_option(recipe, option.name, option.default, option.metadata["help"])
+
+    rows = argparse.ArgumentParser(add_help=False)
+    which = rows.add_argument_group("rows")
+    which.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    which.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=OPTIMIZERS)
+    which.add_argument("--losses", nargs="+", choices=LOSSES, default=LOSSES)
+    which.add_argument("--weightings", nargs="+", choices=WEIGHTINGS, metavar="W",
+                       help=f"of {', '.join(WEIGHTINGS)} (all)")  # fmt: skip
+    which.add_argument("--tune-gamma", action="store_true",
+                       help=f"focal loss without weights at gamma {GAMMAS} too")  # fmt: skip
+    how = rows.add_argument_group("how")
+    how.add_argument("--workers", type=int,
+                     help="processes, or jobs of a cluster (one per core, or per GPU)")  # fmt: skip
+    how.add_argument("--devices", type=int, default=1, help="GPUs of each run, by DDP (1)")
+    how.add_argument("--cluster", choices=["local", "slurm"], default="local")
+    how.add_argument("--slurm", nargs="+", default=[], metavar="NAME=VALUE",
+                     help="for submitit, as slurm_partition=gpu timeout_min=600")  # fmt: skip
+    how.add_argument("--decode", choices=["product", "greedy"], default="product",
+                     help="how the report reads the hierarchical model (product)")  # fmt: skip
+
+    for name, parents, text in (
+        ("prepare", [data], "download, check and cache the data, and write the splits"),
+        ("train", [data, rows], "do the runs"),
+        ("report", [data, rows], "write report.md and report.html of the finished runs"),
+        ("reproduce", [data, rows], "prepare, train and report"),
+        ("throughput", [data], "images per second of the input side and of the models, and MFU"),
+    ):
+        commands.add_parser(name, parents=parents, help=text, description=text)
     args = parser.parse_args(arguments)
-    for name in ("splits", "epochs"):
-        value = getattr(args, name)
+    for pair in getattr(args, "slurm", []):
+        if "=" not in pair:
+            parser.error(f"--slurm must be NAME=VALUE, got {pair!r}")
+    for name in ("splits", "workers", "devices"):
+        value = getattr(args, name, None)
         if value is not None and value < 1:
             parser.error(f"--{name} must be at least 1, got {value}")
     return args
 
 
-def reproduce(args: argparse.Namespace) -> None:
-    cache = args.output / "features"
-    source = digits() if args.data_root is None else images(args.data_root, cache)
-    recipe = replace(source.recipe, gamma=args.gamma, epochs=args.epochs or source.recipe.epochs)
+def add_option(group: Any, name: str, default: Any, text: str) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(default, bool):
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+    elif isinstance(default, tuple):
+        of = type(default[0]) if default else int
+        group.add_argument(flag, nargs="+", type=of, metavar="X", help=text)
+    else:
+        group.add_argument(flag, type=type(default), metavar="X", help=text)
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    preset = "digits" if args.data_root is None else args.preset or "paper"
+    given = {name: getattr(args, name) for name in settings(Recipe())}
+    given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v is not None}
+    return replace(PRESETS[preset], **given)
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    return Source(
+        args.data_root, args.output / "cache", recipe_of(args), args.splits, args.with_test,
+        args.near_duplicates,
+    )  # fmt: skip
+
+
+def runs_of(args: argparse.Namespace, source: Source, fingerprint: str) -> list[Run]:
+    recipe = source.recipe
+    rows = itertools.product(
+        range(args.splits), args.optimizers, args.models, args.losses, args.weightings or WEIGHTINGS
+    )
+    runs = [
+        Run(model, optimizer, loss, weighting, split, recipe, fingerprint)
+        for split, optimizer, model, loss, weighting in rows
+        if args.weightings or in_grid(optimizer, loss, weighting)
+    ]
+    if args.tune_gamma:
+        runs += [
+            Run(model, optimizer, "focal", "none", split, replace(recipe, gamma=gamma), fingerprint)
+            for split in range(args.splits)
+            for model in args.models
+            for optimizer in args.optimizers
+            for gamma in GAMMAS
+            if gamma != recipe.gamma
+        ]
+    return runs
+
+
+def command(args: argparse.Namespace) -> None:
+    source = source_of(args)
     folder = args.output / source.name
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "results.csv"
-
-    # what a run depends on; a finished one is not repeated, one with other settings is another one
-    settings = {
-        "data": source.fingerprint, "epochs": recipe.epochs, "batch_size": recipe.batch_size,
-        "weight_decay": recipe.weight_decay, "gamma": recipe.gamma,
-    }  # fmt: skip
-    grid = [
-        settings | {
-            "learning_rate": recipe.learning_rate[optimizer], "optimizer": optimizer,
-            "loss": loss, "weighting": weighting, "split": split,
-        }
-        for split, optimizer, loss, weighting in itertools.product(
-            range(args.splits), args.optimizers, args.losses, args.weightings
+    models = getattr(args, "models", MODELS)
+    if args.command in ("prepare", "reproduce") and args.data_root is not None:
+        for part in ("Training", "Test") if args.with_test else ("Training",):
+            official.download(part, args.data_root, args.mirror)
+    datasets = {model: source.open(model) for model in models}
+    dataset = next(iter(datasets.values()))
+    for seed, split in dataset.split.items():
+        split.to_csv(dataset.table, seed, folder / "splits" / f"split-{seed}.csv")
+    if args.command == "prepare":
+        if args.data_root is not None:
+            seen = folder / "files.csv"
+            official.write_atomically(seen, official.seen_files(args.data_root))
+            print(f"what was seen of the official files: {seen}")
+        print(f"{dataset.title}; splits: {folder / 'splits'}")
+        return
+    if args.command == "throughput":
+        throughput.measure(datasets, source.recipe)
+        return
+    runs = runs_of(args, source, dataset.fingerprint)
+    if args.command in ("train", "reproduce"):
+        workers = args.workers or max(1, torch.cuda.device_count() // args.devices)
+        if args.workers is None and not torch.cuda.is_available():
+            workers = torch.get_num_threads()
+        job = Job(source, runs, folder / "runs", workers, args.devices)
+        run_all(job, args.cluster, **dict(pair.split("=", 1) for pair in args.slurm))
+    if args.command in ("report", "reproduce"):
+        results = Results(runs, folder / "runs", datasets, args.decode)
+        if not results.finished:
+            raise DataError(f"there is no finished run of these settings in {folder / 'runs'}")
+        page = write_report(
+            results, folder, "python -m examples.isic2018 " + shlex.join(sys.argv[1:])
         )
-    ]  # fmt: skip
-    keys = list(grid[0])
-    results = report.read_results(path)
-    done = set() if results.empty else set(results[keys].itertuples(index=False, name=None))
-    splits: dict[int, data.Split] = {}
-    with tqdm(grid, unit="run") as bar:
-        for row in bar:
-            if tuple(row.values()) in done:
-                continue
-            seed, optimizer, loss, weighting = (row[k] for k in ("split", *report.ROW))
-            bar.set_description(f"split {seed}, {optimizer}, {loss}, {weighting}")
-            if seed not in splits:
-                splits[seed] = source.split(seed)
-            start = time.perf_counter()
-            metrics = run(
-                source.build_model, splits[seed], recipe,
-                optimizer=optimizer, loss=loss, weighting=weighting, seed=seed,
-            )  # fmt: skip
-            seconds = round(time.perf_counter() - start, 2)
-            report.append_result(path, {**row, **metrics, "seconds": seconds})
-
-    results = report.read_results(path).merge(pd.DataFrame(grid), on=keys)
-    summary = report.summarize(results)
-    for optimizer in args.optimizers:
-        title = (
-            f"{source.title}; {report.OPTIMIZER_NAMES[optimizer]}, {recipe.epochs} epochs, "
-            f"mean of {args.splits} splits"
-        )
-        print(f"\n{title} (in brackets: the paper, flat VGG16 + CBAM on ISIC 2018)\n")
-        print(report.format_table(summary, optimizer))
-        figure = folder / f"recall-{optimizer}.png"
-        report.plot_recall(summary, optimizer, figure, title, source.class_names)
-        print(f"\nrecall per class: {figure}")
-    print(f"\nall runs: {path}")
+        summary = results.summary()
+        for model, optimizer in PAPER_TABLES:
+            if (model, optimizer) in {row[:2] for row in summary.index}:
+                number = PAPER_TABLES[model, optimizer]
+                print(
+                    f"\n{dataset.title}: {MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}, mean "
+                    f"of {args.splits} splits (in brackets: the paper's Table {number})\n"
+                )
+                print(format_table(summary, model, optimizer))
+        print(f"\nreport: {page} (and report.md)")
 
 
 def main() -> None:
     args = parse_arguments()
     try:
-        reproduce(args)
-    except data.DataError as error:
+        command(args)
+    except (DataError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; the same command goes on from here\n")
+        sys.stderr.flush()
+        os._exit(130)
 
 
 if __name__ == "__main__":

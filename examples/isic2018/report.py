@@ -1,116 +1,193 @@
-"""Results as a CSV file that grows run by run, a table beside the paper's, and a figure."""
+"""report.md and report.html: tables beside the paper's, claims, figures."""
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
+import markdown
 import pandas as pd
+from matplotlib.figure import Figure
 
-from examples.isic2018.data import CLASSES
-from examples.isic2018.training import LOSSES, WEIGHTINGS
+from examples.isic2018 import figures
+from examples.isic2018.claims import claims_table
+from examples.isic2018.figures import LOSS_NAMES, WEIGHTING_NAMES
+from examples.isic2018.official import CLASSES
+from examples.isic2018.recipes import LOSSES, WEIGHTINGS, settings
+from examples.isic2018.results import METRICS, PAPER_TABLES, Results, paper_numbers
 
-matplotlib.use("agg")  # figures go to files; no screen is needed
-
-ROW = ["optimizer", "loss", "weighting"]
-METRICS = {"acc": "Acc", "bacc": "BAcc", "mean_precision": "mPR", "mean_f1": "mF1"}
-LOSS_NAMES = {"ce": "CE", "focal": "Focal"}
-WEIGHTING_NAMES = {
-    "none": "-",
-    "class_balanced": "ClassBalanced",
-    "effective_number": "EffectiveNumber",
-    "self_paced": "SelfPaced",
-    "ohem": "OHEM",
-}
-COLORS = ["#4d4d4d", "#0072b2", "#56b4e9", "#e69f00", "#d55e00"]  # colour-blind safe
-NON_MELANOCYTIC, MELANOCYTIC = ["VASC", "DF", "BKL", "BCC", "AKIEC"], ["MEL", "NV"]
+MODEL_NAMES = {"flat": "flat model", "hierarchical": "hierarchical model"}
 OPTIMIZER_NAMES = {"adam": "Adam", "sgd": "SGD"}
-LESION_NAMES = {
-    "MEL": "melanoma", "NV": "nevus", "BCC": "basal cell\ncarcinoma", "AKIEC": "actinic\nkeratosis",
-    "BKL": "benign\nkeratosis", "DF": "dermato-\nfibroma", "VASC": "vascular",
-}  # fmt: skip
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em;
+       color: #1f2328; background: #fff }
+table { border-collapse: collapse; margin: 1em 0; font-size: 14px; display: block; overflow-x: auto;
+        font-variant-numeric: tabular-nums }
+th, td { border-bottom: 1px solid #d0d7de; padding: .25em .7em }
+th { border-bottom-width: 2px; text-align: left }
+td[style*="right"] { white-space: nowrap }
+img { max-width: 100%; height: auto }
+h2 { margin-top: 2em; border-bottom: 1px solid #d0d7de }
+code { background: #f2f4f6; padding: .1em .3em; border-radius: 4px; font-size: 90% }
+"""
 
 
-def read_results(path: Path) -> pd.DataFrame:
-    """The finished runs; an unfinished last line, of a killed run, is dropped."""
-    if not path.exists():
-        return pd.DataFrame()
-    text = path.read_text()
-    if not text.endswith("\n"):
-        path.write_text(text[: text.rfind("\n") + 1])
-    return pd.read_csv(path) if path.stat().st_size else pd.DataFrame()
-
-
-def append_result(path: Path, row: dict[str, object]) -> None:
-    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
-
-
-def summarize(results: pd.DataFrame) -> pd.DataFrame:
-    """One row per optimiser, loss and weighting, averaged over splits, beside the paper's."""
-    metrics = [column for column in results if column.partition("_")[0] in
-               ("acc", "bacc", "mean", "recall", "precision", "f1")]  # fmt: skip
-    mean = results.groupby(ROW, sort=False)[metrics].mean()
-    paper = pd.read_csv(Path(__file__).with_name("paper_tables.csv"))
-    paper = paper[paper["model"] == "flat"].set_index(ROW)[list(METRICS)]
-    return mean.join(paper.add_prefix("paper_"))
-
-
-def format_table(summary: pd.DataFrame, optimizer: str) -> str:
-    """The rows of one optimiser as a Markdown table: ours, and the paper's in brackets."""
+def format_table(summary: pd.DataFrame, model: str, optimizer: str) -> str:
+    """The rows of a model and an optimiser as Markdown: ours, and the paper's in brackets."""
+    paper = paper_numbers()
     lines = [
         "| loss | weighting | " + " | ".join(METRICS.values()) + " |",
         "|---|---|" + "--:|" * len(METRICS),
     ]
-    rows = summary.loc[optimizer]
     for loss in LOSSES:
         for weighting in WEIGHTINGS:
-            if (loss, weighting) not in rows.index:
+            row = (model, optimizer, loss, weighting)
+            if row not in summary.index:
                 continue
-            row = rows.loc[(loss, weighting)]
-            cells = [f"{row[metric]:.1f} ({row[f'paper_{metric}']:.1f})" for metric in METRICS]
-            names = f"{LOSS_NAMES[loss]:<5} | {WEIGHTING_NAMES[weighting]:<15}"
-            lines.append(f"| {names} | " + " | ".join(cells) + " |")
+            cells = [f"{summary.loc[row, metric]:.1f}" for metric in METRICS]
+            if row in paper.index:
+                cells = [
+                    f"{cell} ({paper.loc[row, metric]:.1f})"
+                    for cell, metric in zip(cells, METRICS, strict=True)
+                ]
+            names = f"{LOSS_NAMES[loss]:<5} | {WEIGHTING_NAMES[weighting]:<21}"
+            lines.append(f"| {names} | " + " | ".join(f"{cell:<11}" for cell in cells) + " |")
     return "\n".join(lines)
 
 
-def plot_recall(
-    summary: pd.DataFrame, optimizer: str, path: Path, title: str, class_names: dict[str, str]
-) -> None:
-    """Recall per class and weighting, as in the paper's Figures 1 and 2."""
-    rows = summary.loc[optimizer]
-    losses = [loss for loss in LOSSES if loss in rows.index.get_level_values("loss")]
-    figure, axes = plt.subplots(
-        len(losses), 2, figsize=(11, 1 + 2.9 * len(losses)), sharey=True, squeeze=False,
-        gridspec_kw={"width_ratios": [len(NON_MELANOCYTIC), len(MELANOCYTIC)]},
-        layout="constrained",
-    )  # fmt: skip
-    for line, loss in zip(axes, losses, strict=True):
-        of_loss = rows.loc[loss]
-        weightings = [weighting for weighting in WEIGHTINGS if weighting in of_loss.index]
-        width = 0.8 / len(weightings)
-        for axis, classes in zip(line, (NON_MELANOCYTIC, MELANOCYTIC), strict=True):
-            for position, weighting in enumerate(weightings):
-                recall = of_loss.loc[weighting, [f"recall_{c}" for c in classes]]
-                offset = (position - (len(weightings) - 1) / 2) * width
-                axis.bar(
-                    [tick + offset for tick in range(len(classes))], recall, 0.92 * width,
-                    color=COLORS[list(WEIGHTINGS).index(weighting)],
-                    label=WEIGHTING_NAMES[weighting].replace("-", "no weighting"),
-                )  # fmt: skip
-            axis.set_xticks(range(len(classes)), [class_names[c] for c in classes], fontsize=9)
-            axis.set_ylim(0, 100)
-            axis.grid(axis="y", color="#dddddd", linewidth=0.7)
-            axis.set_axisbelow(True)
-            axis.spines[["top", "right"]].set_visible(False)
-        line[0].set_ylabel(f"{LOSS_NAMES[loss]}: recall (%)")
-    axes[0, 0].set_title("non-melanocytic (the paper's Figure 1)", fontsize=10)
-    axes[0, 1].set_title("melanocytic (Figure 2)", fontsize=10)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+def gamma_table(results: Results) -> str:
+    """Focal loss without weights at every gamma that was run; empty if there is only one."""
+    metrics = results.metrics()
+    metrics = metrics[(metrics["loss"] == "focal") & (metrics["weighting"] == "none")]
+    mean = metrics.groupby(["model", "optimizer", "gamma"], sort=False)[list(METRICS)].mean()
+    if mean.index.get_level_values("gamma").nunique() < 2:
+        return ""
+    lines = [
+        "| model | optimiser | gamma | " + " | ".join(METRICS.values()) + " |",
+        "|---|---|--:|" + "--:|" * len(METRICS),
+    ]
+    for (model, optimizer, gamma), row in mean.sort_index().iterrows():
+        cells = " | ".join(f"{row[metric]:.1f}" for metric in METRICS)
+        lines.append(f"| {model} | {OPTIMIZER_NAMES[optimizer]} | {gamma:g} | {cells} |")
+    return "\n".join(lines)
 
 
-assert set(NON_MELANOCYTIC + MELANOCYTIC) == set(CLASSES)
+def counts_table(results: Results) -> str:
+    """Images per class, in all and on both sides of each split."""
+    dataset = results.dataset
+    target = dataset.target
+    header, align = ["class", "images"], ["---", "--:"]
+    columns = [target.bincount(minlength=len(CLASSES)).tolist()]
+    for seed, split in dataset.split.items():
+        for part, rows in (("training", split.train), ("validation", split.validation)):
+            header.append(f"split {seed}, {part}")
+            align.append("--:")
+            columns.append(target[rows].bincount(minlength=len(CLASSES)).tolist())
+    lines = [f"| {' | '.join(header)} |", f"|{'|'.join(align)}|"]
+    for position, name in enumerate(CLASSES):
+        cells = [name, *(f"{column[position]:,}" for column in columns)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_report(results: Results, folder: Path, command: str) -> Path:
+    """Write report.md, report.html and figures/ into ``folder``; the path of the page."""
+    summary = results.summary()
+    recipe = results.runs[0].recipe
+    combinations = list(dict.fromkeys(row[:2] for row in summary.index))
+    text = [
+        "# How important is each dermoscopy image? Reproduced",
+        f"{results.dataset.title}. {len(results.finished)} of {len(results.runs)} runs, mean of "
+        f"{len(results.dataset.split)} random 80/20 splits; in brackets the paper's numbers, for "
+        f"VGG16 trained end to end on images of 299x299. The hierarchical model decides by "
+        f"{'greedy decoding' if results.decode == 'greedy' else 'the product along each path'}. "
+        f"All in percent. Written by `{command}`.",
+    ]
+
+    def add_figure(figure: Figure, name: str, caption: str) -> None:
+        path = folder / "figures" / f"{name}.png"
+        figures.save(figure, path)
+        text.append(f"![{caption}](figures/{path.name})\n\n*{caption}.*")
+
+    for model, optimizer in PAPER_TABLES:
+        if (model, optimizer) in combinations:
+            number = PAPER_TABLES[model, optimizer]
+            text.append(f"## Table {number}: {MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}")
+            text.append(format_table(summary, model, optimizer))
+    text += [
+        "## Claims",
+        "Each line is a statement of the paper, a question that it leaves open, or a reading of "
+        "its equations. The columns say in how many of its comparisons it is borne out, in the "
+        "paper's tables and in these, and the mean difference of ours, with an interval from a "
+        "paired bootstrap over the lesions of the validation sets. The models are not trained "
+        "again, so the spread between trainings is not in the interval.",
+        claims_table(results, paper_numbers()),
+    ]
+    if gammas := gamma_table(results):
+        text += ["## Gamma of the focal loss", gammas]
+    test = results.summary("test")
+    if not test.empty:
+        text.append("## The public test set")
+        text += [
+            f"{MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]} (in brackets the paper's "
+            f"validation splits):\n\n{format_table(test, model, optimizer)}"
+            for model, optimizer in combinations
+        ]
+    text.append("## Recall per class")
+    for model, optimizer in combinations:
+        name = f"{MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}"
+        caption = f"Recall per class and weighting, {name} (the paper's Figures 1 and 2)"
+        add_figure(
+            figures.recall(results, model, optimizer), f"recall-{model}-{optimizer}", caption
+        )
+    loss = next(loss for loss in LOSSES if loss in summary.index.get_level_values("loss"))
+    for model, optimizer in combinations[:2] if len(combinations) > 2 else combinations:
+        of = (model, optimizer, loss)
+        if not figures.papers_rows(results, *of):
+            continue
+        name = f"{MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}, {LOSS_NAMES[loss]}"
+        text.append(f"## {name[0].upper()}{name[1:]}")
+        add_figure(
+            figures.confusion(results, *of), f"confusion-{model}",
+            f"Confusion matrices of all splits together, rows in percent; {name}",
+        )  # fmt: skip
+        add_figure(figures.curves(results, *of), f"curves-{model}", f"Training, split 0; {name}")
+        for number, difficulty in ((3, "hard"), (4, "easy")):
+            add_figure(
+                figures.attention(results, *of, difficulty), f"attention-{model}-{difficulty}",
+                f"{difficulty.capitalize()} examples: spatial attention of the last decision, and "
+                f"the channel with the largest gate, over the image, for each weighting; below, "
+                f"the diagnosis, green where it is right ({name}; the paper's Figure {number})",
+            )  # fmt: skip
+    text += [
+        "## Data and settings",
+        counts_table(results),
+        "\n".join(
+            ["| setting | value |", "|---|---|"]
+            + [f"| {name} | {value} |" for name, value in settings(recipe).items()]
+        ),
+    ]
+    body = "\n\n".join(text) + "\n"
+    (folder / "report.md").write_text(body)
+    page = folder / "report.html"
+    page.write_text(to_html(body, folder))
+    return page
+
+
+def to_html(text: str, folder: Path) -> str:
+    """One page that holds its images, so that it can be sent as it is."""
+
+    def embed(match: re.Match[str]) -> str:
+        data = base64.b64encode((folder / match[1]).read_bytes()).decode()
+        return f'src="data:image/png;base64,{data}"'
+
+    body = markdown.markdown(text, extensions=["tables"])
+    body = re.sub(r'src="(figures/[^"]+)"', embed, body)
+    title = text.splitlines()[0].lstrip("# ")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )

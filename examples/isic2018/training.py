@@ -1,94 +1,274 @@
-"""One run: a model, an optimiser, a loss and a weighting, on one split."""
+"""One run: a model, an optimiser, a loss and a weighting, on one split; and what it leaves behind.
+
+A run's folder holds curves.csv as it goes and checkpoint.ckpt after every epoch, then model.pt,
+predictions.npz and, when all is done, result.json.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import logging
+import platform
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as lightning
 import numpy as np
+import pandas as pd
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-import sampleweights as sw
-from examples.isic2018.data import CLASSES, Split
+from examples.isic2018 import encoders, models
+from examples.isic2018.data import Dataset, Split, taxonomy
+from examples.isic2018.official import CLASSES, write_atomically
+from examples.isic2018.prepare import digest
+from examples.isic2018.recipes import Recipe, build_criterion
 
-LOSSES = ["ce", "focal"]
-OPTIMIZERS = ["adam", "sgd"]
-# the five of the paper, built from the training counts and the number of epochs
-WEIGHTINGS: dict[str, Callable[[list[int], int], sw.Weighter | None]] = {
-    "none": lambda counts, epochs: None,
-    "class_balanced": lambda counts, epochs: sw.ClassBalanced(counts),
-    "effective_number": lambda counts, epochs: sw.EffectiveNumber(counts),
-    "self_paced": lambda counts, epochs: sw.SelfPaced(epochs),
-    "ohem": lambda counts, epochs: sw.OHEM(epochs),
-}
+Row = tuple[str, str, str, str]
+"""Model, optimiser, loss, weighting."""
+CHECKPOINT, RESULT = "checkpoint.ckpt", "result.json"
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What is the same for every row of a table."""
+class Run:
+    """A row of a table on one split."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: dict[str, float]
-    weight_decay: float = 0.0
-    gamma: float = 1.0
+    model: str
+    optimizer: str
+    loss: str
+    weighting: str
+    split: int
+    recipe: Recipe
+    data: str
+    """The data set's fingerprint."""
+
+    @property
+    def epochs(self) -> int:
+        return self.recipe.epochs(self.model)
+
+    @property
+    def row(self) -> Row:
+        return self.model, self.optimizer, self.loss, self.weighting
+
+    @property
+    def name(self) -> str:
+        """The folder's name: readable, and different for any other settings or data."""
+        row = f"{self.model}-{self.optimizer}-{self.loss}-{self.weighting}-split{self.split}"
+        return f"{row}-{digest(self)[:8]}"
 
 
-def build_criterion(
-    loss: str, weighting: str, counts: list[int], epochs: int, gamma: float
-) -> sw.CrossEntropyLoss | sw.FocalLoss:
-    weighter = WEIGHTINGS[weighting](counts, epochs)
-    if loss == "focal":
-        return sw.FocalLoss(gamma, weighter=weighter)
-    return sw.CrossEntropyLoss(weighter=weighter)
+def build_encoder(run: Run, dataset: Dataset, split: Split, pretrained: bool) -> nn.Module:
+    recipe = run.recipe
+    if dataset.inputs.dtype == torch.uint8:
+        weights = recipe.weights if pretrained else "random"
+        backbone = encoders.load_backbone(recipe.backbone, recipe.stages(run.model), weights)
+        return encoders.Encoder(backbone, recipe.grid or None, encoders.augmentation(recipe.size))
+    if dataset.inputs.ndim == 5 and dataset.inputs.dtype == torch.float16:
+        if recipe.adapter:
+            scale = encoders.channel_scale(dataset.inputs, split.train)
+            return encoders.Adapter(scale, recipe.adapter)
+        return encoders.ChannelsFirst()
+    return encoders.SmallEncoder()
 
 
-def build_optimizer(name: str, model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    rate, decay = recipe.learning_rate[name], recipe.weight_decay
-    if name == "adam":
-        return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay)
-    return torch.optim.SGD(
-        model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=decay
+def build_model(run: Run, channels: int) -> models.Model:
+    recipe = run.recipe
+    if run.model == "flat":
+        return models.Flat(channels, len(CLASSES), recipe.dropout)
+    return models.Hierarchical(
+        channels, taxonomy(), hidden=recipe.hidden, dropout=recipe.dropout,
+        attention_dropout=recipe.attention_dropout,
+    )  # fmt: skip
+
+
+class Experiment(lightning.LightningModule):
+    """The training of one run, repeatable: an epoch depends on its number and the seed alone."""
+
+    def __init__(
+        self, run: Run, dataset: Dataset, folder: Path, *, pretrained: bool = True
+    ) -> None:
+        super().__init__()
+        self.run, self.folder = run, folder
+        self.split = dataset.split[run.split]
+        self.inputs, self.target = dataset.inputs, dataset.target
+        torch.manual_seed(run.split)
+        self.encoder = build_encoder(run, dataset, self.split, pretrained).eval()
+        with torch.inference_mode():
+            channels = self.encoder(self.inputs[:2, 0]).shape[1]
+        self.encoder.train()
+        self.model = build_model(run, channels)
+        counts = np.bincount(self.target[self.split.train], minlength=len(CLASSES)).tolist()
+        self.criterion = build_criterion(
+            run.model, run.loss, run.weighting, counts, run.epochs, run.recipe.gamma, taxonomy()
+        )
+        if self.criterion.weighter is not None:
+            self.criterion.weighter.register_forward_hook(self._see)
+        self.curves: list[dict[str, float]] = []
+        if run.recipe.channels_last:
+            self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if run.recipe.compile:
+            self.encoder.compile()
+
+    def _see(self, module: nn.Module, arguments: Any, weight: Tensor) -> None:
+        self._weight = weight
+
+    def configure_optimizers(self) -> Any:
+        run, recipe = self.run, self.run.recipe
+        convolutions = [p for p in self.encoder.parameters() if p.ndim == 4]
+        decayed = {id(p) for p in convolutions}
+        groups: list[dict[str, Any]] = [
+            {"params": convolutions, "weight_decay": recipe.weight_decay},
+            {"params": [p for p in self.parameters() if id(p) not in decayed]},
+        ]
+        groups = [group for group in groups if group["params"]]
+        rate = recipe.learning_rate(run.optimizer)
+        optimizer: torch.optim.Optimizer
+        if run.optimizer == "adam":
+            optimizer = torch.optim.Adam(groups, rate)
+        else:
+            optimizer = torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True)
+        if recipe.schedule == "one-cycle":
+            steps = run.epochs * len(self.batches(0))
+            scheduler: Any = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, rate, total_steps=steps, cycle_momentum=False
+            )
+            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        halfway = [run.epochs // 2, run.epochs * 3 // 4]
+        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, halfway, gamma=0.1)]
+
+    def batches(self, epoch: int) -> list[tuple[Tensor, Tensor]]:
+        """Indices and views of this process's part of every batch of an epoch."""
+        generator = torch.Generator().manual_seed(1_000_003 * self.run.split + epoch)
+        order = torch.from_numpy(self.split.train)
+        order = order[torch.randperm(len(order), generator=generator)]
+        view = torch.randint(self.inputs.shape[1], (len(order),), generator=generator)
+        rank, world = self.global_rank, self.trainer.world_size if self._trainer else 1
+        size = self.run.recipe.batch_size
+        return [
+            (index[rank::world], views[rank::world])
+            for index, views in zip(order.split(size), view.split(size), strict=True)
+            if len(index) >= world
+        ]
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        batches: Any = self.batches(self.current_epoch)  # a list is a map-style data set
+        # a generator of its own: a loader draws from it, which must not move dropout's
+        return DataLoader(batches, batch_size=None, generator=torch.Generator())
+
+    def on_fit_start(self) -> None:
+        if self.device.type == "cuda":  # no wait for the host, where the data set has room
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if self.inputs.nbytes < free / 4:
+                self.inputs = self.inputs.to(self.device)
+        self.target = self.target.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        # dropout and augmentation: a resumed run draws what an uninterrupted one does
+        torch.manual_seed(
+            7_919 * (self.current_epoch + 1) + self.run.split + 10**6 * self.global_rank
+        )
+        self.criterion.set_epoch(self.current_epoch)
+        self._seen = torch.zeros(4, len(CLASSES), dtype=torch.float64, device=self.device)
+        self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        index, view = (part.to(self.inputs.device) for part in batch)
+        inputs = self.inputs[index, view].to(self.device, non_blocking=True)
+        target = self.target[index.to(self.device)]
+        self._weight = torch.ones(len(target), device=self.device)  # while the weighter is inactive
+        logits = self.model(self.encoder(inputs), target)
+        loss: Tensor = self.criterion(logits, target)
+        weight = self._weight.double()
+        rows = [torch.ones_like(weight), weight, weight > 0, loss.detach().expand_as(weight)]
+        self._seen.index_add_(1, target, torch.stack([row.double() for row in rows]))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        count, weight, kept, loss = self._seen.cpu().numpy()
+        present = np.maximum(count, 1)
+        self.curves.append(
+            {
+                "epoch": float(self.current_epoch),
+                "loss": loss.sum() / count.sum(),
+                "learning_rate": self._rate,  # at the start of the epoch
+                "kept": kept.sum() / count.sum(),
+                **{f"kept_{c}": v for c, v in zip(CLASSES, kept / present, strict=True)},
+                **{f"weight_{c}": v for c, v in zip(CLASSES, weight / present, strict=True)},
+            }
+        )
+        if self.global_rank == 0:
+            curves = pd.DataFrame(self.curves).to_csv(index=False)
+            write_atomically(self.folder / "curves.csv", curves)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["curves"] = [{k: float(v) for k, v in row.items()} for row in self.curves]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.curves = checkpoint["curves"]
+
+
+def fit(experiment: Experiment, devices: int = 1, **arguments: Any) -> None:
+    """Train to the end, from the last epoch that a killed run saved."""
+    run, folder = experiment.run, experiment.folder
+    checkpoint = folder / CHECKPOINT
+    trainer = lightning.Trainer(
+        max_epochs=run.epochs,
+        devices=devices,
+        strategy="ddp_spawn" if devices > 1 else "auto",
+        precision=run.recipe.precision,
+        callbacks=[
+            ModelCheckpoint(
+                folder, checkpoint.stem, save_on_train_epoch_end=True, enable_version_counter=False
+            )
+        ],
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **arguments,
     )
+    with warnings.catch_warnings():
+        # the lock and the curves of the run are there already
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        # the data are a list of batches of indices: there is no loader whose workers could help
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning 2.6 on torch 2.15, at every step
+        warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
+        trainer.fit(experiment, ckpt_path=checkpoint if checkpoint.exists() else None)
 
 
-def train(
-    model: nn.Module,
-    criterion: sw.CrossEntropyLoss | sw.FocalLoss,
-    optimizer: torch.optim.Optimizer,
-    split: Split,
-    recipe: Recipe,
-    generator: torch.Generator,
-) -> None:
-    inputs, target = split.train_inputs, split.train_target
-    halfway = [recipe.epochs // 2, recipe.epochs * 3 // 4]
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, halfway, gamma=0.1)
-    model.train()
-    for epoch in range(recipe.epochs):
-        criterion.set_epoch(epoch)
-        order = torch.randperm(len(inputs), generator=generator)
-        views = torch.randint(inputs.shape[1], (len(inputs),), generator=generator)
-        for index in torch.split(order, recipe.batch_size):
-            optimizer.zero_grad()
-            loss = criterion(model(inputs[index, views[index]]), target[index])
-            loss.backward()
-            optimizer.step()
-        scheduler.step()
-
-
-@torch.no_grad()
-def predict(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Probabilities (N, C), averaged over the views of each sample."""
+@torch.inference_mode()
+def predict(
+    encoder: nn.Module, model: models.Model, inputs: Tensor, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Probabilities (N, C), the mean over the views; classes (N,), greedily from the first."""
+    encoder.eval()
     model.eval()
-    return torch.stack([model(view).softmax(1) for view in inputs.unbind(1)]).mean(0)
+    device = next(model.parameters()).device
+    probabilities, greedy = [], []
+    for part in torch.from_numpy(rows).split(256):
+        views = inputs[part.to(inputs.device)].to(device)
+        maps = [encoder(view) for view in views.unbind(1)]
+        mean = torch.stack([model.leaf_log_probs(m).exp() for m in maps]).mean(0)
+        probabilities.append(mean.cpu())
+        greedy.append(model.greedy(maps[0]).cpu())
+    return torch.cat(probabilities).numpy(), torch.cat(greedy).numpy()
 
 
-def evaluate(probabilities: Tensor, split: Split) -> dict[str, float]:
+def evaluate(
+    predicted: NDArray[np.int64], target: NDArray[np.int64], weight: NDArray[np.float64]
+) -> dict[str, float]:
     """The paper's metrics, in percent; a class that is never predicted has precision 0."""
-    predicted, target = probabilities.argmax(1).numpy(), split.target.numpy()
-    weight = split.sample_weight.numpy()
     precision, recall, f1, _ = precision_recall_fscore_support(
         target, predicted, labels=range(len(CLASSES)), zero_division=0, sample_weight=weight
     )
@@ -103,21 +283,41 @@ def evaluate(probabilities: Tensor, split: Split) -> dict[str, float]:
     return {name: 100 * float(value) for name, value in metrics.items()}
 
 
-def run(
-    build_model: Callable[[Split], nn.Module],
-    split: Split,
-    recipe: Recipe,
-    *,
-    optimizer: str,
-    loss: str,
-    weighting: str,
-    seed: int,
-) -> dict[str, float]:
-    torch.manual_seed(seed)  # the weights and the dropout of the model
-    model = build_model(split)
-    counts = split.train_target.bincount(minlength=len(CLASSES)).tolist()
-    criterion = build_criterion(loss, weighting, counts, recipe.epochs, recipe.gamma)
-    # the order of the samples is the same for every row of the table
-    generator = torch.Generator().manual_seed(seed)
-    train(model, criterion, build_optimizer(optimizer, model, recipe), split, recipe, generator)
-    return evaluate(predict(model, split.inputs), split)
+def execute(run: Run, dataset: Dataset, folder: Path, devices: int = 1) -> None:
+    """Train, predict and write; ``result.json`` comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    experiment = Experiment(run, dataset, folder)
+    fit(experiment, devices)
+    encoder, model, split = experiment.encoder, experiment.model, experiment.split
+    seconds = time.perf_counter() - start
+    parts = {"validation": (dataset, split.validation, split.sample_weight)}
+    if dataset.test is not None:
+        rows = np.arange(len(dataset.test.table))
+        parts["test"] = (dataset.test, rows, np.ones(len(rows)))
+    metrics: dict[str, dict[str, float]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    for part, (samples, rows, weight) in parts.items():
+        probabilities, greedy = predict(encoder, model, samples.inputs, rows)
+        target = samples.target.numpy()[rows]
+        metrics[part] = evaluate(probabilities.argmax(1), target, weight)
+        metrics[f"{part}_greedy"] = evaluate(greedy, target, weight)
+        arrays |= {f"{part}_probabilities": probabilities, f"{part}_greedy": greedy}
+    np.savez(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
+    state = {"encoder": encoder.state_dict(), "model": model.state_dict()}
+    torch.save(state, folder / "model.pt")
+    result = {
+        "name": run.name,
+        **asdict(run),
+        "metrics": metrics,
+        "seconds": round(seconds, 2),
+        "hardware": hardware(),
+    }
+    write_atomically(folder / RESULT, json.dumps(result, indent=1))
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"

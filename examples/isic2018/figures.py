@@ -1,0 +1,242 @@
+"""The report's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+from examples.isic2018.official import CLASSES
+from examples.isic2018.recipes import LOSSES, PAPER
+from examples.isic2018.results import Results
+from examples.isic2018.training import Experiment, Run
+
+matplotlib.use("agg")  # figures go to files; no screen is needed
+
+LOSS_NAMES = {"ce": "CE", "focal": "Focal"}
+WEIGHTING_NAMES = {
+    "none": "-",
+    "class_balanced": "ClassBalanced",
+    "effective_number": "EffectiveNumber",
+    "self_paced": "SelfPaced",
+    "ohem": "OHEM",
+    "ohem_per_class": "OHEM per class",
+    "effective_number_ohem": "EffectiveNumber, OHEM",
+    "ohem_effective_number": "OHEM, EffectiveNumber",
+    "random_m": "random m",
+    "class_balanced_bare": "ClassBalanced, bare",
+    "effective_number_bare": "EffectiveNumber, bare",
+    "self_paced_kept": "SelfPaced / kept",
+    "ohem_kept": "OHEM / kept",
+}
+COLORS = dict(
+    zip(PAPER, ["#4d4d4d", "#0072b2", "#56b4e9", "#e69f00", "#d55e00"], strict=True)
+)  # colour-blind safe
+NON_MELANOCYTIC, MELANOCYTIC = ["VASC", "DF", "BKL", "BCC", "AKIEC"], ["MEL", "NV"]
+
+
+def plain(weighting: str) -> str:
+    return "no weighting" if weighting == "none" else WEIGHTING_NAMES[weighting]
+
+
+def papers_rows(results: Results, model: str, optimizer: str, loss: str) -> dict[str, list[Run]]:
+    """The finished runs of the paper's weightings, by weighting."""
+    rows = {w: results.of_row((model, optimizer, loss, w)) for w in PAPER}
+    return {weighting: runs for weighting, runs in rows.items() if runs}
+
+
+def recall(results: Results, model: str, optimizer: str) -> Figure:
+    """Recall per class and weighting: the paper's Figures 1 and 2."""
+    summary = results.summary()
+    weightings = {
+        loss: [w for w in PAPER if (model, optimizer, loss, w) in summary.index] for loss in LOSSES
+    }
+    losses = [loss for loss in LOSSES if weightings[loss]]
+    figure, axes = plt.subplots(
+        len(losses), 2, figsize=(11, 1 + 2.9 * len(losses)), sharey=True, squeeze=False,
+        gridspec_kw={"width_ratios": [len(NON_MELANOCYTIC), len(MELANOCYTIC)]},
+        layout="constrained",
+    )  # fmt: skip
+    for line, loss in zip(axes, losses, strict=True):
+        width = 0.8 / len(weightings[loss])
+        for axis, classes in zip(line, (NON_MELANOCYTIC, MELANOCYTIC), strict=True):
+            for position, weighting in enumerate(weightings[loss]):
+                row = summary.loc[(model, optimizer, loss, weighting)]
+                values = row[[f"recall_{c}" for c in classes]]
+                offset = (position - (len(weightings[loss]) - 1) / 2) * width
+                axis.bar(
+                    [tick + offset for tick in range(len(classes))], values, 0.92 * width,
+                    color=COLORS[weighting], label=plain(weighting),
+                )  # fmt: skip
+            names = [results.dataset.class_names[c] for c in classes]
+            axis.set_xticks(range(len(classes)), names, fontsize=9)
+            axis.set_ylim(0, 100)
+            axis.grid(axis="y", color="#dddddd", linewidth=0.7)
+            axis.set_axisbelow(True)
+            axis.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylabel(f"{LOSS_NAMES[loss]}: recall (%)")
+    axes[0, 0].set_title("non-melanocytic (the paper's Figure 1)", fontsize=10)
+    axes[0, 1].set_title("melanocytic (Figure 2)", fontsize=10)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def confusion(results: Results, model: str, optimizer: str, loss: str) -> Figure:
+    """Confusion matrices of all splits together, one per weighting, rows in percent."""
+    rows = papers_rows(results, model, optimizer, loss)
+    target = results.dataset.target.numpy()
+    figure, axes = plt.subplots(
+        1, len(rows), figsize=(1 + 3.1 * len(rows), 3.7), squeeze=False, layout="constrained"
+    )
+    for axis, (weighting, runs) in zip(axes[0], rows.items(), strict=True):
+        matrix = sum(
+            confusion_matrix(
+                target[results.dataset.split[run.split].validation],
+                results.predicted(run),
+                labels=range(len(CLASSES)),
+            )
+            for run in runs
+        )
+        percent = 100 * matrix / matrix.sum(1, keepdims=True)
+        axis.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+        for (true, predicted), value in np.ndenumerate(percent):
+            color = "white" if value > 60 else "black"
+            axis.text(
+                predicted, true, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color
+            )
+        axis.set_xticks(range(len(CLASSES)), CLASSES, fontsize=7, rotation=45)
+        axis.set_yticks(range(len(CLASSES)), CLASSES, fontsize=7)
+        axis.set_title(plain(weighting), fontsize=10)
+    axes[0, 0].set_ylabel("true class")
+    figure.supxlabel("diagnosis", fontsize=10)
+    return figure
+
+
+def curves(results: Results, model: str, optimizer: str, loss: str) -> Figure:
+    """Training loss, and which classes self-paced learning and OHEM keep, over the epochs."""
+    rows = papers_rows(results, model, optimizer, loss)
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    for weighting, runs in rows.items():
+        history = results.curves(runs[0])
+        style: dict[str, Any] = {"color": COLORS[weighting], "label": plain(weighting)}
+        axes[0].plot(history["epoch"] + 1, history["loss"], **style)
+    axes[0].set_ylabel("training loss (weighted)")
+    axes[0].set_yscale("log")
+    axes[0].legend(fontsize=7, frameon=False)
+    for axis, weighting in zip(axes[1:], ("self_paced", "ohem"), strict=True):
+        axis.set_ylabel(f"kept by {plain(weighting)} (%)")
+        axis.set_ylim(0, 105)
+        if weighting in rows:
+            history = results.curves(rows[weighting][0])
+            epoch = history["epoch"] + 1
+            for position, name in enumerate(CLASSES):
+                color = plt.get_cmap("tab10")(position)
+                axis.plot(epoch, 100 * history[f"kept_{name}"], label=name, color=color)
+            axis.plot(epoch, 100 * history["kept"], "k--", label="all")
+            axis.legend(fontsize=7, frameon=False, ncols=2)
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.grid(color="#dddddd", linewidth=0.7)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def chosen_examples(results: Results, runs: Sequence[Run]) -> dict[str, dict[str, int]]:
+    """By difficulty and class: the validation image with the least (most) probability of its
+    class, on average over runs of one split."""
+    validation = results.dataset.split[runs[0].split].validation
+    target = results.dataset.target.numpy()[validation]
+    probabilities = np.mean([results.probabilities(run) for run in runs], axis=0)
+    of_target = probabilities[np.arange(len(target)), target]
+    found: dict[str, dict[str, int]] = {"hard": {}, "easy": {}}
+    for position, name in enumerate(CLASSES):
+        members = np.flatnonzero(target == position)
+        order = members[of_target[members].argsort(kind="stable")]
+        # not the very hardest, whose label may be wrong: the one at the tenth percentile
+        found["hard"][name] = int(validation[order[len(order) // 10]])
+        found["easy"][name] = int(validation[order[-1]])
+    return found
+
+
+@torch.inference_mode()
+def _looks(
+    results: Results, run: Run, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Of some images: spatial attention and most active channel, both (N, H, W), and diagnosis."""
+    folder, dataset = results.folder / run.name, results.datasets[run.model]
+    experiment = Experiment(run, dataset, folder, pretrained=False)
+    state = torch.load(folder / "model.pt", weights_only=True, map_location="cpu")
+    experiment.encoder.load_state_dict(state["encoder"])
+    experiment.model.load_state_dict(state["model"])
+    experiment.eval()
+    maps = experiment.encoder(dataset.inputs[torch.from_numpy(rows), 0])
+    spatial, channel = experiment.model.attention(maps)
+    best = maps[torch.arange(len(maps)), channel.argmax(1)]
+    size = dataset.pictures.shape[1:3]
+    grown = [
+        F.interpolate(m[:, None].float(), size, mode="bilinear")[:, 0].numpy()
+        for m in (spatial, best)
+    ]
+    return grown[0], grown[1], experiment.model.leaf_log_probs(maps).argmax(1).numpy()
+
+
+def attention(results: Results, model: str, optimizer: str, loss: str, difficulty: str) -> Figure:
+    """Spatial attention and most active channel over the image, as in Figures 3 and 4."""
+    rows = papers_rows(results, model, optimizer, loss)
+    first = next(iter(rows.values()))[0].split
+    runs = {weighting: run for weighting, of in rows.items() for run in of if run.split == first}
+    examples = chosen_examples(results, list(runs.values()))[difficulty]
+    indices = np.array(list(examples.values()))
+    pictures = results.dataset.pictures[torch.from_numpy(indices)].numpy()
+    height, width = pictures.shape[1:3]
+    side = 1.25
+    figure, axes = plt.subplots(
+        len(examples), 1 + 2 * len(runs), squeeze=False, layout="constrained",
+        figsize=(side * (1 + 2 * len(runs)) * width / height, side * len(examples) + 0.5),
+    )  # fmt: skip
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for line, name, picture in zip(axes, examples, pictures, strict=True):
+        _show(line[0], picture)
+        line[0].set_ylabel(name, fontsize=9)
+    axes[0, 0].set_title("image", fontsize=8)
+    for column, (weighting, run) in enumerate(runs.items()):
+        spatial, best, diagnosis = _looks(results, run, indices)
+        left = 1 + 2 * column
+        for line, name, picture, *heat, decided in zip(
+            axes, examples, pictures, spatial, best, diagnosis, strict=True
+        ):
+            right = CLASSES[decided] == name
+            for axis, values in zip(line[left : left + 2], heat, strict=True):
+                _show(axis, picture)
+                axis.imshow(values, cmap="inferno", alpha=0.55)
+            line[left].set_xlabel(
+                CLASSES[decided], fontsize=7, labelpad=1, color="#1a7f37" if right else "#c0392b"
+            )
+        axes[0, left].set_title(f"{plain(weighting)}:\nattention", fontsize=7)
+        axes[0, left + 1].set_title("best\nchannel", fontsize=7)
+    return figure
+
+
+def _show(axis: Any, picture: NDArray[np.uint8]) -> None:
+    if picture.shape[2] == 1:
+        axis.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=255)
+    else:
+        axis.imshow(picture)
+
+
+def save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

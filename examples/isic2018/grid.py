@@ -1,0 +1,166 @@
+"""Many runs, on many processes or machines: each takes the next run that nobody has.
+
+A run is taken by a lock on a file in its folder, which the system releases when its process ends,
+however it ends; a finished run has its result.json and is not taken again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from examples.isic2018.data import Dataset
+from examples.isic2018.official import DataError
+from examples.isic2018.sources import Source
+from examples.isic2018.training import RESULT, Run, execute
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know."""
+
+    source: Source
+    runs: Sequence[Run]
+    folder: Path
+    workers: int = 1
+    devices: int = 1
+
+
+@contextmanager
+def taken(folder: Path) -> Iterator[bool]:
+    """Whether this process has the run of that folder for itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def work(job: Job) -> None:
+    """Do every run that is neither finished nor being done."""
+    opened: dict[str, Dataset] = {}
+    for run in job.runs:
+        folder = job.folder / run.name
+        if (folder / RESULT).exists():
+            continue
+        with taken(folder) as mine:
+            if mine and not (folder / RESULT).exists():
+                if run.model not in opened:
+                    opened[run.model] = job.source.open(run.model)
+                execute(run, opened[run.model], folder, job.devices)
+
+
+def visible_gpus() -> list[str]:
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",") if names else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def own_gpus(gpus: Sequence[str], position: int, devices: int) -> list[str]:
+    """Those of a worker: as many as each run uses, another worker's where there are too few."""
+    return [gpus[(position * devices + i) % len(gpus)] for i in range(devices)]
+
+
+def _local_worker(job: Job, position: int, gpus: Sequence[str]) -> None:
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, and ends
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own_gpus(gpus, position, job.devices))
+    torch.set_num_threads(max(1, torch.get_num_threads() // job.workers))
+    work(job)
+
+
+def finished_epochs(run: Run, folder: Path) -> int:
+    if (folder / run.name / RESULT).exists():
+        return run.epochs
+    curves = folder / run.name / "curves.csv"
+    return max(0, curves.read_text().count("\n") - 1) if curves.exists() else 0
+
+
+@contextmanager
+def progress(job: Job) -> Iterator[None]:
+    """A bar over the epochs of all runs, wherever they are done."""
+    done = threading.Event()
+    with tqdm(total=sum(run.epochs for run in job.runs), unit="epoch") as bar:
+
+        def show() -> None:
+            finished = 0
+            for run in job.runs:
+                finished += (job.folder / run.name / RESULT).exists()
+            bar.n = sum(finished_epochs(run, job.folder) for run in job.runs)
+            bar.set_description(f"{finished} of {len(job.runs)} runs", refresh=False)
+            bar.refresh()
+
+        def watch() -> None:
+            while not done.wait(2):
+                show()
+
+        show()
+        bar.initial = bar.n
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            show()
+
+
+def run_all(job: Job, cluster: str = "local", **slurm: object) -> None:
+    """Do all runs, by processes on this machine or by jobs of a cluster."""
+    left = [run for run in job.runs if not (job.folder / run.name / RESULT).exists()]
+    if not left:
+        return
+    with progress(job):
+        if cluster != "local":
+            _submit(job, cluster, slurm)
+        elif job.workers == 1:
+            work(job)
+        else:
+            context = multiprocessing.get_context("spawn")
+            gpus = visible_gpus()
+            workers = [
+                context.Process(target=_local_worker, args=(job, position, gpus))
+                for position in range(job.workers)
+            ]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+    left = [run for run in left if not (job.folder / run.name / RESULT).exists()]
+    if left:
+        raise DataError(
+            f"{len(left)} runs did not finish, {left[0].name} first; what their processes said is "
+            f"above. Run the same command again to go on"
+        )
+
+
+def _submit(job: Job, cluster: str, slurm: dict[str, object]) -> None:
+    try:
+        import submitit
+    except ImportError as error:
+        raise DataError("--cluster needs submitit: pip install submitit") from error
+    executor = submitit.AutoExecutor(job.folder / "jobs", cluster=cluster)
+    executor.update_parameters(name="sampleweights-isic2018", **slurm)
+    jobs = [executor.submit(work, job) for _ in range(job.workers)]
+    for submitted in jobs:
+        submitted.result()

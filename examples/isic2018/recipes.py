@@ -1,0 +1,174 @@
+"""What is trained: the rows of the tables, and the settings that are the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import sampleweights as sw
+from examples.isic2018.official import DataError
+
+MODELS = ["flat", "hierarchical"]
+OPTIMIZERS = ["adam", "sgd"]
+LOSSES = ["ce", "focal"]
+
+
+class RandomM(sw.OHEM):
+    """The control of OHEM: the same schedule, but the samples are kept at random, not mined."""
+
+    def forward(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        return super().forward(torch.rand_like(loss), target, valid)
+
+
+# what a criterion takes, from the class counts of the training split and the number of epochs
+Build = Callable[[Sequence[int], int], dict[str, Any]]
+
+PAPER: dict[str, Build] = {
+    "none": lambda counts, epochs: {},
+    "class_balanced": lambda counts, epochs: {"weighter": sw.ClassBalanced(counts)},
+    "effective_number": lambda counts, epochs: {"weighter": sw.EffectiveNumber(counts)},
+    "self_paced": lambda counts, epochs: {"weighter": sw.SelfPaced(epochs)},
+    "ohem": lambda counts, epochs: {"weighter": sw.OHEM(epochs)},
+}
+"""The five rows of the paper's tables."""
+
+PROPOSALS: dict[str, Build] = {
+    "ohem_per_class": lambda counts, epochs: {"weighter": sw.OHEM(epochs, per_class=True)},
+    "effective_number_ohem": lambda counts, epochs: {
+        "weighter": [sw.EffectiveNumber(counts), sw.OHEM(epochs)]
+    },
+    "ohem_effective_number": lambda counts, epochs: {
+        "weighter": [sw.OHEM(epochs), sw.EffectiveNumber(counts)]
+    },
+    "random_m": lambda counts, epochs: {"weighter": RandomM(epochs)},
+}
+"""What the paper proposes and did not run (Sec. 5.1, 6), and the control that it lacks."""
+
+READINGS: dict[str, Build] = {
+    "class_balanced_bare": lambda counts, epochs: {
+        "weighter": sw.ClassBalanced(counts, normalize=None)
+    },
+    "effective_number_bare": lambda counts, epochs: {
+        "weighter": sw.EffectiveNumber(counts, normalize=None)
+    },
+    "self_paced_kept": lambda counts, epochs: {
+        "weighter": sw.SelfPaced(epochs), "reduction": "weighted_mean",
+    },
+    "ohem_kept": lambda counts, epochs: {
+        "weighter": sw.OHEM(epochs), "reduction": "weighted_mean",
+    },
+}  # fmt: skip
+"""Eq. 7 and 8 as they stand (with SGD, whose step they change), and Eq. 3 divided by the number of
+samples that are kept (with Adam and cross-entropy)."""
+
+WEIGHTINGS = PAPER | PROPOSALS | READINGS
+
+
+def in_grid(optimizer: str, loss: str, weighting: str) -> bool:
+    """Which rows are run unless others are asked for."""
+    if weighting.endswith("_bare"):
+        return optimizer == "sgd"
+    return not weighting.endswith("_kept") or (optimizer == "adam" and loss == "ce")
+
+
+def build_criterion(
+    model: str, loss: str, weighting: str, counts: Sequence[int], epochs: int, gamma: float,
+    taxonomy: sw.Taxonomy,
+) -> sw.CrossEntropyLoss | sw.FocalLoss | sw.HierarchicalLoss:  # fmt: skip
+    arguments = WEIGHTINGS[weighting](counts, epochs)
+    if model == "hierarchical":
+        level = sw.FocalLoss(gamma) if loss == "focal" else sw.CrossEntropyLoss()
+        return sw.HierarchicalLoss(level, taxonomy=taxonomy, **arguments)
+    return sw.FocalLoss(gamma, **arguments) if loss == "focal" else sw.CrossEntropyLoss(**arguments)
+
+
+def option(default: Any, text: str) -> Any:
+    """A setting, which the command line offers under its name."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a run; the defaults are the paper's, or ours where it leaves them open."""
+
+    backbone: str = option("vgg16", "any timm backbone")
+    weights: str = option("imagenet", "imagenet, random, or a file of weights")
+    flat_stages: tuple[str, ...] = option(
+        ("5",), "what the flat model sees: timm's stages, or layers"
+    )
+    hierarchical_stages: tuple[str, ...] = option(("4",), "and what the hierarchical one sees")
+    size: tuple[int, int] = option((299, 299), "height and width of the images")
+    freeze_backbone: bool = option(False, "train on feature maps that are computed once")
+    grid: tuple[int, ...] = option((), "pool mean and deviation of the maps to this grid")
+    adapter: int = option(0, "width of a trained 1x1 convolution on frozen maps; 0: none")
+    epochs_flat: int = option(150, "of the flat model")
+    epochs_hierarchical: int = option(250, "of the hierarchical model")
+    batch_size: int = option(20, "samples in a step")
+    adam_rate: float = option(1e-5, "learning rate of Adam")
+    sgd_rate: float = option(1e-4, "learning rate of SGD, with Nesterov momentum 0.9")
+    schedule: str = option("steps", "steps: divided by 10 at 50 and 75 %%; or one-cycle")
+    weight_decay: float = option(5e-4, "of the backbone's convolutions")
+    gamma: float = option(1.0, "of the focal loss")
+    dropout: float = option(0.5, "of both models")
+    attention_dropout: float = option(0.2, "in the dynamic spatial attention")
+    hidden: int = option(512, "size of the LSTM")
+    color_gamma: float = option(1.0, "undone before colour constancy; 2.2 for sRGB, 1: not")
+    precision: str = option("32-true", "of Lightning's Trainer, as bf16-mixed")
+    channels_last: bool = option(False, "memory format of the convolutions")
+    compile: bool = option(False, "compile the encoder")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs_flat", "epochs_hierarchical", "batch_size", "hidden"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise DataError(f"--{flag} must be at least 1, got {getattr(self, name)}")
+        if self.schedule not in ("steps", "one-cycle"):
+            raise DataError(f"--schedule must be steps or one-cycle, got {self.schedule!r}")
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise DataError(f"--size must be a height and a width, got {self.size}")
+        if self.grid and len(self.grid) != 2:
+            raise DataError(f"--grid must be a height and a width, got {self.grid}")
+
+    def epochs(self, model: str) -> int:
+        return self.epochs_flat if model == "flat" else self.epochs_hierarchical
+
+    def learning_rate(self, optimizer: str) -> float:
+        return self.adam_rate if optimizer == "adam" else self.sgd_rate
+
+    def stages(self, model: str) -> tuple[str, ...]:
+        return self.flat_stages if model == "flat" else self.hierarchical_stages
+
+
+LITE0_BLOCKS = tuple(f"blocks.{i}" for i in (2, 3, 4, 5, 6))
+
+PRESETS = {
+    "paper": Recipe(),
+    # a frozen backbone, for CPUs
+    "fast": Recipe(
+        backbone="tf_efficientnet_lite0", size=(224, 300), freeze_backbone=True,
+        flat_stages=LITE0_BLOCKS, hierarchical_stages=LITE0_BLOCKS,
+        grid=(3, 4), adapter=128, epochs_flat=10, epochs_hierarchical=10, batch_size=256,
+        adam_rate=7e-3, sgd_rate=0.3, schedule="one-cycle", attention_dropout=0.0, hidden=128,
+        precision="bf16-mixed",
+    ),
+    # what one would do today, on a GPU
+    "modern": Recipe(
+        epochs_flat=40, epochs_hierarchical=40, batch_size=128, adam_rate=1e-4, sgd_rate=1e-2,
+        schedule="one-cycle", precision="bf16-mixed", channels_last=True, compile=True,
+    ),
+    # the embedded digits
+    "digits": Recipe(
+        epochs_flat=24, epochs_hierarchical=24, batch_size=32, adam_rate=5e-3, sgd_rate=2e-2,
+        schedule="one-cycle", weight_decay=0.0, attention_dropout=0.0, hidden=64,
+    ),
+}  # fmt: skip
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    return {f.name: getattr(recipe, f.name) for f in fields(recipe)}

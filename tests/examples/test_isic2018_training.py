@@ -1,0 +1,535 @@
+"""Runs, their resumption, the grid, and the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_files import NUM_IMAGES, make
+from PIL import Image
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from torch import nn
+
+import sampleweights as sw
+from examples.isic2018 import __main__ as cli
+from examples.isic2018 import claims, data, grid, results
+from examples.isic2018.data import CLASSES
+from examples.isic2018.official import DataError
+from examples.isic2018.recipes import (
+    PAPER,
+    PRESETS,
+    WEIGHTINGS,
+    RandomM,
+    Recipe,
+    build_criterion,
+    in_grid,
+)
+from examples.isic2018.training import CHECKPOINT, RESULT, Experiment, Run, evaluate, execute, fit
+
+SMALL = replace(PRESETS["digits"], epochs_flat=4, epochs_hierarchical=4)
+TINY = [
+    "--backbone", "test_efficientnet", "--weights", "random", "--flat-stages", "-1",
+    "--hierarchical-stages", "-2", "--size", "32", "32", "--epochs-flat", "2",
+    "--epochs-hierarchical", "2", "--hidden", "8", "--adam-rate", "1e-3", "--splits", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.Dataset:
+    return data.digits(2)
+
+
+def a_run(recipe: Recipe = SMALL, **changes: object) -> Run:
+    run = Run("flat", "adam", "ce", "ohem", 0, recipe, "digits")
+    return replace(run, **changes)
+
+
+def test_metrics_are_the_papers() -> None:
+    target = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6])
+    predicted = np.array([0, 0, 1, 1, 0, 2, 3, 4, 5, 5])
+    metrics = evaluate(predicted, target, np.ones(10))
+    assert metrics["acc"] == pytest.approx(70)
+    assert metrics["bacc"] == pytest.approx(100 * balanced_accuracy_score(target, predicted))
+    assert metrics["recall_MEL"] == pytest.approx(200 / 3)
+    assert metrics["precision_DF"] == pytest.approx(50)
+    assert metrics["precision_VASC"] == 0  # never predicted
+    assert metrics["mean_precision"] == pytest.approx(
+        np.mean([metrics[f"precision_{c}"] for c in CLASSES])
+    )
+
+
+def test_the_paper_preset_is_the_papers() -> None:
+    recipe = PRESETS["paper"]
+    assert (recipe.backbone, recipe.weights, recipe.size) == ("vgg16", "imagenet", (299, 299))
+    assert (recipe.epochs_flat, recipe.epochs_hierarchical) == (150, 250)
+    assert (recipe.batch_size, recipe.dropout, recipe.gamma) == (20, 0.5, 1)
+    assert (recipe.adam_rate, recipe.sgd_rate, recipe.schedule) == (1e-5, 1e-4, "steps")
+    assert not recipe.freeze_backbone
+    assert recipe.adapter == 0
+
+
+def test_the_grid_is_the_papers_and_more() -> None:
+    args = cli.parse_arguments(["train"])
+    runs = cli.runs_of(args, cli.source_of(args), "digits")
+    papers = [run for run in runs if run.weighting in PAPER]
+    assert len(papers) == 80
+    assert len({run.name for run in runs}) == len(runs) == 80 + 64 + 16 + 8
+    assert in_grid("sgd", "ce", "class_balanced_bare")
+    assert not in_grid("adam", "ce", "class_balanced_bare")
+    rows = {(r.model, r.optimizer, r.loss, r.weighting) for r in papers}
+    assert rows == set(results.paper_numbers().index)
+    tuned = cli.parse_arguments(["train", "--tune-gamma"])
+    assert len(cli.runs_of(tuned, cli.source_of(tuned), "digits")) == len(runs) + 24
+
+
+@pytest.mark.parametrize("model", ["flat", "hierarchical"])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_criteria_are_what_their_names_say(model: str, weighting: str) -> None:
+    tree = data.taxonomy()
+    counts = [10, 60, 5, 3, 10, 2, 2]
+    criterion = build_criterion(model, "focal", weighting, counts, 10, 0.5, tree)
+    level = criterion.criteria[0] if model == "hierarchical" else criterion
+    assert level.gamma == 0.5
+    assert (criterion.weighter is None) == (weighting == "none")
+    criterion.set_epoch(0)
+    target = torch.tensor([0, 1, 1, 1, 2, 3, 4, 5])
+    shape = (8, 3, 11) if model == "hierarchical" else (8, 7)
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    weight = criterion.weigh(criterion.samples(logits, target))
+    if weighting.startswith(("self_paced", "ohem_kept", "random")) or weighting == "ohem":
+        assert sorted(weight.tolist()) == [0] * 4 + [1] * 4
+    if weighting == "ohem_per_class":
+        assert weight[[0, 4, 5, 6, 7]].tolist() == [1] * 5  # the only ones of their classes
+        assert weight[1:4].sum() == 2
+    if weighting == "effective_number_ohem":
+        assert (weight > 0).sum() == 4
+    assert criterion.reduction == ("weighted_mean" if weighting.endswith("_kept") else "mean")
+
+
+def test_random_m_keeps_as_many_as_ohem_but_others() -> None:
+    weighter, mined = RandomM(10), sw.OHEM(10)
+    loss = torch.arange(1000.0)
+    kept = []
+    for epoch in (0, 2, 5, 9):
+        weighter.set_epoch(epoch)
+        mined.set_epoch(epoch)
+        torch.manual_seed(epoch)
+        assert weighter(loss).sum() == mined(loss).sum()
+        kept.append(weighter(loss))
+    assert 400 < kept[0][500:].sum() + 200 < 500  # about half of the hardest half
+    assert weighter.inactive
+
+
+def same_result(one: Path, other: Path) -> None:
+    a, b = (torch.load(folder / "model.pt", weights_only=True) for folder in (one, other))
+    for part in ("encoder", "model"):
+        assert a[part].keys() == b[part].keys()
+        for key in a[part]:
+            assert a[part][key].equal(b[part][key]), key
+    pd.testing.assert_frame_equal(
+        pd.read_csv(one / "curves.csv"), pd.read_csv(other / "curves.csv"), check_exact=True
+    )
+    with np.load(one / "predictions.npz") as p, np.load(other / "predictions.npz") as q:
+        assert np.array_equal(p["validation_probabilities"], q["validation_probabilities"])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("model", ["flat", "hierarchical"])
+@pytest.mark.parametrize("schedule", ["steps", "one-cycle"])
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(
+    digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    optimizer: str, model: str, schedule: str,
+) -> None:  # fmt: skip
+    run = a_run(replace(SMALL, schedule=schedule), optimizer=optimizer, model=model)
+    execute(run, digits, tmp_path / "whole")
+    torch.rand(3)  # another state of the generator
+    calls, step = 0, Experiment.training_step
+
+    def dies(self: Experiment, *args: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 18:  # in the third epoch
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    monkeypatch.setattr(Experiment, "training_step", dies)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        execute(run, digits, tmp_path / "killed")
+    assert (tmp_path / "killed" / CHECKPOINT).exists()
+    assert not (tmp_path / "killed" / RESULT).exists()
+    before = len(pd.read_csv(tmp_path / "killed" / "curves.csv"))
+    assert before == 2
+    calls = -100
+    execute(run, digits, tmp_path / "killed")
+    assert calls == -100 + (4 - before) * 7  # seven batches an epoch
+    same_result(tmp_path / "whole", tmp_path / "killed")
+    assert not (tmp_path / "killed" / CHECKPOINT).exists()
+
+
+def test_a_run_leaves_what_it_did(digits: data.Dataset, tmp_path: Path) -> None:
+    run = a_run()
+    execute(run, digits, tmp_path)
+    result = json.loads((tmp_path / RESULT).read_text())
+    assert result["weighting"] == "ohem"
+    assert result["recipe"]["batch_size"] == 32
+    split = digits.split[0]
+    target = digits.target.numpy()[split.validation]
+    with np.load(tmp_path / "predictions.npz") as file:
+        probabilities = file["validation_probabilities"]
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    accuracy = accuracy_score(target, probabilities.argmax(1), sample_weight=split.sample_weight)
+    assert result["metrics"]["validation"]["acc"] == pytest.approx(100 * accuracy)
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert curves["epoch"].tolist() == [0, 1, 2, 3]
+    counts = np.bincount(digits.target.numpy()[split.train], minlength=7)
+    for epoch, kept in zip(range(4), curves["kept"], strict=True):
+        fraction = sw.schedules.Sigmoid(4)(epoch)
+        m = [int(fraction * size + 0.5) for size in (32,) * 6 + (len(split.train) - 192,)]
+        assert kept == pytest.approx(sum(m) / len(split.train))
+        of_class = curves.loc[epoch, [f"kept_{c}" for c in CLASSES]].to_numpy(dtype=float)
+        assert of_class @ counts == pytest.approx(sum(m))
+    weights = curves.loc[3, [f"weight_{c}" for c in CLASSES]]
+    assert weights.eq(1).all()
+
+
+def test_the_effective_weight_of_a_class_is_its_weight(
+    digits: data.Dataset, tmp_path: Path
+) -> None:
+    execute(a_run(weighting="class_balanced"), digits, tmp_path)
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    counts = np.bincount(digits.target.numpy()[digits.split[0].train], minlength=7)
+    expected = counts.sum() / 7 / counts
+    weights = curves.loc[2, [f"weight_{c}" for c in CLASSES]].to_numpy(dtype=float)
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_rates_and_decay_are_the_papers(digits: data.Dataset, tmp_path: Path) -> None:
+    recipe = replace(
+        SMALL, epochs_flat=8, schedule="steps", weight_decay=5e-4, adam_rate=1e-3, sgd_rate=1e-3
+    )
+    for optimizer in ("adam", "sgd"):
+        run = a_run(recipe, optimizer=optimizer)
+        experiment = Experiment(run, digits, tmp_path / optimizer)
+        (tmp_path / optimizer).mkdir()
+        fit(experiment)
+        rates = [row["learning_rate"] for row in experiment.curves]
+        assert rates == pytest.approx([1e-3] * 4 + [1e-4] * 2 + [1e-5] * 2)
+        [made], _ = experiment.configure_optimizers()
+        decayed = [
+            p for group in made.param_groups if group["weight_decay"] for p in group["params"]
+        ]
+        convolutions = [m.weight for m in experiment.encoder.modules() if isinstance(m, nn.Conv2d)]
+        assert {id(p) for p in decayed} == {id(p) for p in convolutions}
+        assert sum(len(group["params"]) for group in made.param_groups) == len(
+            list(experiment.parameters())
+        )
+
+
+def test_epochs_are_other_permutations_of_the_training_split(digits: data.Dataset) -> None:
+    experiment = Experiment(a_run(), digits, Path())
+    orders = [torch.cat([index for index, _ in experiment.batches(e)]).tolist() for e in (0, 1)]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(digits.split[0].train.tolist())
+    assert orders[0] != orders[1]
+    views = torch.cat([view for _, view in experiment.batches(0)])
+    assert set(views.tolist()) == set(range(5))
+
+
+def test_two_processes_train_together(digits: data.Dataset, tmp_path: Path) -> None:
+    run = a_run(replace(SMALL, epochs_flat=2))
+    experiment = Experiment(run, digits, tmp_path)
+    before = experiment.model.classifier.weight.detach().clone()
+    fit(experiment, devices=2, accelerator="cpu")
+    assert not experiment.model.classifier.weight.equal(before)
+    assert len(pd.read_csv(tmp_path / "curves.csv")) == 2
+
+
+# --------------------------------------------------------------------------------------------
+
+
+def job(tmp_path: Path, **changes: object) -> grid.Job:
+    args = cli.parse_arguments(
+        ["train", "--weightings", "none", "ohem", "--losses", "ce", "--splits", "1",
+         "--epochs-flat", "2", "--epochs-hierarchical", "2", "--output", str(tmp_path)]
+    )  # fmt: skip
+    source = cli.source_of(args)
+    runs = cli.runs_of(args, source, "digits")
+    return grid.Job(source, runs, tmp_path / "runs", **changes)
+
+
+def test_a_finished_run_is_not_repeated_and_a_taken_one_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = job(tmp_path)
+    done: list[str] = []
+    plain = grid.execute
+
+    def noting(run: Run, *arguments: object) -> None:
+        done.append(run.name)
+        plain(run, *arguments)
+
+    monkeypatch.setattr(grid, "execute", noting)
+    first, second = work.runs[0].name, work.runs[1].name
+    with grid.taken(work.folder / first) as mine:
+        assert mine
+        with pytest.raises(DataError, match=f"1 runs did not finish, {first} first"):
+            grid.run_all(work)
+    assert first not in done
+    assert len(done) == len(work.runs) - 1
+    grid.run_all(work)
+    assert sorted(done) == sorted(run.name for run in work.runs)
+    (work.folder / second / RESULT).unlink()
+    grid.run_all(work)
+    assert done[-1] == second
+    assert len(done) == len(work.runs) + 1
+
+
+def test_the_grid_survives_kill_9(tmp_path: Path) -> None:
+    arguments = [
+        sys.executable, "-m", "examples.isic2018", "train", "--weightings", "none", "ohem",
+        "--losses", "ce", "--splits", "1", "--models", "flat", "--epochs-flat", "30",
+        "--output", str(tmp_path), "--workers", "2",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, start_new_session=True, cwd=Path(__file__).parents[2]
+    )
+    runs = tmp_path / "digits" / "runs"
+    deadline = time.monotonic() + 120
+    while not list(runs.glob(f"*/{CHECKPOINT}")):  # something has begun
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    # its workers end with it: the locks become free
+    for folder in runs.iterdir():
+        while True:
+            with grid.taken(folder) as mine:
+                if mine:
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    unfinished = [folder for folder in runs.iterdir() if not (folder / RESULT).exists()]
+    assert unfinished
+    finished = {f: (f / RESULT).stat().st_mtime_ns for f in runs.iterdir() if f not in unfinished}
+    subprocess.run(arguments, check=True, capture_output=True, cwd=Path(__file__).parents[2])
+    assert len(list(runs.glob(f"*/{RESULT}"))) == 4
+    assert all((f / RESULT).stat().st_mtime_ns == at for f, at in finished.items())
+    # and the same as without
+    folder = unfinished[0]
+    weighting = "ohem" if "ohem" in folder.name else "none"
+    optimizer = "adam" if "-adam-" in folder.name else "sgd"
+    recipe = replace(PRESETS["digits"], epochs_flat=30)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // 2))
+    run = a_run(recipe, weighting=weighting, optimizer=optimizer)
+    assert run.name == folder.name
+    execute(run, data.digits(1), tmp_path / "whole")
+    torch.set_num_threads(threads)
+    same_result(tmp_path / "whole", folder)
+
+
+def test_every_worker_has_its_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    gpus = grid.visible_gpus()
+    assert [grid.own_gpus(gpus, i, 1) for i in range(4)] == [["4"], ["5"], ["6"], ["7"]]
+    assert [grid.own_gpus(gpus, i, 2) for i in range(2)] == [["4", "5"], ["6", "7"]]
+    assert grid.own_gpus(["0"], 3, 1) == ["0"]
+
+
+def test_jobs_of_a_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs submitit")
+    work = job(tmp_path, workers=2)
+    work = replace(work, runs=work.runs[:2])
+    grid._submit(work, "local", {"timeout_min": 5})  # submitit's own stand-in for slurm
+    assert all((work.folder / run.name / RESULT).exists() for run in work.runs)
+
+
+# --------------------------------------------------------------------------------------------
+
+
+def run_command(*arguments: object) -> None:
+    cli.command(cli.parse_arguments(list(map(str, arguments))))
+
+
+def test_digits_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(
+        "reproduce", "--epochs-flat", 2, "--epochs-hierarchical", 2, "--optimizers", "adam",
+        "--losses", "ce", "--output", tmp_path, "--workers", 1, "--tune-gamma",
+    )  # fmt: skip
+    out = capsys.readouterr().out
+    assert out.count("| CE    | OHEM                  |") == 2
+    assert "flat model, Adam, mean of 2 splits (in brackets: the paper's Table 2)" in out
+    folder = tmp_path / "digits"
+    text = (folder / "report.md").read_text()
+    for title in ("Table 2", "Table 3", "Claims", "Gamma of the focal loss", "Recall per class"):
+        assert f"## {title}" in text
+    assert "| 1 | class-balanced weights raise BAcc and lower Acc | 8 of 8 | " in text
+    named = re.findall(r"\((figures/[^)]+)\)", text)
+    assert len(named) == 2 + 2 * 4
+    for name in named:
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 300
+    page = (folder / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == len(named)
+    assert "<table>" in page
+    assert 'src="figures' not in page
+    split = pd.read_csv(folder / "splits" / "split-1.csv")
+    assert split["part"].value_counts()["validation"] == len(data.digits(2).split[1].validation)
+    run_command(
+        "report", "--epochs-flat", 2, "--epochs-hierarchical", 2, "--optimizers", "adam",
+        "--losses", "ce", "--output", tmp_path, "--decode", "greedy",
+    )  # fmt: skip
+    assert "greedy decoding" in (folder / "report.md").read_text()
+    with pytest.raises(DataError, match="there is no finished run of these settings"):
+        run_command("report", "--epochs-flat", 3, "--models", "flat", "--output", tmp_path)
+
+
+@pytest.mark.parametrize("preset", ["paper", "frozen", "modern"])
+def test_images_end_to_end(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], preset: str
+) -> None:
+    make(root, "Test", 14)
+    options = {
+        "paper": [],
+        "frozen": ["--freeze-backbone", "--grid", 2, 2, "--adapter", 8],
+        "modern": ["--preset", "modern", "--no-compile"],
+    }[preset]
+    run_command(
+        "reproduce", "--data-root", root, *TINY, *options, "--weightings", "none", "ohem",
+        "--losses", "ce", "--optimizers", "adam", "--output", tmp_path, "--workers", 1,
+        "--with-test",
+    )  # fmt: skip
+    out = capsys.readouterr().out
+    assert f"ISIC 2018, {NUM_IMAGES} images of 32x32, test_efficientnet (random), " in out
+    text = (tmp_path / "isic2018" / "report.md").read_text()
+    assert "## The public test set" in text
+    assert len(list((tmp_path / "isic2018" / "runs").glob(f"*/{RESULT}"))) == 4
+
+
+def test_prepare_downloads_and_says_where(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command(
+        "prepare", "--data-root", tmp_path / "new", "--mirror", root, *TINY, "--output", tmp_path
+    )
+    assert f"splits: {tmp_path / 'isic2018' / 'splits'}" in capsys.readouterr().out
+    assert (tmp_path / "isic2018" / "splits" / "split-0.csv").exists()
+    seen = pd.read_csv(tmp_path / "isic2018" / "files.csv").set_index("file")
+    name = "ISIC2018_Task3_Training_Input.zip"
+    content = (root / name).read_bytes()
+    assert seen.loc[name, "bytes"] == len(content)
+    assert seen.loc[name, "sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_throughput_is_said_apart(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from examples.isic2018 import throughput
+
+    monkeypatch.setattr(throughput, "SECONDS", 0.2)
+    run_command("throughput", "--data-root", root, *TINY, "--output", tmp_path)
+    out = capsys.readouterr().out
+    rows = re.findall(r"\| (flat|hierarchical) \| [\d,.]+ images/s \| [\d,.]+ images/s \|", out)
+    assert rows == ["flat", "hierarchical"]
+    assert "The paper's 80 runs (2 and 2 epochs): " in out
+
+
+def test_bad_arguments_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for arguments, message in [
+        (["--splits", 0], "--splits must be at least 1, got 0"),
+        (["--optimizers", "adamax"], "invalid choice: 'adamax'"),
+        (["--weightings", "ohm"], "invalid choice: 'ohm'"),
+        (["--slurm", "gpu"], "--slurm must be NAME=VALUE, got 'gpu'"),
+    ]:
+        with pytest.raises(SystemExit):
+            run_command("train", *arguments)
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--schedule", "cosine"], "--schedule must be steps or one-cycle, got 'cosine'"),
+        (["--size", "32"], r"--size must be a height and a width, got \(32,\)"),
+        (["--grid", "2", "3", "4"], "--grid must be a height and a width"),
+    ],
+)
+def test_bad_recipes_are_told(option: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        cli.recipe_of(cli.parse_arguments(["train", *option]))
+
+
+def test_errors_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["isic2018", "report", "--data-root", str(tmp_path / "no")])
+    with pytest.raises(SystemExit) as error:
+        cli.main()
+    assert str(error.value).startswith("error: --data-root must be a folder")
+    assert "\n" not in str(error.value)
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setattr(sys, "argv", ["isic2018", "train", "--output", str(file)])
+    with pytest.raises(SystemExit, match="error: .*file"):
+        cli.main()
+
+
+def test_help_is_for_newcomers(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["reproduce", "--help"]):
+        with pytest.raises(SystemExit):
+            cli.parse_arguments(arguments)
+    out = capsys.readouterr().out
+    assert "python -m examples.isic2018 reproduce --data-root DIR --preset fast" in out
+    assert "--batch-size" in out
+
+
+# --------------------------------------------------------------------------------------------
+
+
+def test_the_papers_tables_bear_out_what_the_text_counts() -> None:
+    paper = results.paper_numbers()
+    counted = [claims.share(claim, paper) for claim in claims.claims()]
+    assert counted[:8] == [(8, 8), (8, 8), (8, 8), (6, 8), (7, 8), (20, 20), (14, 20), (14, 20)]
+    assert {of for _, of in counted[8:]} == {0}  # rows that the paper does not have
+
+
+def test_bootstrap_samples_are_the_metrics_of_the_drawn_lesions() -> None:
+    generator = np.random.default_rng(0)
+    target = generator.integers(0, 7, 60)
+    predicted = np.where(generator.random(60) < 0.6, target, generator.integers(0, 7, 60))
+    lesion = np.arange(60) // 2
+    drawn = generator.multinomial(30, np.full(30, 1 / 30), 5).astype(float)
+    samples = results.metric_samples(predicted, target, np.ones(60), lesion, drawn)
+    for b in range(5):
+        rows = [i for i in range(60) for _ in range(int(drawn[b, lesion[i]]))]
+        assert samples["acc"][b] == pytest.approx(
+            100 * accuracy_score(target[rows], predicted[rows])
+        )
+        assert samples["bacc"][b] == pytest.approx(
+            100 * np.mean([
+                (predicted[rows][target[rows] == c] == c).mean() for c in set(target[rows])
+            ])
+        )  # fmt: skip
+
+
+def test_a_claims_interval_holds_its_mean(digits: data.Dataset, tmp_path: Path) -> None:
+    runs = [a_run(weighting=w, optimizer=o) for w in ("none", "ohem") for o in ("adam", "sgd")]
+    for run in runs:
+        execute(run, digits, tmp_path / run.name)
+    found = results.Results(runs, tmp_path, {"flat": digits})
+    claim = next(c for c in claims.claims() if "OHEM has a higher BAcc than no w" in c.text)
+    mean, low, high = claims.difference(claim, found, "bacc")
+    assert low <= mean <= high
+    assert claims.share(claim, found.summary())[1] == 2
+    assert claims.difference(claims.claims()[0], found, "bacc") is None
