@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import reference
@@ -17,28 +18,31 @@ losses = st.lists(
 fractions = st.floats(0, 1, exclude_min=True) | st.sampled_from([0.25, 0.5, 1.0])
 
 
-def usual(values: list[float]) -> list[float]:
-    """Infinities tie with the largest finite numbers, see select."""
-    limit = torch.finfo(torch.float64).max
-    return [max(-limit, min(limit, v)) if v == v else v for v in values]
+@pytest.fixture(params=["on the host", "everywhere else"], autouse=True, scope="module")
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test of this file runs both ways."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "on the host":
+            patch.setattr(selection, "is_readable", lambda tensor: False)
+        yield
 
 
-@given(st.data(), losses, fractions, st.booleans())
+@given(st.data(), losses, fractions, st.booleans(), st.sampled_from([torch.float32, torch.float64]))
 def test_equals_the_oracle(
-    data: st.DataObject, loss: list[float], fraction: float, largest: bool
+    data: st.DataObject, loss: list[float], fraction: float, largest: bool, dtype: torch.dtype
 ) -> None:
     flags = st.lists(st.booleans(), min_size=len(loss), max_size=len(loss))
     classes = st.lists(st.integers(-2, 3), min_size=len(loss), max_size=len(loss))
     valid = data.draw(st.none() | flags)
     group = data.draw(st.none() | classes)
     keep = select(
-        torch.tensor(loss, dtype=torch.float64),
+        torch.tensor(loss, dtype=dtype),
         fraction,
         largest=largest,
         valid=None if valid is None else torch.tensor(valid, dtype=torch.bool),
         group=None if group is None else torch.tensor(group, dtype=torch.int64),
     )
-    expected = reference.selected(usual(loss), fraction, largest=largest, valid=valid, group=group)
+    expected = reference.selected(loss, fraction, largest=largest, valid=valid, group=group)
     assert keep.tolist() == expected
 
 
@@ -99,20 +103,28 @@ def test_a_large_batch_is_exact() -> None:
 
 @pytest.mark.parametrize("largest", [True, False])
 @pytest.mark.parametrize("levels", [1, 7, 10**6])
-def test_large_and_small_batches_are_selected_alike(largest: bool, levels: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_and_small_batches_are_selected_alike(
+    largest: bool, levels: int, dtype: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(levels)
-    size = 3 * selection._SORT_AT_MOST
-    loss = torch.randint(levels, (size,), generator=generator).double()
+    size = 20 * selection._LOOP_AT_MOST
+    loss = torch.randint(levels, (size,), generator=generator).to(dtype)
     loss[5::100], loss[6::90], loss[7::80] = math.inf, -math.inf, math.nan
     valid = torch.rand(size, generator=generator) < 0.7
+    classes = torch.randint(-1, 4, (size,), generator=generator)
     for mask in (valid, None, torch.zeros_like(valid), torch.ones_like(valid)):
-        for fraction in (1e-6, 0.01, 0.25, 0.999, 1.0):
-            keep = select(loss, fraction, largest=largest, valid=mask)
-            flags = None if mask is None else mask.tolist()
-            expected = reference.selected(
-                usual(loss.tolist()), fraction, largest=largest, valid=flags
-            )
-            assert keep.tolist() == expected
+        for group in (None, classes):
+            for fraction in (1e-6, 0.01, 0.25, 0.999, 1.0):
+                keep = select(loss, fraction, largest=largest, valid=mask, group=group)
+                expected = reference.selected(
+                    loss.tolist(),
+                    fraction,
+                    largest=largest,
+                    valid=None if mask is None else mask.tolist(),
+                    group=None if group is None else group.tolist(),
+                )
+                assert keep.tolist() == expected
 
 
 def test_losses_keep_their_graph_to_themselves() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "Normalize",
@@ -21,6 +21,25 @@ __all__ = [
 ]
 
 Normalize = Literal["samples", "classes"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Where we are
+# ---------------------------------------------------------------------------------------------
+
+# What torch.func (vmap and its kin) transforms, None outside of it. The name is private: where it
+# is missing, everything counts as inside, which is slower and as right.
+_transform: Callable[[], Any] = getattr(torch._C._functorch, "peek_interpreter_stack", object)
+
+
+def is_eager() -> bool:
+    """Neither compiled nor transformed by torch.func: what we write is what runs."""
+    return not torch.compiler.is_compiling() and _transform() is None
+
+
+def is_readable(tensor: Tensor) -> bool:
+    """Whether reading a value of ``tensor`` costs nothing: eager, on the CPU, no subclass."""
+    return tensor.is_cpu and type(tensor) in (Tensor, nn.Parameter) and is_eager()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -124,9 +143,18 @@ def check_class_indices(target: Tensor, num_classes: int, ignore_index: int | No
         )
 
 
-def valid_mask(target: Tensor, ignore_index: int) -> Tensor:
-    """Which samples are not ignored; compared in int64, since uint8 turns -100 into 156."""
-    return (target.long() if is_index(target) else target) != ignore_index
+def valid_mask(target: Tensor, ignore_index: int) -> Tensor | None:
+    """Which samples are not ignored; None if every one is known to be valid."""
+    if is_index(target):
+        if is_readable(target) and target.numel():
+            if ignore_index < 0:
+                every = target.min().item() > ignore_index
+            else:
+                every = target.max().item() < ignore_index
+            if every:
+                return None
+        target = target.long()  # uint8 would turn -100 into 156
+    return target != ignore_index
 
 
 def output_dtype(logits: Tensor, target: Tensor) -> torch.dtype:
@@ -153,17 +181,18 @@ def torch_cross_entropy(
     reduction: Literal["none", "mean", "sum"] = "none",
 ) -> Tensor:
     """F.cross_entropy with any integer dtype, a clear index error, and smoothing in float32."""
-    dtype = output_dtype(logits, target)
-    smooth_in_float = label_smoothing > 0 and logits.dtype.itemsize < 4
-    if smooth_in_float:
+    if label_smoothing and logits.dtype.itemsize < 4:
         # torch sums the log-probabilities of all classes in the dtype of the logits: inf in
         # float16 from about a thousand classes on
-        logits = logits.float()
+        dtype = output_dtype(logits, target)
         weight = None if weight is None else weight.float()
-    if is_index(target):
+        loss = torch_cross_entropy(
+            logits.float(), target, weight, ignore_index, label_smoothing, reduction
+        )
+        return loss.to(dtype)
+    if target.dtype != torch.int64 and is_index(target):
         target = target.long()
-
-    def call() -> Tensor:
+    try:
         return F.cross_entropy(
             logits,
             target,
@@ -172,29 +201,27 @@ def torch_cross_entropy(
             reduction=reduction,
             label_smoothing=label_smoothing,
         )
-
-    if torch.compiler.is_compiling():
-        loss = call()
-    else:
-        try:
-            loss = call()
-        except IndexError:
+    except IndexError:
+        if is_readable(target):
             check_class_indices(target, logits.shape[class_dim(logits)], ignore_index)
-            raise
-    return loss.to(dtype) if smooth_in_float else loss
+        raise
 
 
-def target_class_weight(weight: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """``weight[target]``, 0 where not valid: the factor by which torch weights each sample."""
-    return look_up(weight, target.long().masked_fill(~valid, 0)).masked_fill(~valid, 0)
+def look_up_valid(table: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    """``table[target]`` for a table of one value per class; 0 where not valid."""
+    if valid is None:
+        return look_up(table, target.long())
+    return look_up(table, target.long().masked_fill(~valid, 0)).masked_fill(~valid, 0)
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:
     """``table[index]`` for a table of one value per class, with a clear error for a bad index."""
     try:
+        if index.ndim == 1:
+            return table.index_select(0, index)
         return table.index_select(0, index.reshape(-1)).reshape(index.shape)
     except IndexError:
-        if not torch.compiler.is_compiling():
+        if is_readable(index):
             check_class_indices(index, len(table), None)
         raise
 
@@ -253,6 +280,41 @@ def focal_factor(nll: Tensor, gamma: float) -> Tensor:
     return (-torch.expm1(-nll.clamp(eps**2, 1 / eps))).pow(gamma)
 
 
+def focal_of_nll(nll: Tensor, gamma: float) -> Tensor:
+    r""":math:`(1 - p)^\gamma (-\log p)` from :math:`-\log p`."""
+    if is_eager():
+        value: Tensor = _FocalOfNll.apply(nll, gamma)  # type: ignore[no-untyped-call]
+        return value
+    return focal_factor(nll, gamma) * nll
+
+
+class _FocalOfNll(torch.autograd.Function):
+    """The same with its derivative in closed form: a third of the work, and of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, nll: Tensor, gamma: float) -> Tensor:
+        eps = torch.finfo(nll.dtype).eps
+        clamped = nll.clamp(eps**2, 1 / eps)  # see focal_factor
+        q = clamped.neg().expm1_().neg_()  # 1 - p
+        power = q if gamma == 2 else q.pow(gamma - 1)
+        loss = (q * power).mul_(nll)
+        # in place, since fresh memory costs more than arithmetic:
+        # q^(gamma - 1) (q + gamma nll p), the derivative by nll
+        slope = clamped.mul_(gamma).addcmul_(clamped, q, value=-1).add_(q).mul_(power)
+        ctx.gamma = gamma
+        ctx.save_for_backward(nll, slope)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        nll, slope = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return grad * slope, None
+        loss = focal_factor(nll, ctx.gamma) * nll  # a second derivative is asked for
+        [gradient] = torch.autograd.grad(loss, nll, grad, create_graph=True)
+        return gradient, None
+
+
 def focal_loss(
     logits: Tensor,
     target: Tensor,
@@ -301,6 +363,18 @@ def focal_loss(
     check_classification(logits, target, weight, ignore_index)
     check_gamma(gamma)
     check_label_smoothing(label_smoothing)
+    return softmax_loss(logits, target, gamma, weight, ignore_index, label_smoothing)
+
+
+def softmax_loss(
+    logits: Tensor,
+    target: Tensor,
+    gamma: float,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    """Focal loss, or cross-entropy where gamma is 0, of arguments that have been checked."""
     if gamma == 0:
         return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
     dtype = output_dtype(logits, target)
@@ -317,9 +391,9 @@ def focal_loss(
         infinite = smooth.isinf()
         loss = focal_factor(nll, gamma) * smooth.masked_fill(infinite, 0)
         return torch.where(infinite, smooth, loss).to(dtype)
-    loss = focal_factor(nll, gamma) * nll
+    loss = focal_of_nll(nll, gamma)
     if weight is not None:
-        loss = loss * target_class_weight(weight, target, valid_mask(target, ignore_index))
+        loss = loss * look_up_valid(weight, target, valid_mask(target, ignore_index))
     return loss.to(dtype)
 
 
@@ -420,7 +494,7 @@ def check_binary(logits: Tensor, target: Tensor) -> None:
         )
     if target.is_complex():
         raise TypeError(f"target must hold 0, 1 or probabilities, got dtype {target.dtype}")
-    if target.device.type == "cpu" and target.numel() and not torch.compiler.is_compiling():
+    if is_readable(target) and target.numel():
         low, high = target.aminmax()
         if low < 0 or high > 1:
             raise ValueError(

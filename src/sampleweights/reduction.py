@@ -12,6 +12,8 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from sampleweights.functional import is_readable
+
 __all__ = ["Reduction", "reduce", "weigh"]
 
 Reduction = Literal["mean", "weighted_mean", "sum", "none"]
@@ -42,9 +44,13 @@ def check_normalizer(normalizer: Tensor | float | None, reduction: Reduction) ->
         raise ValueError(f"normalizer must be positive and finite, got {normalizer}")
 
 
+_DOT_AT_MOST = 4096
+"""One operation instead of two, for sizes at which its sequential sum is as exact."""
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """float32 for the half precisions, whose range and digits do not survive a long sum."""
-    return torch.promote_types(dtype, torch.float32)
+    return dtype if dtype.itemsize >= 4 else torch.float32
 
 
 def nonzero(denominator: Tensor) -> Tensor:
@@ -71,6 +77,9 @@ def weigh(loss: Tensor, weight: Tensor) -> Tensor:
         >>> weigh(torch.tensor([1.0, float("inf")]), torch.tensor([0.5, 0.0]))
         tensor([0.5000, 0.0000])
     """
+    weighted = weight * loss
+    if is_readable(loss) and math.isfinite(weighted.detach().sum().item()):
+        return weighted  # nothing that a weight of 0 has not made 0
     dropped = weight == 0
     if weight.requires_grad:
         dropped = dropped & ~loss.isfinite()
@@ -132,21 +141,48 @@ def reduce(
     """
     name = check_reduction(reduction)
     check_normalizer(normalizer, name)
-    dtype = accumulation_dtype(loss.dtype)
+    dtype = loss.dtype
+    if dtype.itemsize < 4:
+        loss = loss.float()
+    if weight is not None and weight.dtype != loss.dtype:
+        weight = weight.to(loss.dtype)
     if name == "none":
-        if weight is None:
-            return loss
-        return weigh(loss.to(dtype), weight.to(dtype)).to(loss.dtype)
-    if weight is None:
-        total = loss.sum(dtype=dtype)
+        value = loss if weight is None else weigh(loss, weight)
     else:
-        weight = weight.to(dtype)
-        total = weigh(loss.to(dtype), weight).sum()
+        denominator = _denominator(loss, weight, valid, name, normalizer)
+        if weight is None and valid is None and denominator == loss.numel():
+            value = loss.mean()
+        elif weight is None:
+            value = loss.sum() if denominator is None else loss.sum() / denominator
+        else:
+            scale = weight if denominator is None else weight / denominator
+            value = _weighted_sum(loss, scale)
+    return value if value.dtype == dtype else value.to(dtype)
+
+
+def _denominator(
+    loss: Tensor,
+    weight: Tensor | None,
+    valid: Tensor | None,
+    reduction: Reduction,
+    normalizer: Tensor | float | None,
+) -> Tensor | float | None:
+    """What the sum is divided by; None for 1."""
+    if isinstance(normalizer, Tensor):
+        return nonzero(normalizer)
     if normalizer is not None:
-        total = total / (nonzero(normalizer) if isinstance(normalizer, Tensor) else normalizer)
-    elif name == "weighted_mean" and weight is not None:
-        counted = weight if valid is None else weight * valid
-        total = total / nonzero(counted.sum())
-    elif name != "sum":
-        total = total / (max(loss.numel(), 1) if valid is None else valid.sum().clamp(min=1))
-    return total.to(loss.dtype)
+        return normalizer
+    if reduction == "sum":
+        return None
+    if reduction == "weighted_mean" and weight is not None:
+        return nonzero((weight if valid is None else weight * valid).sum())
+    return max(loss.numel(), 1) if valid is None else valid.sum().clamp(min=1)
+
+
+def _weighted_sum(loss: Tensor, weight: Tensor) -> Tensor:
+    small = loss.ndim == 1 and loss.numel() <= _DOT_AT_MOST
+    if small and is_readable(loss) and not weight.requires_grad:
+        total = torch.dot(loss, weight)
+        if math.isfinite(total.item()):
+            return total
+    return weigh(loss, weight).sum()

@@ -1,19 +1,32 @@
 """Exactly m of M samples, by loss.
 
-Everything here is vectorised and runs on the device of its inputs. Nothing waits for a device, and
-compiled code does not depend on the value of m, so that a changing schedule recompiles nothing.
+Two ways to the same answer. On the host, where reading a value costs nothing: a loop over a small
+batch; for a larger one numpy finds the threshold. Everywhere else (CUDA, compiled code,
+``torch.func``): one stable sort of integers. Nothing there waits for a device, and compiled code
+does not depend on the value of m, so that a changing schedule recompiles nothing.
 """
 
 from __future__ import annotations
 
+import collections
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from sampleweights.functional import is_readable
+
 __all__ = ["kept_count", "select"]
 
+_LOOP_AT_MOST = 64
+"""A loop over so few samples takes less time than the calls that would avoid it."""
 
-_SORT_AT_MOST = 1024
-"""On a CPU a sort is faster than finding the threshold up to about this size."""
+_SAMPLE_FROM, _SAMPLE = 2**15, 2**12
+"""From this size on a threshold is first enclosed, with a sample of this size."""
 
 
 def kept_count(fraction: Tensor, num_valid: Tensor | int) -> Tensor:
@@ -57,7 +70,7 @@ def select(
         - loss: :math:`(N, ...)`, floating.
         - fraction: scalar, in (0, 1].
         - valid: the shape of ``loss``, bool; what is not valid is never marked and not counted.
-        - group: the shape of ``loss``, integer, any values.
+        - group: the shape of ``loss``, integer, from :math:`-2^{30}` to :math:`2^{30}`.
         - Output: the shape of ``loss``, bool. No gradient.
 
     Example:
@@ -67,63 +80,196 @@ def select(
         >>> select(loss, 0.25, largest=True), select(loss, 0.25, largest=False)
         (tensor([False,  True, False, False]), tensor([False, False,  True, False]))
     """
-    key = _ascending_key(loss, largest, valid)
-    if not isinstance(fraction, Tensor):
-        fraction = torch.full((), fraction, dtype=torch.float64, device=key.device)
+    flat = loss.detach().reshape(-1)
+    if flat.dtype.itemsize < 4:
+        flat = flat.float()
     if valid is not None:
         valid = valid.reshape(-1)
-    if group is None:
-        num_valid = key.numel() if valid is None else valid.sum()
-        keep = _first(key, kept_count(fraction, num_valid))
+    if group is not None:
+        group = group.detach().reshape(-1).long()
+    if flat.numel() == 0:
+        keep = torch.zeros_like(flat, dtype=torch.bool)
+    elif is_readable(flat):
+        keep = _select_on_host(flat, float(fraction), largest, valid, group)
     else:
-        keep = _first_of_each_group(key, fraction, group.detach().reshape(-1).long(), valid)
+        if not isinstance(fraction, Tensor):
+            fraction = torch.full((), fraction, dtype=torch.float64, device=flat.device)
+        key = _ascending_key(flat, largest)
+        if group is None:
+            keep = _first(key, fraction, valid)
+        else:
+            keep = _first_of_each_group(key, fraction, valid, group)
     return keep.reshape(loss.shape)
 
 
-def _ascending_key(loss: Tensor, largest: bool, valid: Tensor | None) -> Tensor:
-    """A flat copy of the losses in which the wanted samples come first.
+# ---------------------------------------------------------------------------------------------
+# On the host
+# ---------------------------------------------------------------------------------------------
 
-    Infinite losses become the largest finite numbers, which leaves -inf for NaN, to come before
-    all others, and inf for what is not valid, to come after them.
+
+def _select_on_host(
+    loss: Tensor, fraction: float, largest: bool, valid: Tensor | None, group: Tensor | None
+) -> Tensor:
+    if loss.numel() <= _LOOP_AT_MOST:
+        return torch.tensor(_loop(loss, fraction, largest, valid, group))
+    # numpy puts NaN behind everything: the wanted samples are at the end of ``values``
+    values = loss.numpy() if largest else -loss.numpy()
+    chosen = None
+    if valid is not None:
+        mask = valid.numpy()
+        if not mask.all():
+            chosen = np.flatnonzero(mask)
+            values = values[chosen]
+    if group is None:
+        keep = _last(values, fraction)
+    else:
+        groups = group.numpy()
+        keep = _last_of_each_group(values, fraction, groups if chosen is None else groups[chosen])
+    if chosen is not None:
+        mask = np.zeros(loss.numel(), dtype=bool)
+        mask[chosen[keep]] = True
+        keep = mask
+    return torch.from_numpy(keep)
+
+
+def _count(fraction: float, num_valid: int) -> int:
+    return max(math.floor(fraction * num_valid + 0.5), 1)
+
+
+def _loop(
+    loss: Tensor, fraction: float, largest: bool, valid: Tensor | None, group: Tensor | None
+) -> list[bool]:
+    values: list[float] = loss.tolist()
+    order: Iterable[int] = range(len(values))
+    if valid is not None:
+        order = itertools.compress(order, valid.tolist())
+    if math.isnan(sum(values)):  # or an inf and a -inf; NaN comes first
+        order = sorted(order, key=lambda i: values[i] == values[i])
+        is_nan = [i for i in order if values[i] != values[i]]
+        order = order[len(is_nan) :]
+    else:
+        is_nan = []
+    # stable in both directions
+    order = is_nan + sorted(order, key=values.__getitem__, reverse=largest)
+    flags = [False] * len(values)
+    if group is None:
+        for i in order[: _count(fraction, len(order))]:
+            flags[i] = True
+        return flags
+    groups = group.tolist()
+    size = collections.Counter([groups[i] for i in order])
+    left = {g: _count(fraction, n) for g, n in size.items()}
+    for i in order:
+        if left[groups[i]]:
+            left[groups[i]] -= 1
+            flags[i] = True
+    return flags
+
+
+def _last(values: np.ndarray, fraction: float) -> np.ndarray:
+    """Mark the largest values; ties by position."""
+    size = values.size
+    m = _count(fraction, size)
+    if m >= size:
+        return np.ones(size, dtype=bool)
+    threshold = _largest(values, m)
+    is_nan = threshold != threshold
+    keep = np.isnan(values) if is_nan else ~(values < threshold)
+    excess = np.count_nonzero(keep) - m
+    if excess:
+        tied = np.flatnonzero(keep if is_nan else values == threshold)
+        keep[tied[-excess:]] = False
+    return keep
+
+
+def _largest(values: np.ndarray, m: int) -> np.floating[Any]:
+    """The m-th largest value; NaN is larger than all others.
+
+    Floyd & Rivest, Expected Time Bounds for Selection, CACM 1975: two values of a sample enclose
+    the threshold almost surely, and only what lies between them is partitioned.
     """
-    key = loss.detach().reshape(-1)
-    key = key.to(torch.promote_types(key.dtype, torch.float32))
+    size = values.size
+    if size >= _SAMPLE_FROM:
+        sample = np.sort(values[:: size // _SAMPLE])
+        rank, slack = sample.size * (1 - m / size), 3 * math.sqrt(sample.size)
+        low = sample[max(int(rank - slack), 0)]
+        high = sample[min(int(rank + slack), sample.size - 1)]
+        m_between = m - int(np.count_nonzero(values > high))
+        between = values[(values >= low) & (values <= high)]
+        if 0 < m_between <= between.size and low == low and high == high:
+            values, m = between, m_between
+    threshold: np.floating[Any] = np.partition(values, values.size - m)[values.size - m]
+    return threshold
+
+
+def _last_of_each_group(values: np.ndarray, fraction: float, group: np.ndarray) -> np.ndarray:
+    size = values.size
+    if size == 0:
+        return np.zeros(0, dtype=bool)
+    key = _ascending_key(torch.from_numpy(values), largest=True)
+    in_order, of_each = _by_group(key, torch.from_numpy(group))
+    order, by_group = in_order.numpy(), of_each.numpy()
+    start = np.concatenate(([0], np.flatnonzero(by_group[1:] != by_group[:-1]) + 1))
+    count = np.diff(start, append=size)
+    m = np.maximum(np.floor(fraction * count + 0.5), 1).astype(np.int64)
+    keep = np.empty(size, dtype=bool)
+    keep[order] = np.arange(size) < np.repeat(start + m, count)
+    return keep
+
+
+# ---------------------------------------------------------------------------------------------
+# Everywhere else
+# ---------------------------------------------------------------------------------------------
+
+
+def _ascending_key(loss: Tensor, largest: bool) -> Tensor:
+    """Integers of the width of ``loss``, in which the wanted samples come first."""
+    dtype = torch.int64 if loss.dtype == torch.float64 else torch.int32
+    limits = torch.iinfo(dtype)
+    bits = loss.masked_fill(loss == 0, 0.0).view(dtype)  # -0.0 equals 0.0
+    key = bits ^ ((bits >> (limits.bits - 1)) & limits.max)  # integers in the order of floats
     if largest:
-        key = -key
-    limit = torch.finfo(key.dtype).max
-    key = key.clamp(-limit, limit)
-    key = key.masked_fill(key.isnan(), -torch.inf)
-    return key if valid is None else key.masked_fill(~valid.reshape(-1), torch.inf)
+        key = ~key
+    return key.masked_fill(loss.isnan(), limits.min)
 
 
-def _first(key: Tensor, count: Tensor) -> Tensor:
-    """Mark the ``count`` smallest keys; ties by position."""
-    on_host = key.device.type == "cpu" and not torch.compiler.is_compiling()
-    if on_host and key.numel() > _SORT_AT_MOST:
-        m = int(count)
-        if m == 0:
-            return torch.zeros_like(key, dtype=torch.bool)
-        threshold = key.kthvalue(m).values
-        below, tied = key < threshold, key == threshold
-        return below | (tied & (tied.cumsum(0) <= m - below.sum()))
-    order = key.argsort(stable=True)
-    keep = torch.arange(key.numel(), device=key.device) < count
+def _first(key: Tensor, fraction: Tensor, valid: Tensor | None) -> Tensor:
+    """Mark the smallest keys; ties by position."""
+    num_valid: Tensor | int = key.numel()
+    if valid is not None:
+        key = key.masked_fill(~valid, torch.iinfo(key.dtype).max)
+        num_valid = valid.sum()
+    order = key.sort(stable=True).indices
+    keep = torch.arange(key.numel(), device=key.device) < kept_count(fraction, num_valid)
     return torch.zeros_like(keep).scatter(0, order, keep)
 
 
+def _by_group(key: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions by group (int64), and by key within it; and the group of each."""
+    if key.dtype == torch.int64:  # the rank fits into 32 bits where the key does not
+        order = key.sort(stable=True).indices
+        rank = torch.arange(key.numel(), device=key.device)
+        key = torch.zeros_like(order).scatter(0, order, rank)
+    # from 0 on: torch sorts integers without a sign several times as fast
+    ordered, order = ((group << 32) + (key.long() + 2**31)).sort(stable=True)
+    return order, ordered >> 32
+
+
 def _first_of_each_group(
-    key: Tensor, fraction: Tensor, group: Tensor, valid: Tensor | None
+    key: Tensor, fraction: Tensor, valid: Tensor | None, group: Tensor
 ) -> Tensor:
     """Mark the smallest keys of each group, a fraction of its valid samples; ties by position."""
     if valid is not None:  # apart, so that they are counted in no group
-        group = group.masked_fill(~valid, torch.iinfo(torch.int64).max)
-    order = key.argsort(stable=True)
-    order = order[group[order].argsort(stable=True)]  # by group, by key within it
-    sorted_group = group[order]
-    start = torch.searchsorted(sorted_group, sorted_group)
-    end = torch.searchsorted(sorted_group, sorted_group, right=True)
-    rank = torch.arange(key.numel(), device=key.device) - start
-    keep = rank < kept_count(fraction, end - start)
+        group = group.masked_fill(~valid, 2**30 + 1)
+    order, by_group = _by_group(key, group)
+    size = key.numel()
+    position = torch.arange(size, device=key.device)
+    edge = torch.ones_like(by_group[:1], dtype=torch.bool)
+    changes = by_group[1:] != by_group[:-1]
+    start = torch.where(torch.cat([edge, changes]), position, 0).cummax(0).values
+    end = torch.where(torch.cat([changes, edge]), position + 1, size)
+    end = end.flip(0).cummin(0).values.flip(0)
+    keep = position - start < kept_count(fraction, end - start)
     if valid is not None:
         keep = keep & valid[order]
     return torch.zeros_like(keep).scatter(0, order, keep)

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from sampleweights.functional import check_tensor
@@ -75,10 +74,13 @@ class Criterion(nn.Module, ABC):
                 raise ValueError(
                     f"weighter was made for {made_for} classes, logits have {num_classes}"
                 )
-            with torch.no_grad():
-                loss = samples.loss.detach().to(dtype)
-                weight = weighter(loss, samples.target, samples.valid)
-            if weight.shape != samples.loss.shape:
+            loss = samples.loss.detach()
+            if loss.dtype != dtype:
+                loss = loss.to(dtype)
+            weight = weighter(loss, samples.target, samples.valid)
+            if weight.requires_grad:  # the weighter has parameters of its own
+                weight = weight.detach()
+            if weight.shape != loss.shape:
                 raise ValueError(
                     f"weighter must return one weight per sample, shape "
                     f"{tuple(samples.loss.shape)}, got {tuple(weight.shape)}"

@@ -13,9 +13,10 @@ from sampleweights.functional import (
     check_label_smoothing,
     check_tensor,
     class_dim,
-    focal_loss,
     is_index,
-    target_class_weight,
+    is_readable,
+    look_up_valid,
+    softmax_loss,
     torch_cross_entropy,
     valid_mask,
 )
@@ -49,21 +50,16 @@ class SoftmaxLoss(Criterion):
         self.label_smoothing = check_label_smoothing(label_smoothing)
 
     def samples(self, logits: Tensor, target: Tensor) -> Samples:
-        loss = focal_loss(
-            logits,
-            target,
-            self.gamma,
-            self.weight,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
+        weight = self.weight
+        check_classification(logits, target, weight, self.ignore_index)
+        loss = softmax_loss(
+            logits, target, self.gamma, weight, self.ignore_index, self.label_smoothing
         )
         num_classes = logits.shape[class_dim(logits)]
         if target.is_floating_point():
             return Samples(loss, target, num_classes=num_classes)
         valid = valid_mask(target, self.ignore_index)
-        class_weight = None
-        if self.weight is not None:
-            class_weight = target_class_weight(self.weight, target, valid)
+        class_weight = None if weight is None else look_up_valid(weight, target, valid)
         return Samples(loss, target, valid, num_classes, class_weight)
 
     def forward(
@@ -99,9 +95,10 @@ class SoftmaxLoss(Criterion):
         if self.reduction == "mean" and not target.is_floating_point():
             counts = valid_mask(target, self.ignore_index)
             if weight is not None:
-                counts = target_class_weight(weight, target, counts) != 0
-            nothing = ~counts.any()
-            if weight is not None:  # all zero: torch's gradient would be 0 / 0 as well
+                counts = look_up_valid(weight, target, counts) != 0
+            if counts is not None and not (is_readable(counts) and bool(counts.any())):
+                nothing = ~counts.any()
+            if weight is not None and nothing is not None:  # torch's gradient would be 0 / 0 too
                 weight = torch.where(nothing, torch.ones_like(weight), weight)
         loss = torch_cross_entropy(
             logits,

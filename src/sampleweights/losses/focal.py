@@ -142,8 +142,11 @@ class BinaryFocalLoss(Criterion):
     def samples(self, logits: Tensor, target: Tensor) -> Samples:
         check_tensor("target", target)
         valid = valid_mask(target, self.ignore_index)
-        target = target.masked_fill(~valid, 0)
-        loss = binary_focal_loss(logits, target, self.gamma, self.alpha).masked_fill(~valid, 0)
+        if valid is not None:
+            target = target.masked_fill(~valid, 0)
+        loss = binary_focal_loss(logits, target, self.gamma, self.alpha)
+        if valid is not None:
+            loss = loss.masked_fill(~valid, 0)
         if not target.is_floating_point():
             target = target.long()
         return Samples(loss, target, valid, num_classes=2)

@@ -85,7 +85,8 @@ class WeightedLoss(Criterion):
         valid = None
         if self.ignore_index is not None and target.shape == loss.shape:
             valid = valid_mask(target, self.ignore_index)
-            loss = loss.masked_fill(~valid, 0)
+            if valid is not None:
+                loss = loss.masked_fill(~valid, 0)
         elif self._asked_to_ignore:
             raise ValueError(
                 f"ignore_index needs a target with the shape of the losses, {tuple(loss.shape)}, "

@@ -14,7 +14,8 @@ from sampleweights.functional import (
     class_balanced_weights,
     effective_number_weights,
     is_index,
-    look_up,
+    is_readable,
+    look_up_valid,
     on_cpu,
 )
 from sampleweights.weighters.base import Weighter
@@ -93,31 +94,26 @@ class _ClassFrequency(Weighter):
                 f"target must hold class indices of shape {tuple(loss.shape)}, got "
                 f"{target.dtype} {tuple(target.shape)}"
             )
-        return self._look_up(class_weight, target.long(), valid)
+        return self._look_up(class_weight, target, valid)
 
     def _look_up(self, class_weight: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        index = target if valid is None else target.masked_fill(~valid, 0)
-        weight = look_up(class_weight, index)
-        if valid is not None:
-            weight = weight.masked_fill(~valid, 0)
+        weight = look_up_valid(class_weight, target, valid)
         if self._absent:
-            self._check_present(index, valid)
+            self._check_present(target, valid)
         return weight
 
-    def _check_present(self, index: Tensor, valid: Tensor | None) -> None:
-        wrong = look_up(self.class_counts, index) == 0
-        if valid is not None:
-            wrong = wrong & valid
-        if index.device.type != "cpu" or torch.compiler.is_compiling():
-            # nothing waits for the device; the assertion fails there
+    def _check_present(self, target: Tensor, valid: Tensor | None) -> None:
+        wrong = look_up_valid((self.class_counts == 0).float(), target, valid) != 0
+        if is_readable(target):
+            if wrong.any():
+                raise ValueError(
+                    f"target must hold classes that class_counts has samples of, got class "
+                    f"{target[wrong][0].item()}, whose count is 0"
+                )
+        else:  # nothing waits for the device; the assertion fails there
             torch._assert_async(
                 ~wrong.any(),
                 f"target holds a class with class_counts 0, one of {list(self._absent)}",
-            )
-        elif wrong.any():
-            raise ValueError(
-                f"target must hold classes that class_counts has samples of, got class "
-                f"{index[wrong][0].item()}, whose count is 0"
             )
 
     def _counts_repr(self) -> str:
