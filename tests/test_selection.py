@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -125,6 +126,23 @@ def test_large_and_small_batches_are_selected_alike(
                     group=None if group is None else group.tolist(),
                 )
                 assert keep.tolist() == expected
+
+
+@pytest.mark.parametrize("arrange", ["random", "sorted", "few values", "with NaN", "all NaN"])
+def test_the_enclosed_threshold_is_the_threshold(arrange: str) -> None:
+    values = np.random.default_rng(0).exponential(size=selection._SAMPLE_FROM + 7)
+    if arrange == "sorted":
+        values.sort()
+    elif arrange == "few values":
+        values = values.round()
+    elif arrange == "with NaN":
+        values[::3], values[::5] = math.nan, math.inf
+    elif arrange == "all NaN":
+        values[:] = math.nan
+    size = values.size
+    for m in (1, 2, size // 100, size // 3, size // 2, size - 1, size):
+        expected = np.sort(values)[size - m]
+        assert np.array_equal(selection._largest(values, m), expected, equal_nan=True)
 
 
 def test_losses_keep_their_graph_to_themselves() -> None:

@@ -194,7 +194,7 @@ def _largest(values: np.ndarray, m: int) -> np.floating[Any]:
         rank, slack = sample.size * (1 - m / size), 3 * math.sqrt(sample.size)
         low = sample[max(int(rank - slack), 0)]
         high = sample[min(int(rank + slack), sample.size - 1)]
-        m_between = m - int(np.count_nonzero(values > high))
+        m_between = m - (size - int(np.count_nonzero(values <= high)))  # NaN is above
         between = values[(values >= low) & (values <= high)]
         if 0 < m_between <= between.size and low == low and high == high:
             values, m = between, m_between
