@@ -162,6 +162,19 @@ class TestPair:
             torch.testing.assert_close(compiled(logits, target), criterion(logits, target))
         assert len(graphs) <= 2
 
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_no_host_synchronisation(self, loss: str, weighter: str | None) -> None:
+        criterion, logits, target = build(loss, weighter)
+        expected = criterion(logits, target)
+        criterion, logits, target = criterion.cuda(), logits.cuda().requires_grad_(), target.cuda()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            value = criterion(logits, target)
+            value.backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        torch.testing.assert_close(value.cpu(), expected)
+
     def test_inputs_are_not_changed(self, loss: str, weighter: str | None) -> None:
         criterion, logits, target = build(loss, weighter)
         before = logits.clone(), target.clone()

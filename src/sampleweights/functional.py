@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
@@ -375,6 +377,51 @@ def softmax_loss(
     label_smoothing: float,
 ) -> Tensor:
     """Focal loss, or cross-entropy where gamma is 0, of arguments that have been checked."""
+    if not has_kernel(logits, target, weight, label_smoothing):
+        return softmax_loss_reference(logits, target, gamma, weight, ignore_index, label_smoothing)
+    from sampleweights import kernels
+
+    target = target.long()
+    loss = kernels.softmax_loss(logits, target, gamma, ignore_index, label_smoothing)
+    if weight is not None:
+        valid = target != ignore_index
+        loss = loss * look_up_valid(weight.to(loss.dtype), target, valid)
+    return loss.to(output_dtype(logits, target))
+
+
+def has_kernel(
+    logits: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float
+) -> bool:
+    """Whether the Triton kernels compute this: on CUDA, and large enough to be worth a launch.
+
+    Compiled code has no use for them: the compiler fuses the reference in the same way.
+    """
+    return (
+        logits.is_cuda
+        and logits.numel() >= 2**20
+        and logits.ndim > 1
+        and logits.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and is_index(target)
+        and (weight is None or label_smoothing == 0)
+        and is_eager()
+        and _has_triton()
+    )
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def softmax_loss_reference(
+    logits: Tensor,
+    target: Tensor,
+    gamma: float,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    """The same in torch's own operations, which differentiate twice, trace and compile."""
     if gamma == 0:
         return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
     dtype = output_dtype(logits, target)

@@ -13,6 +13,7 @@ from sampleweights.functional import (
     check_label_smoothing,
     check_tensor,
     class_dim,
+    has_kernel,
     is_index,
     is_readable,
     look_up_valid,
@@ -75,13 +76,15 @@ class SoftmaxLoss(Criterion):
         check_tensor("target", target)
         if logits.ndim == 1 and target.shape == (1,) and is_index(target):  # torch allows it
             target = target.squeeze(0)
-        if self._is_torchs_own(target) and sample_weight is None and normalizer is None:
+        if self._is_torchs_own(logits, target) and sample_weight is None and normalizer is None:
             return self._torchs_own(logits, target)
         return super().forward(logits, target, sample_weight=sample_weight, normalizer=normalizer)
 
-    def _is_torchs_own(self, target: Tensor) -> bool:
+    def _is_torchs_own(self, logits: Tensor, target: Tensor) -> bool:
         """Whether F.cross_entropy computes the very same thing, reduction and all."""
         if self.gamma != 0 or self.reduction not in ("mean", "sum") or target.numel() == 0:
+            return False
+        if has_kernel(logits, target, self.weight, self.label_smoothing):
             return False
         if self.weighter is None:
             return True

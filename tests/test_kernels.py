@@ -1,0 +1,189 @@
+"""The Triton kernels against the reference: on a GPU, or in Triton's interpreter without one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import reference
+import torch
+from torch import Tensor
+
+import sampleweights as sw
+from sampleweights import functional
+
+kernels = pytest.importorskip("sampleweights.kernels", exc_type=ImportError)
+# a GPU divides by zero without a word, and so do the kernels, in what tl.where then leaves out
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+SHAPES = [(5, 3), (3, 2, 7), (2, 19, 4, 5), (2, 9000), (130, 5)]
+
+
+def batch(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(shape, generator=generator)).to(DEVICE, dtype)
+    target = torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator)
+    target.view(-1)[1] = -100
+    return logits, target.to(DEVICE)
+
+
+def both(logits: Tensor, target: Tensor, gamma: float, smoothing: float, grad: Tensor) -> Any:
+    results = []
+    for fused in (True, False):
+        leaf = logits.clone(memory_format=torch.preserve_format).requires_grad_()
+        if fused:
+            loss = kernels.softmax_loss(leaf, target, gamma, -100, smoothing)
+        else:
+            loss = functional.softmax_loss_reference(
+                leaf.float(), target, gamma, None, -100, smoothing
+            )
+        loss.backward(grad)
+        results += [loss.detach(), leaf.grad]
+    return results
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_equal_the_reference(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    logits, target = batch(shape, dtype)
+    grad = torch.rand(target.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    grad.view(-1)[::3] = 0  # dropped by a weighter
+    for gamma, smoothing in itertools.product((0.0, 0.5, 2.0), (0.0, 0.1)):
+        loss, gradient, expected, expected_gradient = both(logits, target, gamma, smoothing, grad)
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+        assert gradient.dtype == dtype
+        tolerance = {"rtol": 1e-4, "atol": 1e-6} if dtype == torch.float32 else {}
+        torch.testing.assert_close(gradient, expected_gradient, **tolerance)
+        assert (gradient.movedim(1, -1)[(target == -100) | (grad == 0)] == 0).all()
+
+
+def test_any_strides() -> None:
+    logits, target = batch((2, 5, 4, 3))
+    grad = torch.ones(target.shape, device=DEVICE)
+    expected = both(logits, target, 2.0, 0.0, grad)[:2]
+    for other in (
+        logits.to(memory_format=torch.channels_last),
+        logits.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
+        torch.stack([logits, logits], -1)[..., 0],
+    ):
+        loss, gradient = both(other, target, 2.0, 0.0, grad)[:2]
+        torch.testing.assert_close(loss, expected[0])
+        torch.testing.assert_close(gradient, expected[1])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
+def test_every_digit_of_saturated_samples(gamma: float) -> None:
+    """Where float32 log-probabilities have lost 1 - p, the other classes still have it."""
+    for gap in (1.0, 5.0, 12.0, 17.0, 40.0):
+        row = [gap, 0.0, -1.0]
+        leaf = torch.tensor([row], device=DEVICE, requires_grad=True)
+        loss = kernels.softmax_loss(leaf, torch.tensor([0], device=DEVICE), gamma, -100, 0.0)
+        loss.sum().backward()
+        assert loss.item() == pytest.approx(reference.focal(row, 0, gamma), rel=1e-5)
+        h = 1e-3
+        slope = (
+            reference.focal([gap + h, 0.0, -1.0], 0, gamma)
+            - reference.focal([gap - h, 0.0, -1.0], 0, gamma)
+        ) / (2 * h)
+        assert leaf.grad[0, 0].item() == pytest.approx(slope, rel=1e-4)
+
+
+def test_infinite_logits_are_as_torch_has_them() -> None:
+    inf = float("inf")
+    logits = torch.tensor(
+        [[-inf, 0.0, 1.0], [0.0, -inf, 1.0], [-inf] * 3, [inf, 0.0, 0.0], [0.0, float("nan"), 0.0]],
+        device=DEVICE,
+    )
+    target = torch.tensor([0, 0, 1, 0, 0], device=DEVICE)
+    for gamma in (0.0, 0.5, 2.0):
+        grad = torch.ones(5, device=DEVICE)
+        loss, gradient, expected, expected_gradient = both(logits, target, gamma, 0.0, grad)
+        torch.testing.assert_close(loss, expected, equal_nan=True)
+        torch.testing.assert_close(gradient[:2], expected_gradient[:2])
+
+
+def test_a_class_that_does_not_exist_gives_nan() -> None:
+    loss = kernels.softmax_loss(
+        torch.zeros(3, 4, device=DEVICE), torch.tensor([0, 4, -1], device=DEVICE), 2.0, -100, 0.0
+    )
+    assert loss.isnan().tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_second_derivatives(gamma: float) -> None:
+    logits, target = batch((4, 3))
+    hessians = []
+    for softmax_loss in (
+        lambda x: kernels.softmax_loss(x, target, gamma, -100, 0.0),
+        lambda x: functional.softmax_loss_reference(x, target, gamma, None, -100, 0.0),
+    ):
+        leaf = logits.clone().requires_grad_()
+        [first] = torch.autograd.grad(softmax_loss(leaf).sum(), leaf, create_graph=True)
+        hessians.append(torch.autograd.grad((first**2).sum(), leaf)[0])
+    torch.testing.assert_close(*hessians)
+
+
+@pytest.mark.parametrize("loss", ["CrossEntropyLoss", "FocalLoss"])
+@pytest.mark.parametrize("class_weight", [False, True])
+@pytest.mark.parametrize("weighter", [None, sw.OHEM(schedule=0.4), sw.ClassBalanced([5, 3, 1])])
+def test_criteria_use_them(
+    monkeypatch: pytest.MonkeyPatch, loss: str, class_weight: bool, weighter: Any
+) -> None:
+    logits, target = batch((9, 3))
+    weight = torch.tensor([1.0, 2.0, 0.5], device=DEVICE) if class_weight else None
+    calls: list[float] = []
+    original = kernels.softmax_loss
+    monkeypatch.setattr(
+        kernels, "softmax_loss", lambda *args: calls.append(args[2]) or original(*args)
+    )
+    for reduction in ("mean", "weighted_mean", "sum", "none"):
+        results = []
+        for fused in (True, False):
+            for module in (functional, sw.losses.cross_entropy):
+                monkeypatch.setattr(module, "has_kernel", lambda *args, fused=fused: fused)
+            criterion = getattr(sw, loss)(weight=weight, weighter=weighter, reduction=reduction)
+            leaf = logits.clone().requires_grad_()
+            value = criterion.to(DEVICE)(leaf, target)
+            value.sum().backward()
+            results.append((value.detach(), leaf.grad))
+        torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
+    assert len(calls) == 4
+
+
+COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+
+from sampleweights import kernels
+
+floats, constants = {"gamma", "smoothing"}, {"FOCAL": True, "SMOOTH": True}
+pointers = {"logits": "bf16", "grad_logits": "bf16", "target": "i64"}
+pointers |= dict.fromkeys(["loss", "stats", "grad_loss"], "fp32")
+for tile in ({"ROWS": 128, "COLS": 32}, {"ROWS": 1, "COLS": 8192}):
+    for kernel in (kernels._forward_kernel, kernels._backward_kernel):
+        types = {
+            name: "constexpr" if name.isupper()
+            else f"*{pointers[name]}" if name in pointers
+            else "fp32" if name in floats
+            else "i32"
+            for name in kernel.arg_names
+        }
+        compiled = compile(
+            ASTSource(kernel, types, {**constants, **tile}), target=GPUTarget("cuda", 90, 32)
+        )
+        print(len(compiled.asm["cubin"]))
+"""
+
+
+def test_compile_for_a_gpu_that_is_not_here() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 4
