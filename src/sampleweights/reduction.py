@@ -146,37 +146,33 @@ def reduce(
         loss = loss.float()
     if weight is not None and weight.dtype != loss.dtype:
         weight = weight.to(loss.dtype)
+    denominator = count(loss, weight, valid, name) if normalizer is None else normalizer
+    if isinstance(denominator, Tensor):
+        denominator = nonzero(denominator)
+    elif denominator == 0:
+        denominator = 1
     if name == "none":
         value = loss if weight is None else weigh(loss, weight)
+    elif weight is not None:
+        value = _weighted_sum(loss, weight if name == "sum" else weight / denominator)
+    elif name == "sum":
+        value = loss.sum()
+    elif isinstance(denominator, int) and denominator == loss.numel():
+        value = loss.mean()
     else:
-        denominator = _denominator(loss, weight, valid, name, normalizer)
-        if weight is None and valid is None and denominator == loss.numel():
-            value = loss.mean()
-        elif weight is None:
-            value = loss.sum() if denominator is None else loss.sum() / denominator
-        else:
-            scale = weight if denominator is None else weight / denominator
-            value = _weighted_sum(loss, scale)
+        value = loss.sum() / denominator
     return value if value.dtype == dtype else value.to(dtype)
 
 
-def _denominator(
-    loss: Tensor,
-    weight: Tensor | None,
-    valid: Tensor | None,
-    reduction: Reduction,
-    normalizer: Tensor | float | None,
-) -> Tensor | float | None:
-    """What the sum is divided by; None for 1."""
-    if isinstance(normalizer, Tensor):
-        return nonzero(normalizer)
-    if normalizer is not None:
-        return normalizer
-    if reduction == "sum":
-        return None
+def count(
+    loss: Tensor, weight: Tensor | None, valid: Tensor | None, reduction: Reduction
+) -> Tensor | int:
+    """What a reduction divides by: the samples that count, or their weights; 1 for the others."""
+    if reduction in ("sum", "none"):
+        return 1
     if reduction == "weighted_mean" and weight is not None:
-        return nonzero((weight if valid is None else weight * valid).sum())
-    return max(loss.numel(), 1) if valid is None else valid.sum().clamp(min=1)
+        return (weight if valid is None else weight * valid).sum()
+    return loss.numel() if valid is None else valid.sum()
 
 
 def _weighted_sum(loss: Tensor, weight: Tensor) -> Tensor:

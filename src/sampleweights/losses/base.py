@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
+from sampleweights import distributed
 from sampleweights.functional import check_tensor
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
     check_reduction,
+    count,
     nonzero,
     reduce,
 )
 from sampleweights.weighters.base import Weighter, set_epoch_below
 from sampleweights.weighters.compose import as_weighter
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["Criterion"]
 
@@ -40,10 +45,26 @@ class Samples(NamedTuple):
 class Criterion(nn.Module, ABC):
     """Base of all losses: ``samples`` says what each sample costs, the rest is common."""
 
-    def __init__(self, *, reduction: str, weighter: Weighter | Sequence[Weighter] | None) -> None:
+    def __init__(
+        self,
+        *,
+        reduction: str,
+        weighter: Weighter | Sequence[Weighter] | None,
+        global_batch: bool,
+        process_group: ProcessGroup | None,
+    ) -> None:
         super().__init__()
         self.reduction = check_reduction(reduction)
         self.weighter = None if weighter is None else as_weighter(weighter)
+        if process_group is not None and not global_batch:
+            raise ValueError("process_group must be None without global_batch=True")
+        self.global_batch = global_batch
+        self.process_group = process_group
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes share the batch; 1 without ``global_batch``."""
+        return distributed.world_size(self.process_group) if self.global_batch else 1
 
     @abstractmethod
     def samples(self, logits: Any, target: Tensor) -> Samples:
@@ -77,7 +98,10 @@ class Criterion(nn.Module, ABC):
             loss = samples.loss.detach()
             if loss.dtype != dtype:
                 loss = loss.to(dtype)
-            weight = weighter(loss, samples.target, samples.valid)
+            if self.num_processes > 1:
+                weight = self._weigh_globally(weighter, loss, samples)
+            else:
+                weight = weighter(loss, samples.target, samples.valid)
             if weight.requires_grad:  # the weighter has parameters of its own
                 weight = weight.detach()
             if weight.shape != loss.shape:
@@ -96,6 +120,11 @@ class Criterion(nn.Module, ABC):
             weight = sample_weight if weight is None else weight * sample_weight
         return weight
 
+    def _weigh_globally(self, weighter: Weighter, loss: Tensor, samples: Samples) -> Tensor:
+        batch = distributed.gather(loss, samples.target, samples.valid, self.process_group)
+        weight: Tensor = weighter(batch.loss, batch.target, batch.valid)
+        return weight[batch.own].reshape(loss.shape)
+
     def reduce(
         self,
         samples: Samples,
@@ -104,15 +133,25 @@ class Criterion(nn.Module, ABC):
     ) -> Tensor:
         """Weigh the samples and reduce them as ``reduction`` says."""
         loss, _, valid, _, class_weight = samples
-        check_normalizer(normalizer, self.reduction)
+        reduction = check_reduction(self.reduction)
+        check_normalizer(normalizer, reduction)
         weight = self.weigh(samples, sample_weight)
+        denominator = normalizer
         if normalizer is None and class_weight is not None:
             # torch's own weight= is part of the loss, and of what a weighted mean divides by
             class_weight = class_weight.to(accumulation_dtype(class_weight.dtype))
-            if self.reduction == "weighted_mean" and weight is not None:
-                normalizer = nonzero((class_weight * weight).sum())
-            elif self.reduction == "weighted_mean" or (
-                self.reduction == "mean" and self.weighter is None
-            ):
-                normalizer = nonzero(class_weight.sum())
-        return reduce(loss, weight, valid=valid, reduction=self.reduction, normalizer=normalizer)
+            if reduction == "weighted_mean" and weight is not None:
+                denominator = (class_weight * weight).sum()
+            elif reduction == "weighted_mean" or (reduction == "mean" and self.weighter is None):
+                denominator = class_weight.sum()
+        processes = self.num_processes
+        if processes == 1 or reduction == "none":
+            return reduce(loss, weight, valid=valid, reduction=reduction, normalizer=denominator)
+        if denominator is None:
+            denominator = count(loss, weight, valid, reduction)
+        if normalizer is None and reduction != "sum":
+            total = distributed.all_sum(denominator, loss.device, self.process_group)
+            denominator = nonzero(total)
+        # the mean over processes, as DDP takes it, of their parts times their number is the sum
+        denominator = denominator / processes
+        return reduce(loss, weight, valid=valid, reduction="mean", normalizer=denominator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ from sampleweights.functional import (
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.weighters.base import Weighter
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 __all__ = ["CrossEntropyLoss"]
 
 
@@ -40,8 +43,15 @@ class SoftmaxLoss(Criterion):
         reduction: str,
         label_smoothing: float,
         weighter: Weighter | Sequence[Weighter] | None,
+        global_batch: bool,
+        process_group: ProcessGroup | None,
     ) -> None:
-        super().__init__(reduction=reduction, weighter=weighter)
+        super().__init__(
+            reduction=reduction,
+            weighter=weighter,
+            global_batch=global_batch,
+            process_group=process_group,
+        )
         if weight is not None:
             check_tensor("weight", weight)
             if weight.ndim != 1:
@@ -83,6 +93,8 @@ class SoftmaxLoss(Criterion):
     def _is_torchs_own(self, logits: Tensor, target: Tensor) -> bool:
         """Whether F.cross_entropy computes the very same thing, reduction and all."""
         if self.gamma != 0 or self.reduction not in ("mean", "sum") or target.numel() == 0:
+            return False
+        if self.num_processes > 1:
             return False
         if has_kernel(logits, target, self.weight, self.label_smoothing):
             return False
@@ -156,6 +168,10 @@ class CrossEntropyLoss(SoftmaxLoss):
             (division by the sum of all weights), "sum" or "none".
         label_smoothing: in [0, 1].
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
+        global_batch: weigh and divide as if the batches of all processes were one, so that the
+            gradient that DDP or FSDP averages is that of one process; the value is this
+            process's part, times the number of processes.
+        process_group: the processes, with ``global_batch=True``; None for all of them.
 
     The call takes ``sample_weight=``, multiplied in last, through which gradient flows if it asks
     for one; and ``normalizer=``, a number or 0-d tensor that replaces the denominator of the
@@ -190,9 +206,19 @@ class CrossEntropyLoss(SoftmaxLoss):
         label_smoothing: float = 0.0,
         *,
         weighter: Weighter | Sequence[Weighter] | None = None,
+        global_batch: bool = False,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         deprecated: dict[str, Any] = {"size_average": size_average, "reduce": reduce}
         for name, value in deprecated.items():
             if value is not None:
                 raise ValueError(f"{name} must be None (deprecated by torch), got {value}")
-        super().__init__(weight, ignore_index, reduction, label_smoothing, weighter)
+        super().__init__(
+            weight,
+            ignore_index,
+            reduction,
+            label_smoothing,
+            weighter,
+            global_batch,
+            process_group,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from sampleweights.functional import (
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.losses.cross_entropy import SoftmaxLoss
 from sampleweights.weighters.base import Weighter
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["BinaryFocalLoss", "FocalLoss"]
 
@@ -45,6 +49,8 @@ class FocalLoss(SoftmaxLoss):
         reduction: as in :class:`CrossEntropyLoss`.
         label_smoothing: in [0, 1].
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
+        global_batch: as in :class:`CrossEntropyLoss`.
+        process_group: as in :class:`CrossEntropyLoss`.
 
     The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
 
@@ -73,8 +79,18 @@ class FocalLoss(SoftmaxLoss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
         weighter: Weighter | Sequence[Weighter] | None = None,
+        global_batch: bool = False,
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, label_smoothing, weighter)
+        super().__init__(
+            weight,
+            ignore_index,
+            reduction,
+            label_smoothing,
+            weighter,
+            global_batch,
+            process_group,
+        )
         self.gamma = check_gamma(gamma)
 
     def extra_repr(self) -> str:
@@ -104,6 +120,8 @@ class BinaryFocalLoss(Criterion):
         ignore_index: the target value that marks an element to leave out.
         reduction: "mean" (over the valid elements), "weighted_mean", "sum" or "none".
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
+        global_batch: as in :class:`CrossEntropyLoss`.
+        process_group: as in :class:`CrossEntropyLoss`.
 
     The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
 
@@ -133,8 +151,15 @@ class BinaryFocalLoss(Criterion):
         ignore_index: int = -100,
         reduction: str = "mean",
         weighter: Weighter | Sequence[Weighter] | None = None,
+        global_batch: bool = False,
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        super().__init__(reduction=reduction, weighter=weighter)
+        super().__init__(
+            reduction=reduction,
+            weighter=weighter,
+            global_batch=global_batch,
+            process_group=process_group,
+        )
         self.gamma = check_gamma(gamma)
         self.alpha = check_alpha(alpha)
         self.ignore_index = ignore_index

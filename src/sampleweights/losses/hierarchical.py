@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from sampleweights.losses.weighted import WeightedLoss
 from sampleweights.reduction import reduce
 from sampleweights.taxonomy import Taxonomy
 from sampleweights.weighters.base import Weighter
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["HierarchicalLoss"]
 
@@ -45,6 +48,8 @@ class HierarchicalLoss(Criterion):
         reduction: "mean" (over the samples with at least one level), "weighted_mean", "sum" or
             "none".
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
+        global_batch: as in :class:`CrossEntropyLoss`.
+        process_group: as in :class:`CrossEntropyLoss`.
 
     The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
 
@@ -72,8 +77,15 @@ class HierarchicalLoss(Criterion):
         taxonomy: Taxonomy | None = None,
         reduction: str = "mean",
         weighter: Weighter | Sequence[Weighter] | None = None,
+        global_batch: bool = False,
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        super().__init__(reduction=reduction, weighter=weighter)
+        super().__init__(
+            reduction=reduction,
+            weighter=weighter,
+            global_batch=global_batch,
+            process_group=process_group,
+        )
         several = isinstance(criterion, (list, tuple))
         if not isinstance(taxonomy, (Taxonomy, type(None))):
             raise TypeError(f"taxonomy must be a Taxonomy, got {type(taxonomy).__name__}")
@@ -85,9 +97,11 @@ class HierarchicalLoss(Criterion):
                 f"criterion must have one loss per level of the taxonomy, {taxonomy.num_levels}, "
                 f"got {len(parts)}"
             )
-        self.criteria = nn.ModuleList(
-            part if isinstance(part, Criterion) else WeightedLoss(part) for part in parts
-        )
+        levels = [part if isinstance(part, Criterion) else WeightedLoss(part) for part in parts]
+        if global_batch:  # for the weighters that single levels may have
+            for level in levels:
+                level.global_batch, level.process_group = True, process_group
+        self.criteria = nn.ModuleList(levels)
         self.taxonomy = taxonomy
         self._several = several
         for part in self.criteria if taxonomy is not None else []:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from sampleweights.functional import valid_mask
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.weighters.base import Weighter
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["WeightedLoss"]
 
@@ -34,6 +37,8 @@ class WeightedLoss(Criterion):
             criterion's own ``ignore_index``, if it has one.
         reduction: "mean" (over the valid samples), "weighted_mean", "sum" or "none".
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
+        global_batch: as in :class:`CrossEntropyLoss`.
+        process_group: as in :class:`CrossEntropyLoss`.
 
     The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
 
@@ -57,8 +62,15 @@ class WeightedLoss(Criterion):
         ignore_index: int | None = None,
         reduction: str = "mean",
         weighter: Weighter | Sequence[Weighter] | None = None,
+        global_batch: bool = False,
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        super().__init__(reduction=reduction, weighter=weighter)
+        super().__init__(
+            reduction=reduction,
+            weighter=weighter,
+            global_batch=global_batch,
+            process_group=process_group,
+        )
         if not callable(criterion) or isinstance(criterion, type):
             raise TypeError(
                 f"criterion must be a module or function of (logits, target), got {criterion!r}"
