@@ -256,6 +256,33 @@ def test_a_rank_that_dies_does_not_leave_the_others_waiting(tmp_path: Path) -> N
     assert (tmp_path / "error").read_text()
 
 
+SELECTIVE = Case("FocalLoss(dense)", "OHEM", "mean", (9, 3))
+
+
+def select(rank: int, world: int, folder: str) -> None:
+    join(rank, world, folder)
+    model = DistributedDataParallel(SELECTIVE.model())
+    criterion = sw.FocalLoss(weighter=sw.OHEM(schedule=0.05), global_batch=True)
+    features, target, _ = (tensor[part_of(SELECTIVE.sizes, rank)] for tensor in SELECTIVE.batch())
+    sw.selective_loss(model, criterion, features, target).backward()
+    torch.save([parameter.grad for parameter in model.parameters()], f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_selective_backpropagation_even_if_a_rank_keeps_nothing(tmp_path: Path) -> None:
+    mp.spawn(select, (2, str(tmp_path)), nprocs=2)
+    model = SELECTIVE.model()
+    criterion = sw.FocalLoss(weighter=sw.OHEM(schedule=0.05))
+    features, target, _ = SELECTIVE.batch()
+    logits = model(features)
+    kept = criterion.weigh(criterion.samples(logits, target))
+    assert (kept[9:] == 0).all()
+    criterion(logits, target).backward()
+    expected = [parameter.grad for parameter in model.parameters()]
+    for rank in range(2):
+        assert relative_error(torch.load(tmp_path / f"{rank}.pt"), expected) < 1e-6
+
+
 def groups(rank: int, world: int, folder: str) -> None:
     join(rank, world, folder)
     pairs = [dist.new_group([0]), dist.new_group([1, 2])]

@@ -12,6 +12,7 @@ from sampleweights.losses import (
     HierarchicalLoss,
     WeightedLoss,
 )
+from sampleweights.selective import selective_loss
 from sampleweights.taxonomy import Taxonomy
 from sampleweights.weighters import (
     OHEM,
@@ -40,4 +41,5 @@ __all__ = [
     "functional",
     "schedules",
     "selection",
+    "selective_loss",
 ]

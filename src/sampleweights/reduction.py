@@ -154,11 +154,10 @@ def reduce(
     if name == "none":
         value = loss if weight is None else weigh(loss, weight)
     elif weight is not None:
-        value = _weighted_sum(loss, weight if name == "sum" else weight / denominator)
-    elif name == "sum":
-        value = loss.sum()
-    elif isinstance(denominator, int) and denominator == loss.numel():
-        value = loss.mean()
+        is_one = isinstance(denominator, int) and denominator == 1
+        value = _weighted_sum(loss, weight if is_one else weight / denominator)
+    elif isinstance(denominator, int) and denominator in (1, loss.numel()):
+        value = loss.sum() if denominator == 1 else loss.mean()
     else:
         value = loss.sum() / denominator
     return value if value.dtype == dtype else value.to(dtype)

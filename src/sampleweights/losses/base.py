@@ -132,26 +132,37 @@ class Criterion(nn.Module, ABC):
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
         """Weigh the samples and reduce them as ``reduction`` says."""
-        loss, _, valid, _, class_weight = samples
         reduction = check_reduction(self.reduction)
         check_normalizer(normalizer, reduction)
         weight = self.weigh(samples, sample_weight)
-        denominator = normalizer
+        if reduction == "none":
+            return reduce(samples.loss, weight, reduction=reduction)
+        divisor = self.divisor(samples, weight, normalizer)
+        return reduce(samples.loss, weight, reduction="mean", normalizer=divisor)
+
+    def divisor(
+        self,
+        samples: Samples,
+        weight: Tensor | None,
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor | float:
+        """What the sum of the weighted losses is divided by, with all processes in mind."""
+        loss, _, valid, _, class_weight = samples
+        reduction = check_reduction(self.reduction)
+        divisor = normalizer
         if normalizer is None and class_weight is not None:
             # torch's own weight= is part of the loss, and of what a weighted mean divides by
             class_weight = class_weight.to(accumulation_dtype(class_weight.dtype))
             if reduction == "weighted_mean" and weight is not None:
-                denominator = (class_weight * weight).sum()
+                divisor = (class_weight * weight).sum()
             elif reduction == "weighted_mean" or (reduction == "mean" and self.weighter is None):
-                denominator = class_weight.sum()
+                divisor = class_weight.sum()
+        if divisor is None:
+            divisor = count(loss, weight, valid, reduction)
         processes = self.num_processes
-        if processes == 1 or reduction == "none":
-            return reduce(loss, weight, valid=valid, reduction=reduction, normalizer=denominator)
-        if denominator is None:
-            denominator = count(loss, weight, valid, reduction)
-        if normalizer is None and reduction != "sum":
-            total = distributed.all_sum(denominator, loss.device, self.process_group)
-            denominator = nonzero(total)
-        # the mean over processes, as DDP takes it, of their parts times their number is the sum
-        denominator = denominator / processes
-        return reduce(loss, weight, valid=valid, reduction="mean", normalizer=denominator)
+        if processes > 1:
+            if normalizer is None and reduction != "sum":
+                divisor = distributed.all_sum(divisor, loss.device, self.process_group)
+            # the mean over processes, as DDP takes it, of parts times their number is the sum
+            return (nonzero(divisor) if isinstance(divisor, Tensor) else divisor) / processes
+        return divisor if isinstance(divisor, Tensor) else divisor or 1
