@@ -1,24 +1,58 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import losses, measure, selection
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of other libraries, where they are installed
 
 
-def test_one_shape(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["benchmarks", "--shapes", "20x7", "--seconds", "0"])
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", *arguments, "--seconds", "0"])
+    monkeypatch.setattr(benchmarks, "keep_freed_memory", lambda: None)
     benchmarks.main()
+
+
+def test_losses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run(monkeypatch, "--shapes", "20x7", "--save", "--output", str(tmp_path), "--device", "cpu")
     out = capsys.readouterr().out
     for name in ("CrossEntropyLoss", "FocalLoss"):
-        for weighter in benchmarks.weighters(7):
+        for weighter in losses.weighters(7):
             assert f"| {name} | {weighter} |" in out
+    report = json.loads((tmp_path / "cpu-losses.json").read_text())
+    assert report["environment"].keys() >= {"hardware", "torch", "date", "sampleweights"}
+    [table] = report["tables"]
+    assert all(len(row) == len(table["columns"]) and row[4] > 0 for row in table["rows"])
+    assert (tmp_path / "cpu-losses.md").read_text().count("| FocalLoss |") == 7
+
+
+def test_selection_and_distributed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "SIZES", [20, 5000])
+    run(monkeypatch, "selection", "distributed", "--device", "cpu")
+    out = capsys.readouterr().out
+    assert "| 5,000 |" in out
+    # 4 bytes of loss, 8 of target and 1 of validity for each of 64 samples, and two numbers
+    assert f"| {64 * 13 + 16:,} |" in out
+
+
+def test_an_unknown_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "loses")
 
 
 def test_peak_memory_counts_what_is_held_at_once() -> None:
     logits = torch.randn(100, 1000, requires_grad=True)
     target = torch.zeros(100, dtype=torch.long)
-    peak = benchmarks.peak_memory(F.cross_entropy, logits, target)
+    peak = measure.peak_memory(lambda: F.cross_entropy(logits, target).backward(), "cpu")
     # the log-probabilities, and the gradients with regard to them and to the logits
     assert 3 * logits.nbytes <= peak < 3.1 * logits.nbytes

@@ -18,7 +18,9 @@ from sampleweights import functional
 
 kernels = pytest.importorskip("sampleweights.kernels", exc_type=ImportError)
 # a GPU divides by zero without a word, and so do the kernels, in what tl.where then leaves out
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning", "ignore::DeprecationWarning:triton"
+)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 SHAPES = [(5, 3), (3, 2, 7), (2, 19, 4, 5), (2, 9000), (130, 5)]

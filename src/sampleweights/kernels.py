@@ -5,11 +5,9 @@ sample is kept and the softmax recomputed. Needs Triton, which torch's CUDA buil
 only when it is used. The oracle is ``functional.softmax_loss_reference``.
 """
 
-# Triton compiles these functions from their source: annotations other than constexpr, and names
-# that it does not know, have no place in them.
+# Triton compiles the kernels from their source: only constexpr is annotated there, and never as a
+# string (no `from __future__ import annotations`), which its older versions do not understand.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator"
-
-from __future__ import annotations
 
 from typing import Any
 
