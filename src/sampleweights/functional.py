@@ -424,7 +424,9 @@ def softmax_loss_reference(
     """The same in torch's own operations, which differentiate twice, trace and compile."""
     if gamma == 0:
         return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
-    dtype = output_dtype(logits, target)
+    dtype = logits.dtype
+    if dtype.itemsize < 4 or target.is_floating_point():
+        dtype = output_dtype(logits, target)
     if logits.dtype.itemsize < 4:
         logits = logits.float()
     if weight is not None:
@@ -441,7 +443,7 @@ def softmax_loss_reference(
     loss = focal_of_nll(nll, gamma)
     if weight is not None:
         loss = loss * look_up_valid(weight, target, valid_mask(target, ignore_index))
-    return loss.to(dtype)
+    return loss if loss.dtype == dtype else loss.to(dtype)
 
 
 def _focal_of_probabilities(

@@ -157,7 +157,7 @@ def reduce(
         is_one = isinstance(denominator, int) and denominator == 1
         value = _weighted_sum(loss, weight if is_one else weight / denominator)
     elif isinstance(denominator, int) and denominator in (1, loss.numel()):
-        value = loss.sum() if denominator == 1 else loss.mean()
+        value = loss.sum() if denominator == 1 else _mean(loss)
     else:
         value = loss.sum() / denominator
     return value if value.dtype == dtype else value.to(dtype)
@@ -172,6 +172,12 @@ def count(
     if reduction == "weighted_mean" and weight is not None:
         return (weight if valid is None else weight * valid).sum()
     return loss.numel() if valid is None else valid.sum()
+
+
+def _mean(loss: Tensor) -> Tensor:
+    if loss.ndim == 1 and loss.numel() <= _DOT_AT_MOST and is_readable(loss):
+        return torch.dot(loss, loss.new_full(loss.shape, 1 / loss.numel()))  # half its graph
+    return loss.mean()
 
 
 def _weighted_sum(loss: Tensor, weight: Tensor) -> Tensor:
