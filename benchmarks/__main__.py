@@ -2,7 +2,7 @@
 
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
-python -m benchmarks losses sizes selection selective distributed --save
+python -m benchmarks losses sizes selection selective distributed history --save
                                               # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import distributed, losses, selection, selective
+from benchmarks import distributed, history, losses, selection, selective
 from benchmarks.measure import RESULTS, Report, keep_freed_memory
 
-SUITES = ["losses", "sizes", "selection", "selective", "distributed", "plot"]
+SUITES = ["losses", "sizes", "selection", "selective", "distributed", "history", "plot"]
 
 
 def main() -> None:
@@ -51,6 +51,8 @@ def main() -> None:
             losses.run_sizes(report, args.seconds)
         elif suite == "selection":
             selection.run(report, args.seconds / 4)
+        elif suite == "history":
+            history.run(report, args.seconds / 2)
         elif suite == "selective":
             selective.run(report, args.seconds)
         else:

@@ -5,6 +5,7 @@ logits, target -> criterion: loss per sample -> weighter: weight per sample
 """
 
 from sampleweights import functional, schedules, selection
+from sampleweights.history import LossHistory
 from sampleweights.losses import (
     BinaryFocalLoss,
     CrossEntropyLoss,
@@ -34,6 +35,7 @@ __all__ = [
     "EffectiveNumber",
     "FocalLoss",
     "HierarchicalLoss",
+    "LossHistory",
     "SelfPaced",
     "Taxonomy",
     "WeightedLoss",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ class Criterion(nn.Module, ABC):
             raise ValueError("process_group must be None without global_batch=True")
         self.global_batch = global_batch
         self.process_group = process_group
+        self.observer: Callable[[Samples, Tensor | None], None] | None = None
+        """Called with the samples of every batch and the weights they got (None: all 1)."""
 
     @property
     def num_processes(self) -> int:
@@ -135,6 +137,8 @@ class Criterion(nn.Module, ABC):
         reduction = check_reduction(self.reduction)
         check_normalizer(normalizer, reduction)
         weight = self.weigh(samples, sample_weight)
+        if self.observer is not None:
+            self.observer(samples, weight)
         if reduction == "none":
             return reduce(samples.loss, weight, reduction=reduction)
         divisor = self.divisor(samples, weight, normalizer)

@@ -94,7 +94,7 @@ class SoftmaxLoss(Criterion):
         """Whether F.cross_entropy computes the very same thing, reduction and all."""
         if self.gamma != 0 or self.reduction not in ("mean", "sum") or target.numel() == 0:
             return False
-        if self.num_processes > 1:
+        if self.num_processes > 1 or self.observer is not None:
             return False
         if has_kernel(logits, target, self.weight, self.label_smoothing):
             return False

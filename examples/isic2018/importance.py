@@ -1,0 +1,147 @@
+"""Which images matter: a training on all of them that keeps a LossHistory, and its page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+
+import sampleweights as sw
+from examples.isic2018.data import Dataset, Split
+from examples.isic2018.official import CLASSES
+from examples.isic2018.prepare import digest
+from examples.isic2018.training import Experiment, Run, fit, predict
+from sampleweights.page import write_page
+
+
+@dataclass
+class Noise:
+    """Labels that were changed on purpose."""
+
+    target: Tensor
+    flipped: Tensor
+    """(N,) bool"""
+
+
+def flip_labels(target: Tensor, fraction: float, seed: int = 0) -> Noise:
+    """Give a fraction of the samples another class, each of the others with the same chance."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(target), generator=generator)[: round(fraction * len(target))]
+    other = torch.randint(1, len(CLASSES), (len(chosen),), generator=generator)
+    noisy, flipped = target.clone(), torch.zeros(len(target), dtype=torch.bool)
+    noisy[chosen] = (target[chosen] + other) % len(CLASSES)
+    flipped[chosen] = True
+    return Noise(noisy, flipped)
+
+
+class Recorded(Experiment):
+    """A training that keeps the history of every sample; a checkpoint carries it."""
+
+    def __init__(self, run: Run, dataset: Dataset, folder: Path) -> None:
+        super().__init__(run, dataset, folder)
+        self.history = sw.LossHistory(len(dataset.table), run.epochs)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        with self.history.record(self.criterion, batch[0]):
+            return super().training_step(batch, batch_idx)
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        self.history.end_epoch()
+
+
+def train(dataset: Dataset, recipe: Any, weighting: str, target: Tensor, folder: Path) -> Recorded:
+    """The flat model with Adam and cross-entropy, on all samples, with these labels."""
+    everything = np.arange(len(target))
+    split = Split(everything, everything, np.ones(len(target)))
+    data = replace(
+        dataset, table=dataset.table.assign(target=target.numpy()), split={0: split}, test=None
+    )
+    fingerprint = digest(dataset.fingerprint, target.tolist())
+    run = Run("flat", "adam", "ce", weighting, 0, recipe, fingerprint)
+    folder = folder / f"{run.name}-all"
+    folder.mkdir(parents=True, exist_ok=True)
+    experiment = Recorded(run, data, folder)
+    fit(experiment)
+    return experiment
+
+
+def page(dataset: Dataset, recipe: Any, weighting: str, folder: Path) -> Path:
+    """Train with a weighting, and write the page and the table of all samples."""
+    experiment = train(dataset, recipe, weighting, dataset.target, folder / "importance")
+    names = list(dataset.table["image"])
+    table = experiment.history.to_pandas(
+        image=names, diagnosis=[CLASSES[c] for c in dataset.table["target"]]
+    )
+    table.to_csv(folder / "importance.csv")
+
+    def image(i: int) -> Image.Image:
+        pixels = dataset.pictures[i].numpy()
+        picture = Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
+        if max(picture.size) >= 100:
+            return picture
+        return picture.resize((96, 96), Image.Resampling.NEAREST)  # the digits
+
+    path = folder / "importance.html"
+    write_page(
+        path,
+        experiment.history,
+        image,
+        dataset.target,
+        [name.replace("-\n", "").replace("\n", " ") for name in dataset.class_names.values()],
+        names=names,
+        title=f"Which images matter: {dataset.title}",
+    )
+    return path
+
+
+def detection(dataset: Dataset, recipe: Any, fraction: float, folder: Path) -> list[str]:
+    """How well each score finds labels that were changed: lines of a table.
+
+    cleanlab, where it is installed, gets the probabilities that the same model predicts for the
+    same samples in the end.
+    """
+    noise = flip_labels(dataset.target, fraction)
+    experiment = train(dataset, recipe, "none", noise.target, folder / "importance")
+    scores = experiment.history.scores()
+    suspicion: dict[str, Any] = {
+        "area under the margin": -scores["area_under_margin"],
+        "confidence": -scores["confidence"],
+        "mean loss": scores["mean_loss"],
+        "correctness, then mean loss": -scores["correctness"] + scores["mean_loss"] / 1e3,
+        "forgetting events, then mean loss": scores["forgetting_events"]
+        + scores["mean_loss"] / 1e3,
+        "loss of the last epoch": experiment.history.losses[-1].float(),
+    }
+    rows = np.arange(len(noise.target))
+    probabilities, _ = predict(experiment.encoder, experiment.model, experiment.inputs, rows)
+    try:
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError:
+        pass
+    else:
+        for method in ("self_confidence", "normalized_margin"):
+            quality = get_label_quality_scores(noise.target.numpy(), probabilities, method=method)
+            suspicion[f"cleanlab, {method}"] = -torch.from_numpy(quality)
+    flipped = noise.flipped.numpy()
+    count = round(0.05 * len(flipped))
+    lines = [
+        f"{int(flipped.sum())} of {len(flipped):,} labels changed; {dataset.title}",
+        "",
+        "| score | precision at 5 % | average precision |",
+        "|---|--:|--:|",
+    ]
+    for name, value in suspicion.items():
+        values = np.asarray(value)
+        first = np.argsort(-values, kind="stable")[:count]
+        lines.append(
+            f"| {name} | {100 * flipped[first].mean():.1f} | "
+            f"{100 * average_precision_score(flipped, values):.1f} |"
+        )
+    return lines

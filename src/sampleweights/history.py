@@ -1,0 +1,324 @@
+"""What training showed of each sample: the answer to "which of my samples matter?"."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sampleweights import distributed
+from sampleweights.functional import is_index, is_readable
+from sampleweights.losses.base import Criterion, Samples
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LossHistory"]
+
+_CURRENT = ("times", "loss", "weight", "kept", "judged", "p", "margin", "correct")
+"""The columns of the current epoch: sums over the times that a sample was seen."""
+
+
+class LossHistory(nn.Module):
+    r"""Loss, weight, margin and correctness of every sample of a data set, epoch by epoch.
+
+    ::
+
+        history = LossHistory(len(dataset))
+        for epoch in range(num_epochs):
+            criterion.set_epoch(epoch)
+            for index, images, target in loader:
+                logits = model(images)
+                with history.record(criterion, index):
+                    loss = criterion(logits, target)
+                ...
+            history.end_epoch()
+        history.to_pandas().sort_values("importance")
+
+    It is no part of the criterion: inside DDP the first process would overwrite what the others
+    have seen. Nothing waits for the device: the sums of an epoch are one matrix, to which one
+    operation adds a batch. Everything is a buffer, so that ``state_dict`` carries it; loaded into
+    a history of another size, what both have is kept, and a warning says so.
+
+    Args:
+        num_samples: how many samples the data set has; an ``index`` is from 0 to one less.
+        num_epochs: if given, loss and weight are also kept for each of so many epochs
+            (``losses``, ``weights``: (num_epochs, num_samples), float16, NaN where not seen), for
+            the trajectories of a page.
+
+    Raises:
+        ValueError: numbers below 1.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights import CrossEntropyLoss, LossHistory, OHEM
+        >>> criterion, history = CrossEntropyLoss(weighter=OHEM(schedule=0.5)), LossHistory(4)
+        >>> logits = torch.tensor([[3.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 4.0]])
+        >>> with history.record(criterion, torch.arange(4)):
+        ...     loss = criterion(logits, torch.tensor([0, 0, 1, 1]))
+        >>> history.end_epoch()
+        >>> history.scores()["importance"]
+        tensor([0., 1., 1., 0.])
+        >>> history.scores()["area_under_margin"]
+        tensor([ 3., -1.,  2.,  4.])
+
+    References:
+        Swayamdipta et al., Dataset Cartography, EMNLP 2020 (confidence, variability).
+        Pleiss et al., Identifying Mislabeled Data using the Area Under the Margin Ranking,
+        NeurIPS 2020.
+        Toneva et al., An Empirical Study of Example Forgetting, ICLR 2019.
+    """
+
+    current: Tensor
+    epochs: Tensor
+    epochs_seen: Tensor
+    epochs_judged: Tensor
+    times: Tensor
+    times_kept: Tensor
+    forgotten: Tensor
+    loss: Tensor
+    loss_squares: Tensor
+    p: Tensor
+    p_squares: Tensor
+    margin: Tensor
+    correct: Tensor
+    weight: Tensor
+    was_correct: Tensor
+    first_learned: Tensor
+    losses: Tensor
+    weights: Tensor
+
+    def __init__(self, num_samples: int, num_epochs: int | None = None) -> None:
+        super().__init__()
+        for name, value in (("num_samples", num_samples), ("num_epochs", num_epochs)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.num_samples, self.num_epochs = num_samples, num_epochs or 0
+        self.register_buffer("current", torch.zeros(num_samples, len(_CURRENT)))
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+        for name in ("epochs_seen", "epochs_judged", "times", "times_kept", "forgotten"):
+            self.register_buffer(name, torch.zeros(num_samples, dtype=torch.int32))
+        for name in ("loss", "loss_squares", "p", "p_squares", "margin", "correct", "weight"):
+            self.register_buffer(name, torch.zeros(num_samples))
+        self.register_buffer("was_correct", torch.zeros(num_samples, dtype=torch.bool))
+        self.register_buffer("first_learned", torch.full((num_samples,), -1, dtype=torch.int32))
+        for name in ("losses", "weights"):
+            empty = torch.full((self.num_epochs, num_samples), torch.nan, dtype=torch.float16)
+            self.register_buffer(name, empty)
+
+    # -----------------------------------------------------------------------------------------
+    # Recording
+    # -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def record(self, criterion: Criterion, index: Tensor) -> Iterator[None]:
+        """Record the call of ``criterion`` inside the ``with``: samples ``index``, (N,) int64."""
+        found: list[Any] = []
+
+        def observe(samples: Samples, weight: Tensor | None) -> None:
+            found.extend([samples, weight])
+
+        def see_logits(_: nn.Module, args: Any, kwargs: Any, __: Tensor) -> None:
+            found.append(kwargs["logits"] if "logits" in kwargs else args[0])
+
+        hook = criterion.register_forward_hook(see_logits, with_kwargs=True)
+        before, criterion.observer = criterion.observer, observe
+        try:
+            yield
+        finally:
+            criterion.observer = before
+            hook.remove()
+        if len(found) != 3:
+            raise RuntimeError("record() must hold exactly one call of its criterion")
+        samples, weight, logits = found
+        self.update(
+            index,
+            samples.loss,
+            weight,
+            logits=logits if isinstance(logits, Tensor) else None,
+            target=samples.target,
+            valid=samples.valid,
+        )
+
+    @torch.no_grad()
+    def update(
+        self,
+        index: Tensor,
+        loss: Tensor,
+        weight: Tensor | None = None,
+        *,
+        logits: Tensor | None = None,
+        target: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> None:
+        """Add a batch, whatever the loss came from.
+
+        Shape:
+            - index: (N,), integer.
+            - loss, weight, valid: (N, ...); of a dense loss the mean over its valid positions.
+              Weights are 1 if not given.
+            - logits: (N, C), with target (N,) of class indices: for what needs a prediction.
+        """
+        current = self.current
+        index = index.to(current.device, torch.int64, non_blocking=True)
+        if index.shape != loss.shape[:1]:
+            raise ValueError(
+                f"index must have one position for each of {len(loss)} samples, shape "
+                f"({len(loss)},), got {tuple(index.shape)}"
+            )
+        if is_readable(index) and index.numel():
+            low, high = int(index.min()), int(index.max())
+            if low < 0 or high >= self.num_samples:
+                raise IndexError(
+                    f"index must be from 0 to {self.num_samples - 1}, got {low} to {high}"
+                )
+        loss, one = loss.detach().float(), torch.ones_like(loss, dtype=torch.float32)
+        weight = one if weight is None else weight.float()
+        columns = torch.stack([one, loss, weight, (weight > 0).float()], -1)
+        if valid is not None:
+            columns = columns.where(valid[..., None], 0)
+        if columns.ndim > 2:
+            columns = columns.flatten(1, -2).sum(1)
+            columns = columns / columns[:, :1].clamp(min=1)
+        judged = self._judge(logits, target)
+        # nothing is judged without labels, nor where they are ignored
+        judged = columns.new_zeros(len(columns), 4) if judged is None else judged * columns[:, :1]
+        current.index_add_(0, index, torch.cat([columns, judged], 1).to(current))
+
+    def _judge(self, logits: Tensor | None, target: Tensor | None) -> Tensor | None:
+        """One, probability of the target, margin and correctness, (N, 4); None where unknown."""
+        if logits is None or target is None or logits.ndim != 2 or logits.shape[1] < 2:
+            return None
+        if not is_index(target) or target.shape != logits.shape[:1]:
+            return None
+        logits = logits.detach().float()
+        label = target.long().clamp(0, logits.shape[1] - 1)[:, None]
+        of_target = logits.gather(1, label)
+        (first, second), which = logits.topk(2, dim=1).values.unbind(1), logits.argmax(1)
+        margin = of_target[:, 0] - torch.where(which == label[:, 0], second, first)
+        p = (of_target[:, 0] - logits.logsumexp(1)).exp()
+        return torch.stack([torch.ones_like(p), p, margin, (margin > 0).float()], 1)
+
+    @torch.no_grad()
+    def end_epoch(self) -> None:
+        """Close the epoch. All processes must call it; then each knows what all have seen."""
+        current = self.current
+        if distributed.world_size(None) > 1:
+            torch.distributed.all_reduce(current)
+        times, loss, weight, kept, judged, p, margin, correct = current.unbind(1)
+        seen = times > 0
+        self.epochs_seen += seen
+        loss = loss / times.clamp(min=1)
+        _welford(self.loss, self.loss_squares, loss, seen, self.epochs_seen)
+        self.times += times.round().int()
+        self.times_kept += kept.round().int()
+        self.weight += weight
+        has_label = judged > 0
+        self.epochs_judged += has_label
+        p, margin, correct = (value / judged.clamp(min=1) for value in (p, margin, correct))
+        _welford(self.p, self.p_squares, p, has_label, self.epochs_judged)
+        self.margin += margin
+        self.correct += correct
+        right = correct > 0.5
+        self.forgotten += has_label & self.was_correct & ~right
+        self.was_correct.copy_(torch.where(has_label, right, self.was_correct))
+        epoch = int(self.epochs)
+        self.first_learned.masked_fill_(right & (self.first_learned < 0), epoch)
+        if epoch < self.num_epochs:
+            self.losses[epoch] = loss.where(seen, torch.nan).half()
+            mean_weight = weight / times.clamp(min=1)
+            self.weights[epoch] = mean_weight.where(seen, torch.nan).half()
+        self.epochs += 1
+        current.zero_()
+
+    # -----------------------------------------------------------------------------------------
+    # What it says
+    # -----------------------------------------------------------------------------------------
+
+    def scores(self) -> dict[str, Tensor]:
+        """Each score of each sample, (num_samples,); NaN where it was never seen, or not judged.
+
+        ============================ ===========================================================
+        ``importance``               total weight received
+        ``kept``                     share of its presentations in which the weight was above 0
+        ``mean_loss``, ``loss_std``  over the epochs
+        ``confidence``               mean probability of its label (data map, vertical)
+        ``variability``              standard deviation of that (data map, horizontal)
+        ``area_under_margin``        mean of: logit of its label less the highest other one
+        ``correctness``              share of its presentations that were classified as labelled
+        ``forgetting_events``        how often it went from right to wrong
+        ``first_learned``            epoch in which it was first right; -1: never
+        ``times``                    presentations
+        ============================ ===========================================================
+        """
+        seen, judged = self.epochs_seen > 0, self.epochs_judged > 0
+        epochs, epochs_judged = self.epochs_seen.clamp(min=1), self.epochs_judged.clamp(min=1)
+
+        def known(value: Tensor, where: Tensor) -> Tensor:
+            return value.where(where, torch.nan)
+
+        return {
+            "importance": known(self.weight, seen),
+            "kept": known(self.times_kept / self.times.clamp(min=1), seen),
+            "mean_loss": known(self.loss, seen),
+            "loss_std": known((self.loss_squares / epochs).sqrt(), seen),
+            "confidence": known(self.p, judged),
+            "variability": known((self.p_squares / epochs_judged).sqrt(), judged),
+            "area_under_margin": known(self.margin / epochs_judged, judged),
+            "correctness": known(self.correct / epochs_judged, judged),
+            "forgetting_events": self.forgotten,
+            "first_learned": self.first_learned,
+            "times": self.times,
+        }
+
+    def to_pandas(self, **columns: Any) -> pd.DataFrame:
+        """``scores`` as a table, a row for each sample; further columns (labels, names) first."""
+        import pandas as pd
+
+        scores = {name: value.cpu().numpy() for name, value in self.scores().items()}
+        return pd.DataFrame({**columns, **scores}).rename_axis("sample")
+
+    def to_parquet(self, path: str | Path, **columns: Any) -> None:
+        """``to_pandas`` into a file (needs pyarrow)."""
+        self.to_pandas(**columns).to_parquet(path)
+
+    def extra_repr(self) -> str:
+        return f"num_samples={self.num_samples}" + (
+            f", num_epochs={self.num_epochs}" if self.num_epochs else ""
+        )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        saved = state_dict.get(f"{prefix}current")
+        kept = state_dict.get(f"{prefix}losses")
+        if saved is not None and kept is not None:
+            came, here = (len(saved), len(kept)), (self.num_samples, self.num_epochs)
+            if came != here:
+                warnings.warn(
+                    f"the saved history is of {came[0]} samples and {came[1]} epochs, this one of "
+                    f"{here[0]} and {here[1]}: what both have is kept, the rest is new",
+                    stacklevel=2,
+                )
+                state_dict = dict(state_dict)
+                new = LossHistory(self.num_samples, self.num_epochs or None)
+                for name, fresh in new.named_buffers():
+                    value = state_dict[prefix + name]
+                    both = tuple(
+                        slice(min(n, m)) for n, m in zip(fresh.shape, value.shape, strict=True)
+                    )
+                    fresh[both] = value[both]
+                    state_dict[prefix + name] = fresh
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _welford(mean: Tensor, squares: Tensor, value: Tensor, where: Tensor, count: Tensor) -> None:
+    """Add ``value`` to running means and sums of squared deviations, where told."""
+    change = (value - mean).where(where, 0)
+    mean += change / count.clamp(min=1)
+    squares += change * (value - mean).where(where, 0)

@@ -1,0 +1,235 @@
+"""What is recorded against a plain-Python account of the same training."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+import sampleweights as sw
+
+NUM_SAMPLES, NUM_CLASSES, NUM_EPOCHS = 12, 3, 5
+
+
+def batches(epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Indices, logits and targets; sample 11 is never seen, sample 0 twice an epoch."""
+    g = torch.Generator().manual_seed(epoch)
+    order = torch.cat([torch.randperm(NUM_SAMPLES - 1, generator=g), torch.zeros(1).long()])
+    logits = 3 * torch.randn(NUM_SAMPLES, NUM_CLASSES, generator=g)
+    target = order % NUM_CLASSES
+    return list(zip(order.split(5), logits.split(5), target.split(5), strict=True))
+
+
+def criterion() -> Any:
+    return sw.CrossEntropyLoss(weighter=[sw.ClassBalanced([4, 4, 2]), sw.OHEM(NUM_EPOCHS)])
+
+
+def train(history: sw.LossHistory, epochs: range = range(NUM_EPOCHS)) -> sw.LossHistory:
+    loss = criterion()
+    for epoch in epochs:
+        loss.set_epoch(epoch)
+        for index, logits, target in batches(epoch):
+            with history.record(loss, index):
+                loss(logits, target)
+        history.end_epoch()
+    return history
+
+
+def account() -> list[dict[str, float]]:
+    """The same by hand."""
+    loss = criterion()
+    rows: list[list[list[dict[str, float]]]] = [
+        [[] for _ in range(NUM_EPOCHS)] for _ in range(NUM_SAMPLES)
+    ]
+    for epoch in range(NUM_EPOCHS):
+        loss.set_epoch(epoch)
+        for index, logits, target in batches(epoch):
+            samples = loss.samples(logits, target)
+            weight = loss.weigh(samples)
+            weight = torch.ones(len(index)) if weight is None else weight
+            for i, z, y, one, w in zip(index, logits, target, samples.loss, weight, strict=True):
+                others = [v for c, v in enumerate(z.tolist()) if c != y]
+                rows[i][epoch].append(
+                    {
+                        "loss": one.item(),
+                        "weight": w.item(),
+                        "p": z.softmax(0)[y].item(),
+                        "margin": z[y].item() - max(others),
+                    }
+                )
+    results = []
+    for sample in rows:
+        if not any(sample):
+            results.append(dict.fromkeys(["importance", "mean_loss", "variability"], math.nan))
+            continue
+
+        def mean(of: list[dict[str, float]], key: str) -> float:
+            return statistics.fmean(visit[key] for visit in of)
+
+        right = [statistics.fmean(v["margin"] > 0 for v in visits) > 0.5 for visits in sample]
+        visits = [visit for epoch in sample for visit in epoch]
+        p = [mean(epoch, "p") for epoch in sample]
+        results.append(
+            {
+                "importance": sum(visit["weight"] for visit in visits),
+                "kept": statistics.fmean(visit["weight"] > 0 for visit in visits),
+                "mean_loss": statistics.fmean(mean(epoch, "loss") for epoch in sample),
+                "loss_std": statistics.pstdev(mean(epoch, "loss") for epoch in sample),
+                "confidence": statistics.fmean(p),
+                "variability": statistics.pstdev(p),
+                "area_under_margin": statistics.fmean(mean(epoch, "margin") for epoch in sample),
+                "correctness": statistics.fmean(
+                    statistics.fmean(v["margin"] > 0 for v in epoch) for epoch in sample
+                ),
+                "forgetting_events": sum(a and not b for a, b in itertools.pairwise(right)),
+                "first_learned": right.index(True) if any(right) else -1,
+                "times": len(visits),
+            }
+        )
+    return results
+
+
+def test_scores_equal_the_account() -> None:
+    scores = train(sw.LossHistory(NUM_SAMPLES)).scores()
+    for i, expected in enumerate(account()):
+        for name, value in expected.items():
+            assert scores[name][i].item() == pytest.approx(value, rel=1e-4, abs=1e-5, nan_ok=True)
+    assert scores["times"].tolist() == [2 * NUM_EPOCHS] + [NUM_EPOCHS] * 10 + [0]
+
+
+def test_trajectories() -> None:
+    history = train(sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS - 1))
+    assert history.losses.shape == (NUM_EPOCHS - 1, NUM_SAMPLES)
+    assert history.losses[:, -1].isnan().all()
+    assert history.losses[:, :-1].isfinite().all()
+    assert (history.weights[3, :-1] > 0).all()  # the curriculum is over: all are kept
+    loss = criterion()
+    index, logits, target = batches(0)[0]
+    expected = loss.samples(logits, target).loss
+    only_once = index != 0
+    torch.testing.assert_close(
+        history.losses[0, index[only_once]].float(), expected[only_once], rtol=1e-3, atol=1e-3
+    )
+
+
+def test_recording_changes_nothing() -> None:
+    for weighter in (None, sw.OHEM(schedule=0.5), sw.OHEM(schedule=1.0)):
+        loss, (index, logits, target) = sw.CrossEntropyLoss(weighter=weighter), batches(0)[0]
+        history = sw.LossHistory(NUM_SAMPLES)
+        with history.record(loss, index):
+            recorded = loss(logits, target)
+        torch.testing.assert_close(recorded, loss(logits, target))
+        assert loss.observer is None
+        assert history.current[:, 0].sum() == len(index)
+
+
+def test_any_loss() -> None:
+    history, index = sw.LossHistory(4), torch.tensor([2, 0])
+    dense = sw.FocalLoss()
+    target = torch.tensor([[[0, 1], [1, -100]], [[-100] * 2] * 2])
+    with history.record(dense, index):
+        dense(torch.randn(2, 3, 2, 2), target)
+    tree = sw.HierarchicalLoss(
+        sw.CrossEntropyLoss(), taxonomy=sw.Taxonomy({"a": ["b", "c"], "d": ["e"]})
+    )
+    with history.record(tree, index=torch.tensor([1])):
+        tree(torch.randn(1, 2, 5), torch.tensor([2]))
+    history.update(torch.tensor([3]), torch.tensor([0.7]))
+    history.end_epoch()
+    assert history.times.tolist() == [0, 1, 1, 1]  # all of sample 0 was ignored
+    assert history.scores()["mean_loss"][3] == pytest.approx(0.7)
+    assert history.scores()["area_under_margin"].isnan().all()
+
+
+def test_state_round_trips_in_mid_epoch() -> None:
+    whole = train(sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS))
+    part = train(sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS), range(2))
+    file = io.BytesIO()
+    torch.save(part.state_dict(), file)
+    file.seek(0)
+    resumed = sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    train(copy.deepcopy(resumed), range(2, NUM_EPOCHS))
+    train(resumed, range(2, NUM_EPOCHS))
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, equal_nan=True)
+
+
+@pytest.mark.parametrize(("size", "epochs"), [(20, 8), (7, 3), (20, None)])
+def test_another_size_keeps_what_both_have(size: int, epochs: int | None) -> None:
+    saved = train(sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS))
+    loaded = sw.LossHistory(size, epochs)
+    message = f"of 12 samples and 5 epochs, this one of {size} and {epochs or 0}"
+    with pytest.warns(UserWarning, match=message):
+        loaded.load_state_dict(saved.state_dict())
+    both = min(size, NUM_SAMPLES)
+    for name in ("mean_loss", "importance", "forgetting_events"):
+        value = loaded.scores()[name]
+        assert len(value) == size
+        torch.testing.assert_close(value[:both], saved.scores()[name][:both], equal_nan=True)
+    assert loaded.scores()["times"][both:].sum() == 0
+    assert loaded.losses.shape == (epochs or 0, size)
+
+
+def test_table(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    history = train(sw.LossHistory(NUM_SAMPLES))
+    table = history.to_pandas(label=list("abcdefghijkl"))
+    assert table.index.name == "sample"
+    assert list(table.columns[:2]) == ["label", "importance"]
+    assert len(table) == NUM_SAMPLES
+    pytest.importorskip("pyarrow")
+    history.to_parquet(tmp_path / "history.parquet", label=list("abcdefghijkl"))
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "history.parquet"), table)
+
+
+def test_bad_input() -> None:
+    history, loss = sw.LossHistory(4), sw.CrossEntropyLoss()
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        sw.LossHistory(0)
+    with pytest.raises(ValueError, match=r"index must have one position .* got \(3,\)"):
+        history.update(torch.arange(3), torch.rand(2))
+    with pytest.raises(IndexError, match="index must be from 0 to 3, got 1 to 4"):
+        history.update(torch.tensor([1, 4]), torch.rand(2))
+    with (
+        pytest.raises(RuntimeError, match="exactly one call"),
+        history.record(loss, torch.arange(2)),
+    ):
+        pass
+    assert loss.observer is None
+
+
+def work(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+    )
+    history, loss = sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS), criterion()
+    for epoch in range(NUM_EPOCHS):
+        loss.set_epoch(epoch)
+        for number, (index, logits, target) in enumerate(batches(epoch)):
+            if number % world == rank:
+                with history.record(loss, index):
+                    loss(logits, target)
+        history.end_epoch()
+    torch.save(history.state_dict(), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_know_what_all_have_seen(tmp_path: Path) -> None:
+    mp.spawn(work, (2, str(tmp_path)), nprocs=2)
+    expected = train(sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS)).state_dict()
+    for rank in range(2):
+        state = torch.load(tmp_path / f"{rank}.pt")
+        for name, value in expected.items():
+            torch.testing.assert_close(state[name], value, equal_nan=True)
