@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -139,32 +138,19 @@ def part_of(sizes: tuple[int, ...], rank: int) -> slice:
     return slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
 
 
-def join(rank: int, world: int, folder: str, seconds: float = 60) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=world,
-        timeout=timedelta(seconds=seconds),
-    )
-
-
 def work(rank: int, world: int, folder: str) -> None:
-    join(rank, world, folder)
     results = []
     for case in cases(world):
         model = DistributedDataParallel(case.model())
         criterion = case.criterion(global_batch=True)
         results.append(case.run(model, criterion, part_of(case.sizes, rank)))
     torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = str(tmp_path_factory.mktemp("ranks"))
-    mp.spawn(work, (request.param, folder), nprocs=request.param)
+    ranks.run(work, request.param, folder)
     return [torch.load(f"{folder}/{rank}.pt") for rank in range(request.param)]
 
 
@@ -174,14 +160,14 @@ def relative_error(got: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def test_equals_one_process(results: list[list[dict[str, Any]]]) -> None:
-    for case, *ranks in zip(cases(len(results)), *results, strict=True):
+    for case, *parts in zip(cases(len(results)), *results, strict=True):
         expected = case.run(case.model(), case.criterion(), slice(None))
-        for rank in ranks:
+        for rank in parts:
             assert relative_error(rank["grad"], expected["grad"]) < 1e-6, case
-        values = torch.stack([rank["value"] for rank in ranks])
+        values = torch.stack([rank["value"] for rank in parts])
         torch.testing.assert_close(values.mean(), expected["value"], msg=str(case))
         if expected["weight"] is not None:
-            together = torch.cat([rank["weight"] for rank in ranks])
+            together = torch.cat([rank["weight"] for rank in parts])
             assert (together != 0).equal(expected["weight"] != 0), case
             torch.testing.assert_close(together, expected["weight"])
 
@@ -196,18 +182,16 @@ ACCUMULATED = Case("FocalLoss(dense)", "OHEM(per_class)", "mean", (9, 3))
 
 
 def accumulate(rank: int, world: int, folder: str) -> None:
-    join(rank, world, folder)
     model = DistributedDataParallel(ACCUMULATED.model())
     criterion = ACCUMULATED.criterion(global_batch=True)
     with model.no_sync():
         ACCUMULATED.run(model, criterion, part_of((2, 4), rank))
     result = ACCUMULATED.run(model, criterion, part_of(ACCUMULATED.sizes, rank))
     torch.save(result, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_gradients_accumulate(tmp_path: Path) -> None:
-    mp.spawn(accumulate, (2, str(tmp_path)), nprocs=2)
+    ranks.run(accumulate, 2, str(tmp_path))
     model = ACCUMULATED.model()
     ACCUMULATED.run(model, ACCUMULATED.criterion(), slice(6))
     expected = ACCUMULATED.run(model, ACCUMULATED.criterion(), slice(None))
@@ -222,27 +206,24 @@ SHARDED = Case("HierarchicalLoss", "Compose", "weighted_mean", (9, 3))
 def shard(rank: int, world: int, folder: str) -> None:
     from torch.distributed.fsdp import fully_shard
 
-    join(rank, world, folder)
     model = SHARDED.model()
     mesh = dist.device_mesh.init_device_mesh("cpu", (world,))
     fully_shard(model, mesh=mesh)
     result = SHARDED.run(model, SHARDED.criterion(global_batch=True), part_of((9, 3), rank))
     torch.save([grad.full_tensor() for grad in result["grad"]], f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_sharded_parameters(tmp_path: Path) -> None:
     pytest.importorskip("torch.distributed.fsdp", reason="torch without distributed")
     if not hasattr(torch.distributed.fsdp, "fully_shard"):
         pytest.skip("torch without fully_shard")
-    mp.spawn(shard, (2, str(tmp_path)), nprocs=2)
+    ranks.run(shard, 2, str(tmp_path))
     expected = SHARDED.run(SHARDED.model(), SHARDED.criterion(), slice(None))
     for rank in range(2):
         assert relative_error(torch.load(tmp_path / f"{rank}.pt"), expected["grad"]) < 1e-6
 
 
 def die(rank: int, world: int, folder: str) -> None:
-    join(rank, world, folder, seconds=5)
     case = Case("CrossEntropyLoss", "OHEM", "mean", (9, 3))
     if rank == 0:
         try:
@@ -252,7 +233,7 @@ def die(rank: int, world: int, folder: str) -> None:
 
 
 def test_a_rank_that_dies_does_not_leave_the_others_waiting(tmp_path: Path) -> None:
-    mp.spawn(die, (2, str(tmp_path)), nprocs=2)
+    ranks.run(die, 2, str(tmp_path))
     assert (tmp_path / "error").read_text()
 
 
@@ -260,17 +241,15 @@ SELECTIVE = Case("FocalLoss(dense)", "OHEM", "mean", (9, 3))
 
 
 def select(rank: int, world: int, folder: str) -> None:
-    join(rank, world, folder)
     model = DistributedDataParallel(SELECTIVE.model())
     criterion = sw.FocalLoss(weighter=sw.OHEM(schedule=0.05), global_batch=True)
     features, target, _ = (tensor[part_of(SELECTIVE.sizes, rank)] for tensor in SELECTIVE.batch())
     sw.selective_loss(model, criterion, features, target).backward()
     torch.save([parameter.grad for parameter in model.parameters()], f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_selective_backpropagation_even_if_a_rank_keeps_nothing(tmp_path: Path) -> None:
-    mp.spawn(select, (2, str(tmp_path)), nprocs=2)
+    ranks.run(select, 2, str(tmp_path))
     model = SELECTIVE.model()
     criterion = sw.FocalLoss(weighter=sw.OHEM(schedule=0.05))
     features, target, _ = SELECTIVE.batch()
@@ -284,23 +263,21 @@ def test_selective_backpropagation_even_if_a_rank_keeps_nothing(tmp_path: Path) 
 
 
 def groups(rank: int, world: int, folder: str) -> None:
-    join(rank, world, folder)
     pairs = [dist.new_group([0]), dist.new_group([1, 2])]
     case = Case("CrossEntropyLoss", "OHEM", "mean", (5, 4, 3))
     criterion = case.criterion(global_batch=True, process_group=pairs[min(rank, 1)])
     result = case.run(case.model(), criterion, part_of(case.sizes, rank))
     torch.save(result, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_a_group_is_a_batch_of_its_own(tmp_path: Path) -> None:
-    mp.spawn(groups, (3, str(tmp_path)), nprocs=3)
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
+    ranks.run(groups, 3, str(tmp_path))
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
     case = Case("CrossEntropyLoss", "OHEM", "mean", (5, 4, 3))
     alone = case.run(case.model(), case.criterion(), slice(5))
     pair = case.run(case.model(), case.criterion(), slice(5, 12))
-    assert relative_error(ranks[0]["grad"], alone["grad"]) < 1e-6
-    averaged = [(a + b) / 2 for a, b in zip(ranks[1]["grad"], ranks[2]["grad"], strict=True)]
+    assert relative_error(parts[0]["grad"], alone["grad"]) < 1e-6
+    averaged = [(a + b) / 2 for a, b in zip(parts[1]["grad"], parts[2]["grad"], strict=True)]
     assert relative_error(averaged, pair["grad"]) < 1e-6
 
 

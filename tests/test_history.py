@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 import sampleweights as sw
@@ -210,10 +209,6 @@ def test_bad_input() -> None:
 
 
 def work(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
-    )
     history, loss = sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS), criterion()
     for epoch in range(NUM_EPOCHS):
         loss.set_epoch(epoch)
@@ -223,11 +218,10 @@ def work(rank: int, world: int, folder: str) -> None:
                     loss(logits, target)
         history.end_epoch()
     torch.save(history.state_dict(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_processes_know_what_all_have_seen(tmp_path: Path) -> None:
-    mp.spawn(work, (2, str(tmp_path)), nprocs=2)
+    ranks.run(work, 2, str(tmp_path))
     expected = train(sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS)).state_dict()
     for rank in range(2):
         state = torch.load(tmp_path / f"{rank}.pt")

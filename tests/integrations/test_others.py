@@ -1,0 +1,100 @@
+"""What needs no code of ours: Accelerate, skorch, scikit-learn's vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sampleweights as sw
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+EPOCHS = 3
+
+
+def data() -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(32, 5, generator=g), torch.randint(3, (32,), generator=g)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def test_accelerate_checkpoints_a_criterion(tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate")
+
+    def train(epochs: range, resume: Path | None = None, save: Path | None = None) -> Any:
+        accelerator = accelerate.Accelerator(cpu=True)
+        model = network()
+        criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(2 * EPOCHS))
+        history = sw.LossHistory(32)
+        model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters(), 0.05))
+        accelerator.register_for_checkpointing(criterion, history)
+        if resume is not None:
+            accelerator.load_state(str(resume))
+            assert criterion.weighter.fraction == sw.schedules.Sigmoid(2 * EPOCHS)(epochs.start - 1)
+        for epoch in epochs:
+            criterion.set_epoch(epoch)
+            inputs, target = data()
+            for index in torch.arange(32).split(8):
+                optimizer.zero_grad()
+                with history.record(criterion, index):
+                    loss = criterion(model(inputs[index]), target[index])
+                accelerator.backward(loss)
+                optimizer.step()
+            history.end_epoch()
+        if save is not None:
+            accelerator.save_state(str(save))
+        return [*model.state_dict().values(), *history.state_dict().values()]
+
+    whole = train(range(EPOCHS))
+    train(range(2), save=tmp_path)
+    resumed = train(range(2, EPOCHS), resume=tmp_path)
+    for a, b in zip(whole, resumed, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def test_skorch_takes_criteria() -> None:
+    skorch = pytest.importorskip("skorch")
+    inputs, target = data()
+
+    class SetEpoch(skorch.callbacks.Callback):
+        def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+            net.criterion_.set_epoch(len(net.history) - 1)
+
+    for criterion, options in (
+        (sw.FocalLoss, {"criterion__gamma": 1.0}),
+        (
+            sw.WeightedLoss,
+            {"criterion__criterion": nn.CrossEntropyLoss(reduction="none")},
+        ),
+    ):
+        net = skorch.NeuralNetClassifier(
+            network,
+            criterion=criterion,
+            criterion__weighter=sw.OHEM(2 * EPOCHS),
+            **options,
+            max_epochs=EPOCHS,
+            train_split=None,
+            verbose=0,
+            callbacks=[SetEpoch()],
+        )
+        net.fit(inputs.numpy(), target.numpy())
+        assert net.criterion_.weighter.fraction == sw.schedules.Sigmoid(2 * EPOCHS)(EPOCHS - 1)
+        losses = net.history[:, "train_loss"]
+        assert len(losses) == EPOCHS
+        assert np.isfinite(losses).all()
+
+
+def test_class_weights_are_scikit_learns_balanced() -> None:
+    utils = pytest.importorskip("sklearn.utils.class_weight")
+    target = data()[1]
+    expected = utils.compute_class_weight("balanced", classes=np.arange(3), y=target.numpy())
+    ours = sw.ClassBalanced.from_targets(target).class_weight
+    np.testing.assert_allclose(ours.numpy(), expected)
