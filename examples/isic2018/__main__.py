@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from examples.isic2018 import official, throughput
+from examples.isic2018 import importance, official, throughput
 from examples.isic2018.grid import Job, run_all
 from examples.isic2018.official import DataError
 from examples.isic2018.recipes import (
@@ -116,15 +116,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     how.add_argument("--decode", choices=["product", "greedy"], default="product",
                      help="how the report reads the hierarchical model (product)")  # fmt: skip
 
+    parser_of: dict[str, argparse.ArgumentParser] = {}
     for name, parents, text in (
         ("prepare", [data], "download, check and cache the data, and write the splits"),
         ("train", [data, rows], "do the runs"),
         ("report", [data, rows], "write report.md and report.html of the finished runs"),
         ("reproduce", [data, rows], "prepare, train and report"),
         ("throughput", [data], "images per second of the input side and of the models, and MFU"),
+        ("importance", [data], "which images matter: train on all of them, and write a page"),
     ):
-        commands.add_parser(name, parents=parents, help=text, description=text)
+        parser_of[name] = commands.add_parser(name, parents=parents, help=text, description=text)
+    why = parser_of["importance"].add_argument_group("importance")
+    why.add_argument("--weighting", choices=WEIGHTINGS, default="ohem", metavar="W",
+                     help=f"of {', '.join(WEIGHTINGS)} (ohem)")  # fmt: skip
+    why.add_argument("--flip", type=float, metavar="FRACTION",
+                     help="change so many labels, and print how well they are found")  # fmt: skip
     args = parser.parse_args(arguments)
+    if not 0 < (getattr(args, "flip", None) or 0.5) < 1:
+        parser.error(f"--flip must be between 0 and 1, got {args.flip}")
     for pair in getattr(args, "slurm", []):
         if "=" not in pair:
             parser.error(f"--slurm must be NAME=VALUE, got {pair!r}")
@@ -160,6 +169,12 @@ def source_of(args: argparse.Namespace) -> Source:
     )  # fmt: skip
 
 
+def slurm_parameters(pairs: Sequence[str]) -> dict[str, str | int]:
+    """NAME=VALUE for submitit, whole numbers as such."""
+    split = (pair.split("=", 1) for pair in pairs)
+    return {name: int(value) if value.isdigit() else value for name, value in split}
+
+
 def runs_of(args: argparse.Namespace, source: Source, fingerprint: str) -> list[Run]:
     recipe = source.recipe
     rows = itertools.product(
@@ -185,7 +200,7 @@ def runs_of(args: argparse.Namespace, source: Source, fingerprint: str) -> list[
 def command(args: argparse.Namespace) -> None:
     source = source_of(args)
     folder = args.output / source.name
-    models = getattr(args, "models", MODELS)
+    models = ["flat"] if args.command == "importance" else getattr(args, "models", MODELS)
     if args.command in ("prepare", "reproduce") and args.data_root is not None:
         for part in ("Training", "Test") if args.with_test else ("Training",):
             official.download(part, args.data_root, args.mirror)
@@ -200,6 +215,13 @@ def command(args: argparse.Namespace) -> None:
             print(f"what was seen of the official files: {seen}")
         print(f"{dataset.title}; splits: {folder / 'splits'}")
         return
+    if args.command == "importance":
+        folder.mkdir(parents=True, exist_ok=True)
+        if args.flip is not None:
+            print("\n".join(importance.detection(dataset, source.recipe, args.flip, folder)))
+        else:
+            print(f"page: {importance.page(dataset, source.recipe, args.weighting, folder)}")
+        return
     if args.command == "throughput":
         throughput.measure(datasets, source.recipe)
         return
@@ -209,7 +231,7 @@ def command(args: argparse.Namespace) -> None:
         if args.workers is None and not torch.cuda.is_available():
             workers = torch.get_num_threads()
         job = Job(source, runs, folder / "runs", workers, args.devices)
-        run_all(job, args.cluster, **dict(pair.split("=", 1) for pair in args.slurm))
+        run_all(job, args.cluster, **slurm_parameters(args.slurm))
     if args.command in ("report", "reproduce"):
         results = Results(runs, folder / "runs", datasets, args.decode)
         if not results.finished:

@@ -169,6 +169,10 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
         backbone: nn.Module = timm.create_model(
             name, pretrained=weights != "random", pretrained_cfg_overlay=source, **features
         )
+    except IndexError as error:
+        raise DataError(
+            f"stages of {name} must be positions in timm's feature_info, got {list(stages)}"
+        ) from error
     except Exception as error:
         what = "can not be downloaded" if weights == "imagenet" else f"do not fit {name}"
         raise DataError(
@@ -176,6 +180,9 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
             f"{str(error).strip().splitlines()[0]}); give a file with --weights FILE, or random"
         ) from error
     if numbered:
+        layout = str(getattr(backbone, "output_fmt", "NCHW")).removeprefix("Format.")
+        if layout != "NCHW":
+            raise DataError(f"--backbone must give maps of layout NCHW, {name} gives {layout}")
         return backbone
     try:
         extractor = create_feature_extractor(backbone, list(stages))

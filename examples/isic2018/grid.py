@@ -7,10 +7,13 @@ however it ends; a finished run has its result.json and is not taken again.
 from __future__ import annotations
 
 import fcntl
+import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ from tqdm import tqdm
 from examples.isic2018.data import Dataset
 from examples.isic2018.official import DataError
 from examples.isic2018.sources import Source
-from examples.isic2018.training import RESULT, Run, execute
+from examples.isic2018.training import RESULT, Run, add_test, execute
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,29 @@ def work(job: Job) -> None:
     opened: dict[str, Dataset] = {}
     for run in job.runs:
         folder = job.folder / run.name
-        if (folder / RESULT).exists():
+        if is_finished(job, run):
             continue
         with taken(folder) as mine:
-            if mine and not (folder / RESULT).exists():
-                if run.model not in opened:
-                    opened[run.model] = job.source.open(run.model)
-                execute(run, opened[run.model], folder, job.devices)
+            if not mine or is_finished(job, run):
+                continue
+            if run.model not in opened:
+                opened[run.model] = job.source.open(run.model)
+            try:
+                if (folder / RESULT).exists():
+                    add_test(run, opened[run.model], folder)
+                else:
+                    execute(run, opened[run.model], folder, job.devices)
+            except Exception as error:  # the other runs do not depend on this one
+                (folder / "error.txt").write_text(traceback.format_exc())
+                tqdm.write(f"{run.name}: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def is_finished(job: Job, run: Run) -> bool:
+    """Whether there is a result, with all parts that are asked for."""
+    result = job.folder / run.name / RESULT
+    if not result.exists():
+        return False
+    return not job.source.with_test or "test" in json.loads(result.read_text())["metrics"]
 
 
 def visible_gpus() -> list[str]:
@@ -127,7 +146,7 @@ def progress(job: Job) -> Iterator[None]:
 
 def run_all(job: Job, cluster: str = "local", **slurm: object) -> None:
     """Do all runs, by processes on this machine or by jobs of a cluster."""
-    left = [run for run in job.runs if not (job.folder / run.name / RESULT).exists()]
+    left = [run for run in job.runs if not is_finished(job, run)]
     if not left:
         return
     with progress(job):
@@ -146,11 +165,11 @@ def run_all(job: Job, cluster: str = "local", **slurm: object) -> None:
                 worker.start()
             for worker in workers:
                 worker.join()
-    left = [run for run in left if not (job.folder / run.name / RESULT).exists()]
+    left = [run for run in left if not is_finished(job, run)]
     if left:
         raise DataError(
             f"{len(left)} runs did not finish, {left[0].name} first; what their processes said is "
-            f"above. Run the same command again to go on"
+            f"above and in the error.txt of their folders. Run the same command again to go on"
         )
 
 
@@ -160,7 +179,14 @@ def _submit(job: Job, cluster: str, slurm: dict[str, object]) -> None:
     except ImportError as error:
         raise DataError("--cluster needs submitit: pip install submitit") from error
     executor = submitit.AutoExecutor(job.folder / "jobs", cluster=cluster)
-    executor.update_parameters(name="sampleweights-isic2018", **slurm)
+    try:
+        executor.update_parameters(name="sampleweights-isic2018", **slurm)
+    except (AssertionError, NameError, TypeError, ValueError) as error:
+        raise DataError(f"--slurm: submitit does not take {slurm} ({error})") from error
     jobs = [executor.submit(work, job) for _ in range(job.workers)]
-    for submitted in jobs:
-        submitted.result()
+    failed = [error for error in [submitted.exception() for submitted in jobs] if error]
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(jobs)} jobs failed, the first with: {failed[0]}. Run the same "
+            f"command again to go on"
+        )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import os
 import shutil
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,8 +86,13 @@ def _fetch(url: str, target: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: there is nothing after what we have
             raise DataError(f"{url} can not be downloaded ({error})") from error
+        there = error.headers.get("Content-Range", "").rpartition("/")[2]
+        if there.isdigit() and int(there) != have:  # the file has changed since
+            partial.unlink()
+            _fetch(url, target)
+            return
         total = have
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DataError(
             f"{url} can not be downloaded ({error}); run the same command again to go on, or take "
             f"the files from elsewhere with --mirror or --data-root"
@@ -137,6 +144,11 @@ def find(root: Path, name: str) -> Path:
     )
 
 
+BROKEN = (OSError, UnidentifiedImageError, zipfile.BadZipFile, zlib.error, EOFError, ValueError,
+          SyntaxError)  # fmt: skip
+"""What reading a damaged archive or image may raise."""
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
@@ -155,13 +167,19 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
             names = [name for name in archive.namelist() if name.endswith(".csv")]
             if len(names) != 1:
                 raise DataError(f"{path} must hold one CSV file, got {len(names)}")
-            content = archive.read(names[0])
+            try:
+                content = archive.read(names[0])
+            except BROKEN as error:
+                raise DataError(f"{path}: {names[0]} can not be read ({error})") from error
     else:
         files = [path] if path.is_file() else sorted(path.rglob("*.csv"))
         if len(files) != 1:
             raise DataError(f"{path} must hold one CSV file, got {len(files)}")
         content = files[0].read_bytes()
-    table = pd.read_csv(io.BytesIO(content))
+    try:
+        table = pd.read_csv(io.BytesIO(content))
+    except ValueError as error:  # pandas' errors are of this kind
+        raise DataError(f"{path} is not a CSV file ({error})") from error
     missing = [column for column in columns if column not in table]
     if missing:
         raise DataError(f"{path} must have the columns {columns}, {missing} are missing")
@@ -198,7 +216,7 @@ def image_reader(path: Path) -> tuple[dict[str, str], Callable[[str], Image.Imag
     def read(name: str) -> Image.Image:
         try:
             return Image.open(io.BytesIO(content(name))).convert("RGB")
-        except (OSError, UnidentifiedImageError, zipfile.BadZipFile) as error:
+        except BROKEN as error:
             raise DataError(f"{path}: image {name} can not be decoded ({error})") from error
 
     return signatures, read
@@ -214,7 +232,7 @@ def official(root: Path, part: str = "Training") -> Official:
     truth_path = find(root, f"{part}_GroundTruth")
     truth = read_csv(truth_path, ["image", *CLASSES])
     truth = truth[truth["image"] != EASTER_EGG].reset_index(drop=True)
-    one_hot = truth[CLASSES].to_numpy(dtype=float)
+    one_hot = truth[CLASSES].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     wrong = (one_hot.sum(1) != 1) | ~np.isin(one_hot, [0, 1]).all(1)
     if wrong.any():
         first = truth.loc[wrong].iloc[0]

@@ -81,7 +81,8 @@ def build_criterion(
     model: str, loss: str, weighting: str, counts: Sequence[int], epochs: int, gamma: float,
     taxonomy: sw.Taxonomy,
 ) -> sw.CrossEntropyLoss | sw.FocalLoss | sw.HierarchicalLoss:  # fmt: skip
-    arguments = WEIGHTINGS[weighting](counts, epochs)
+    # with several GPUs a batch is that of all of them
+    arguments = {"global_batch": True, **WEIGHTINGS[weighting](counts, epochs)}
     if model == "hierarchical":
         level = sw.FocalLoss(gamma) if loss == "focal" else sw.CrossEntropyLoss()
         return sw.HierarchicalLoss(level, taxonomy=taxonomy, **arguments)
@@ -100,9 +101,9 @@ class Recipe:
     backbone: str = option("vgg16", "any timm backbone")
     weights: str = option("imagenet", "imagenet, random, or a file of weights")
     flat_stages: tuple[str, ...] = option(
-        ("5",), "what the flat model sees: timm's stages, or layers"
+        ("-1",), "what the flat model sees: timm's stages, or layers"
     )
-    hierarchical_stages: tuple[str, ...] = option(("4",), "and what the hierarchical one sees")
+    hierarchical_stages: tuple[str, ...] = option(("-2",), "and what the hierarchical one sees")
     size: tuple[int, int] = option((299, 299), "height and width of the images")
     freeze_backbone: bool = option(False, "train on feature maps that are computed once")
     grid: tuple[int, ...] = option((), "pool mean and deviation of the maps to this grid")

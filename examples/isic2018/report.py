@@ -145,18 +145,19 @@ def write_report(results: Results, folder: Path, command: str) -> Path:
     loss = next(loss for loss in LOSSES if loss in summary.index.get_level_values("loss"))
     for model, optimizer in combinations[:2] if len(combinations) > 2 else combinations:
         of = (model, optimizer, loss)
+        slug = "-".join(of)
         if not figures.papers_rows(results, *of):
             continue
         name = f"{MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}, {LOSS_NAMES[loss]}"
         text.append(f"## {name[0].upper()}{name[1:]}")
         add_figure(
-            figures.confusion(results, *of), f"confusion-{model}",
+            figures.confusion(results, *of), f"confusion-{slug}",
             f"Confusion matrices of all splits together, rows in percent; {name}",
         )  # fmt: skip
-        add_figure(figures.curves(results, *of), f"curves-{model}", f"Training, split 0; {name}")
+        add_figure(figures.curves(results, *of), f"curves-{slug}", f"Training, split 0; {name}")
         for number, difficulty in ((3, "hard"), (4, "easy")):
             add_figure(
-                figures.attention(results, *of, difficulty), f"attention-{model}-{difficulty}",
+                figures.attention(results, *of, difficulty), f"attention-{slug}-{difficulty}",
                 f"{difficulty.capitalize()} examples: spatial attention of the last decision, and "
                 f"the channel with the largest gate, over the image, for each weighting; below, "
                 f"the diagnosis, green where it is right ({name}; the paper's Figure {number})",

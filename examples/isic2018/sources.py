@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from examples.isic2018 import encoders
 from examples.isic2018.data import (
@@ -49,6 +52,13 @@ class Source:
         pairs = self.pairs or near_duplicates(self.data_root)
         groups = lesion_groups(source.table, pairs)
         dataset.table["group"] = groups
+        weights = Path(self.recipe.weights)
+        dataset.fingerprint = digest(  # all that decides the splits, and what is trained on
+            dataset.fingerprint,
+            dataset.table["target"].tolist(),
+            groups.tolist(),
+            hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
+        )
         dataset.split = {
             seed: isic_split(source.table, groups, seed) for seed in range(self.num_splits)
         }
@@ -63,7 +73,9 @@ class Source:
         how = "end to end"
         if recipe.freeze_backbone:
             stages = recipe.stages(model)
-            backbone = encoders.load_backbone(recipe.backbone, stages, recipe.weights)
+            with torch.random.fork_rng():  # "random" is the same whenever it is opened
+                torch.manual_seed(0)
+                backbone = encoders.load_backbone(recipe.backbone, stages, recipe.weights)
             encoder = encoders.Encoder(backbone, recipe.grid or None)
             size = f"{recipe.size[0]}x{recipe.size[1]}"
             gamma = f"gamma-{recipe.color_gamma:g}"

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
@@ -110,16 +111,16 @@ class Experiment(lightning.LightningModule):
         self.criterion = build_criterion(
             run.model, run.loss, run.weighting, counts, run.epochs, run.recipe.gamma, taxonomy()
         )
-        if self.criterion.weighter is not None:
-            self.criterion.weighter.register_forward_hook(self._see)
         self.curves: list[dict[str, float]] = []
         if run.recipe.channels_last:
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if run.recipe.compile:
-            self.encoder.compile()
 
-    def _see(self, module: nn.Module, arguments: Any, weight: Tensor) -> None:
-        self._weight = weight
+    def _see(self, samples: Any, weight: Tensor | None) -> None:
+        """Add to the epoch's sums what this process's samples got."""
+        weight = torch.ones_like(samples.loss) if weight is None else weight
+        weight = weight.double()
+        rows = [torch.ones_like(weight), weight, (weight > 0).double()]
+        self._seen.index_add_(1, samples.target, torch.stack(rows))
 
     def configure_optimizers(self) -> Any:
         run, recipe = self.run, self.run.recipe
@@ -165,6 +166,9 @@ class Experiment(lightning.LightningModule):
         return DataLoader(batches, batch_size=None, generator=torch.Generator())
 
     def on_fit_start(self) -> None:
+        if self.run.recipe.compile and isinstance(self.encoder, encoders.Encoder):
+            # not the augmentation, whose random numbers break the graph
+            self.encoder.backbone.compile(dynamic=False)
         if self.device.type == "cuda":  # no wait for the host, where the data set has room
             free, _ = torch.cuda.mem_get_info(self.device)
             if self.inputs.nbytes < free / 4:
@@ -177,28 +181,29 @@ class Experiment(lightning.LightningModule):
             7_919 * (self.current_epoch + 1) + self.run.split + 10**6 * self.global_rank
         )
         self.criterion.set_epoch(self.current_epoch)
-        self._seen = torch.zeros(4, len(CLASSES), dtype=torch.float64, device=self.device)
+        self.criterion.observer = self._see
+        self._seen = torch.zeros(3, len(CLASSES), dtype=torch.float64, device=self.device)
+        self._losses = torch.zeros(2, dtype=torch.float64, device=self.device)
         self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         index, view = (part.to(self.inputs.device) for part in batch)
         inputs = self.inputs[index, view].to(self.device, non_blocking=True)
         target = self.target[index.to(self.device)]
-        self._weight = torch.ones(len(target), device=self.device)  # while the weighter is inactive
         logits = self.model(self.encoder(inputs), target)
         loss: Tensor = self.criterion(logits, target)
-        weight = self._weight.double()
-        rows = [torch.ones_like(weight), weight, weight > 0, loss.detach().expand_as(weight)]
-        self._seen.index_add_(1, target, torch.stack([row.double() for row in rows]))
+        self._losses += torch.stack([loss.detach(), torch.ones_like(loss)]) * len(target)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        count, weight, kept, loss = self._seen.cpu().numpy()
+        strategy: Any = self.trainer.strategy  # sums over all processes
+        count, weight, kept = strategy.reduce(self._seen, reduce_op="sum").cpu().numpy()
+        loss, samples = strategy.reduce(self._losses, reduce_op="sum").tolist()
         present = np.maximum(count, 1)
         self.curves.append(
             {
                 "epoch": float(self.current_epoch),
-                "loss": loss.sum() / count.sum(),
+                "loss": loss / samples,
                 "learning_rate": self._rate,  # at the start of the epoch
                 "kept": kept.sum() / count.sum(),
                 **{f"kept_{c}": v for c, v in zip(CLASSES, kept / present, strict=True)},
@@ -216,6 +221,16 @@ class Experiment(lightning.LightningModule):
         self.curves = checkpoint["curves"]
 
 
+class AtomicCheckpoints(TorchCheckpointIO):
+    """A checkpoint is there as a whole or not at all, wherever temporary files are."""
+
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        partial = Path(f"{path}.part")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+
+
 def fit(experiment: Experiment, devices: int = 1, **arguments: Any) -> None:
     """Train to the end, from the last epoch that a killed run saved."""
     run, folder = experiment.run, experiment.folder
@@ -230,6 +245,7 @@ def fit(experiment: Experiment, devices: int = 1, **arguments: Any) -> None:
                 folder, checkpoint.stem, save_on_train_epoch_end=True, enable_version_counter=False
             )
         ],
+        plugins=[AtomicCheckpoints()],
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         logger=False,
@@ -249,19 +265,30 @@ def fit(experiment: Experiment, devices: int = 1, **arguments: Any) -> None:
 
 @torch.inference_mode()
 def predict(
-    encoder: nn.Module, model: models.Model, inputs: Tensor, rows: NDArray[np.int64]
+    encoder: nn.Module,
+    model: models.Model,
+    inputs: Tensor,
+    rows: NDArray[np.int64],
+    half: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Probabilities (N, C), the mean over the views; classes (N,), greedily from the first."""
-    encoder.eval()
-    model.eval()
-    device = next(model.parameters()).device
+    """Probabilities (N, C), the mean over the views; classes (N,), greedily from the first.
+
+    On a GPU where there is one: Lightning leaves models on the CPU. ``half``: in bfloat16 there.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder.to(device).eval()
+    model.to(device).eval()
+    # at most 256 samples, and of images so many that their widest maps are about a gigabyte
+    images = inputs.dtype == torch.uint8
+    size = max(1, min(256, 2**22 // inputs[0, 0, ..., 0].numel())) if images else 256
     probabilities, greedy = [], []
-    for part in torch.from_numpy(rows).split(256):
+    for part in torch.from_numpy(rows).split(size):
         views = inputs[part.to(inputs.device)].to(device)
-        maps = [encoder(view) for view in views.unbind(1)]
-        mean = torch.stack([model.leaf_log_probs(m).exp() for m in maps]).mean(0)
-        probabilities.append(mean.cpu())
-        greedy.append(model.greedy(maps[0]).cpu())
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and half):
+            maps = [encoder(view) for view in views.unbind(1)]
+            log_probs = [model.leaf_log_probs(m).float() for m in maps]
+            greedy.append(model.greedy(maps[0]).cpu())
+        probabilities.append(torch.stack([p.exp() for p in log_probs]).mean(0).cpu())
     return torch.cat(probabilities).numpy(), torch.cat(greedy).numpy()
 
 
@@ -289,22 +316,12 @@ def execute(run: Run, dataset: Dataset, folder: Path, devices: int = 1) -> None:
     start = time.perf_counter()
     experiment = Experiment(run, dataset, folder)
     fit(experiment, devices)
-    encoder, model, split = experiment.encoder, experiment.model, experiment.split
     seconds = time.perf_counter() - start
-    parts = {"validation": (dataset, split.validation, split.sample_weight)}
-    if dataset.test is not None:
-        rows = np.arange(len(dataset.test.table))
-        parts["test"] = (dataset.test, rows, np.ones(len(rows)))
-    metrics: dict[str, dict[str, float]] = {}
-    arrays: dict[str, NDArray[Any]] = {}
-    for part, (samples, rows, weight) in parts.items():
-        probabilities, greedy = predict(encoder, model, samples.inputs, rows)
-        target = samples.target.numpy()[rows]
-        metrics[part] = evaluate(probabilities.argmax(1), target, weight)
-        metrics[f"{part}_greedy"] = evaluate(greedy, target, weight)
-        arrays |= {f"{part}_probabilities": probabilities, f"{part}_greedy": greedy}
+    split = experiment.split
+    parts = {"validation": (dataset, split.validation, split.sample_weight), **test_part(dataset)}
+    metrics, arrays = evaluate_parts(experiment, parts)
     np.savez(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
-    state = {"encoder": encoder.state_dict(), "model": model.state_dict()}
+    state = {"encoder": experiment.encoder.state_dict(), "model": experiment.model.state_dict()}
     torch.save(state, folder / "model.pt")
     result = {
         "name": run.name,
@@ -315,6 +332,51 @@ def execute(run: Run, dataset: Dataset, folder: Path, devices: int = 1) -> None:
     }
     write_atomically(folder / RESULT, json.dumps(result, indent=1))
     (folder / CHECKPOINT).unlink(missing_ok=True)
+    (folder / "error.txt").unlink(missing_ok=True)
+
+
+def add_test(run: Run, dataset: Dataset, folder: Path) -> None:
+    """Evaluate a finished run on the test set, which was not asked for when it was trained."""
+    experiment = Experiment(run, dataset, folder, pretrained=False)
+    state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+    experiment.encoder.load_state_dict(state["encoder"])
+    experiment.model.load_state_dict(state["model"])
+    metrics, arrays = evaluate_parts(experiment, test_part(dataset))
+    with np.load(folder / "predictions.npz") as file:
+        arrays |= {name: file[name] for name in file.files}
+    np.savez(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
+    result = json.loads((folder / RESULT).read_text())
+    result["metrics"] |= metrics
+    write_atomically(folder / RESULT, json.dumps(result, indent=1))
+
+
+Part = tuple[Dataset, NDArray[np.int64], NDArray[np.float64]]
+"""Samples, which of them, and their weight in the metrics."""
+
+
+def test_part(dataset: Dataset) -> dict[str, Part]:
+    if dataset.test is None:
+        return {}
+    rows = np.arange(len(dataset.test.table))
+    return {"test": (dataset.test, rows, np.ones(len(rows)))}
+
+
+def evaluate_parts(
+    experiment: Experiment, parts: dict[str, Part]
+) -> tuple[dict[str, dict[str, float]], dict[str, NDArray[Any]]]:
+    """Metrics and predictions of each part, by its name."""
+    metrics: dict[str, dict[str, float]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    half = experiment.run.recipe.precision.startswith("bf16")
+    for part, (samples, rows, weight) in parts.items():
+        probabilities, greedy = predict(
+            experiment.encoder, experiment.model, samples.inputs, rows, half
+        )
+        target = samples.target.numpy()[rows]
+        metrics[part] = evaluate(probabilities.argmax(1), target, weight)
+        metrics[f"{part}_greedy"] = evaluate(greedy, target, weight)
+        arrays |= {f"{part}_probabilities": probabilities, f"{part}_greedy": greedy}
+    return metrics, arrays
 
 
 def hardware() -> str:

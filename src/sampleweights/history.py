@@ -119,15 +119,18 @@ class LossHistory(nn.Module):
     def record(self, criterion: Criterion, index: Tensor) -> Iterator[None]:
         """Record the call of ``criterion`` inside the ``with``: samples ``index``, (N,) int64."""
         found: list[Any] = []
+        before = criterion.observer
 
         def observe(samples: Samples, weight: Tensor | None) -> None:
             found.extend([samples, weight])
+            if before is not None:
+                before(samples, weight)
 
         def see_logits(_: nn.Module, args: Any, kwargs: Any, __: Tensor) -> None:
             found.append(kwargs["logits"] if "logits" in kwargs else args[0])
 
         hook = criterion.register_forward_hook(see_logits, with_kwargs=True)
-        before, criterion.observer = criterion.observer, observe
+        criterion.observer = observe
         try:
             yield
         finally:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from made_files import NUM_IMAGES, SIZE, jpeg
 
 from examples.isic2018 import data, prepare
-from examples.isic2018.official import CLASSES, ISIC_COUNTS, DataError, Official, official
+from examples.isic2018.official import (
+    CLASSES,
+    ISIC_COUNTS,
+    PREFIX,
+    DataError,
+    Official,
+    official,
+)
 from examples.isic2018.recipes import PRESETS, Recipe
 from examples.isic2018.sources import Source
 
@@ -196,8 +205,6 @@ def test_only_changed_and_broken_images_are_computed_again(root: Path, tmp_path:
 
 def tiny(**changes: object) -> Recipe:
     """A recipe for the made images: a small timm backbone with random weights."""
-    from dataclasses import replace
-
     arguments = {
         "backbone": "test_efficientnet", "weights": "random",
         "flat_stages": ("-1",), "hierarchical_stages": ("-2",), "size": (32, 32),
@@ -218,6 +225,27 @@ def test_a_source_end_to_end_and_frozen(root: Path, tmp_path: Path) -> None:
     assert frozen.inputs.dtype == torch.float16
     assert frozen.fingerprint == end_to_end.fingerprint
     assert list(frozen.split) == [0]
+    torch.manual_seed(1)
+    again = Source(root, tmp_path, recipe, 1).open("flat")  # random weights are always the same
+    assert again.inputs.equal(frozen.inputs)
+    assert len(list(tmp_path.glob("training-*-test_efficientnet-*.npy"))) == 1
+
+
+def test_the_fingerprint_is_of_all_that_decides_a_split(root: Path, tmp_path: Path) -> None:
+    source = Source(root, tmp_path / "cache", tiny(), 1)
+    names = {source.open("flat").fingerprint}
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("from_img,to_img\nISIC_0000000,ISIC_0000007\n")
+    names.add(replace(source, pairs=pairs).open("flat").fingerprint)
+    lesions = root / f"{PREFIX}Training_LesionGroupings.csv"
+    table = pd.read_csv(lesions)
+    table.loc[3, "lesion_id"] = table.loc[10, "lesion_id"]
+    table.to_csv(lesions, index=False)
+    names.add(source.open("flat").fingerprint)
+    weights = tmp_path / "weights.pt"
+    torch.save(timm.create_model("test_efficientnet").state_dict(), weights)
+    names.add(replace(source, recipe=tiny(weights=str(weights))).open("flat").fingerprint)
+    assert len(names) == 4
 
 
 def test_the_real_files_if_they_are_here() -> None:

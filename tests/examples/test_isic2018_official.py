@@ -90,6 +90,10 @@ def truncate(path: Path) -> None:
         (r"columns \['image', 'lesion_id'\], \['lesion_id'\] are missing",
          lambda at: (at / LESIONS).write_text("image\nISIC_0000000\n")),
         ("must hold ISIC2018_Task3_Training_GroundTruth", lambda at: (at / TRUTH).unlink()),
+        ("exactly one class, ISIC_0000004 has",
+         lambda at: change_truth(at, "Training", lambda t: t.assign(
+             DF=["yes" if i == 4 else v for i, v in enumerate(t["DF"])]))),
+        ("LesionGroupings.csv is not a CSV file", lambda at: (at / LESIONS).write_text("")),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_by_name(root: Path, message: str, change: object) -> None:
@@ -117,6 +121,23 @@ def test_a_root_that_is_none(tmp_path: Path) -> None:
         official(tmp_path / "nowhere")
 
 
+def test_an_image_that_is_broken_in_a_packed_zip_is_named(root: Path) -> None:
+    shutil.unpack_archive(root / IMAGES, root)
+    folder = root / f"{PREFIX}Training_Input"
+    with zipfile.ZipFile(root / IMAGES, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*.jpg")):
+            archive.write(file, f"{folder.name}/{file.name}")
+        member = archive.getinfo(f"{folder.name}/ISIC_0000007.jpg")
+    shutil.rmtree(folder)
+    content = bytearray((root / IMAGES).read_bytes())
+    middle = member.header_offset + 200
+    content[middle : middle + 40] = bytes(255 - byte for byte in content[middle : middle + 40])
+    (root / IMAGES).write_bytes(content)
+    with pytest.raises(DataError, match="image ISIC_0000007 can not be decoded"):
+        official(root).read("ISIC_0000007")
+    official(root).read("ISIC_0000008")
+
+
 class Server(BaseHTTPRequestHandler):
     """Files of a folder, with ranges, and connections that break after some bytes."""
 
@@ -136,9 +157,16 @@ class Server(BaseHTTPRequestHandler):
         if asked and not self.state["resumable"]:
             start = 0
         if start >= len(content):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.end_headers()
             return
         self.send_response(206 if start else 200)
+        if self.state.get("chunked"):  # and the connection breaks after the first of them
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"400\r\n" + content[:100])
+            return
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         limit = self.state["limit"]
@@ -195,6 +223,25 @@ def test_a_download_that_was_complete_but_for_its_name(
     shutil.copyfile(root / IMAGES, got / f"{IMAGES}.part")
     download("Training", got, server[0])
     assert same_files(root, got)
+
+
+def test_a_longer_file_of_the_past_is_not_taken_for_the_download(
+    root: Path, tmp_path: Path, server: tuple[str, dict[str, object]]
+) -> None:
+    got = tmp_path / "got"
+    got.mkdir()
+    (got / f"{IMAGES}.part").write_bytes((root / IMAGES).read_bytes() + b"more")
+    download("Training", got, server[0])
+    assert same_files(root, got)
+
+
+def test_a_reply_in_chunks_that_breaks_is_told(
+    tmp_path: Path, server: tuple[str, dict[str, object]]
+) -> None:
+    url, state = server
+    state["chunked"] = True
+    with pytest.raises(DataError, match="can not be downloaded .* run the same command again"):
+        download("Training", tmp_path / "got", url)
 
 
 def test_a_mirror_that_is_a_folder_or_none(

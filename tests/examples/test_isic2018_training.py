@@ -35,7 +35,16 @@ from examples.isic2018.recipes import (
     build_criterion,
     in_grid,
 )
-from examples.isic2018.training import CHECKPOINT, RESULT, Experiment, Run, evaluate, execute, fit
+from examples.isic2018.training import (
+    CHECKPOINT,
+    RESULT,
+    AtomicCheckpoints,
+    Experiment,
+    Run,
+    evaluate,
+    execute,
+    fit,
+)
 
 SMALL = replace(PRESETS["digits"], epochs_flat=4, epochs_hierarchical=4)
 TINY = [
@@ -356,6 +365,44 @@ def test_jobs_of_a_cluster(tmp_path: Path) -> None:
     assert all((work.folder / run.name / RESULT).exists() for run in work.runs)
 
 
+def test_slurm_gets_numbers_and_what_it_does_not_take_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="needs submitit")
+    pairs = ["slurm_partition=gpu", "timeout_min=600"]
+    assert cli.slurm_parameters(pairs) == {"slurm_partition": "gpu", "timeout_min": 600}
+    with pytest.raises(DataError, match="--slurm: submitit does not take"):
+        grid._submit(job(tmp_path), "local", {"timeout_min": "soon"})
+
+
+def test_one_bad_run_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = job(tmp_path)
+    bad = work.runs[0]
+    original = grid.execute
+
+    def fails(run: Run, *arguments: object) -> None:
+        if run == bad:
+            raise RuntimeError("out of memory")
+        original(run, *arguments)
+
+    monkeypatch.setattr(grid, "execute", fails)
+    with pytest.raises(DataError, match=f"1 runs did not finish, {bad.name} first"):
+        grid.run_all(work)
+    assert "out of memory" in (work.folder / bad.name / "error.txt").read_text()
+    monkeypatch.setattr(grid, "execute", original)
+    grid.run_all(work)
+    assert not (work.folder / bad.name / "error.txt").exists()
+
+
+def test_checkpoints_are_whole(digits: data.Dataset, tmp_path: Path) -> None:
+    """Nobody sees a part of one under its name, wherever temporary files are."""
+    io = AtomicCheckpoints()
+    for value in (1, 2):
+        io.save_checkpoint({"value": value}, tmp_path / "new" / CHECKPOINT)
+        assert torch.load(tmp_path / "new" / CHECKPOINT) == {"value": value}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [CHECKPOINT]
+
+
 # --------------------------------------------------------------------------------------------
 
 
@@ -394,6 +441,45 @@ def test_digits_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "greedy decoding" in (folder / "report.md").read_text()
     with pytest.raises(DataError, match="there is no finished run of these settings"):
         run_command("report", "--epochs-flat", 3, "--models", "flat", "--output", tmp_path)
+
+
+def test_the_test_set_can_be_asked_for_afterwards(root: Path, tmp_path: Path) -> None:
+    make(root, "Test", 14)
+    command = [
+        "train", "--data-root", root, *TINY, "--weightings", "none", "--losses", "ce",
+        "--optimizers", "adam", "--models", "flat", "--workers", 1, "--output",
+    ]  # fmt: skip
+    run_command(*command, tmp_path / "after")
+    run_command(*command, tmp_path / "after", "--with-test")
+    run_command(*command, tmp_path / "at-once", "--with-test")
+    results = [
+        json.loads(next((tmp_path / name / "isic2018" / "runs").glob(f"*/{RESULT}")).read_text())
+        for name in ("after", "at-once")
+    ]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    assert {"validation", "test", "test_greedy"} <= results[0]["metrics"].keys()
+
+
+def test_figures_of_two_optimisers_are_apart(tmp_path: Path) -> None:
+    run_command(
+        "reproduce", "--epochs-flat", 1, "--models", "flat", "--losses", "ce", "--weightings",
+        "none", "ohem", "--splits", 1, "--output", tmp_path, "--workers", 1,
+    )  # fmt: skip
+    named = re.findall(r"\((figures/[^)]+)\)", (tmp_path / "digits" / "report.md").read_text())
+    assert len(named) == len(set(named)) == 2 + 2 * 4
+
+
+def test_importance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command("importance", "--epochs-flat", 3, "--output", tmp_path)
+    assert capsys.readouterr().out == f"page: {tmp_path / 'digits' / 'importance.html'}\n"
+    table = pd.read_csv(tmp_path / "digits" / "importance.csv")
+    assert len(table) == len(data.digits(1).table)
+    assert (table["times"] == 3).all()
+    assert table["kept"].between(1 / 3, 1).all()
+    assert "Least needed" in (tmp_path / "digits" / "importance.html").read_text()
+    run_command("importance", "--epochs-flat", 3, "--output", tmp_path, "--flip", 0.05)
+    rows = re.findall(r"\| mean loss \| ([0-9.]+) \| ([0-9.]+) \|", capsys.readouterr().out)
+    assert float(rows[0][0]) > 50  # by chance 5
 
 
 @pytest.mark.parametrize("preset", ["paper", "frozen", "modern"])
