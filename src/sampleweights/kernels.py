@@ -180,22 +180,23 @@ class _SoftmaxLoss(torch.autograd.Function):
         loss = torch.empty_like(target, dtype=torch.float32)
         stats = loss.new_empty(4 if focal and smooth else 3, num_rows)
         tile = _tile(num_classes, flat.stride(1))
-        _forward_kernel[(triton.cdiv(num_rows, tile["ROWS"]),)](
-            flat,
-            target,
-            loss,
-            stats,
-            num_rows,
-            num_classes,
-            flat.shape[2],
-            *flat.stride(),
-            ignore_index,
-            gamma,
-            label_smoothing,
-            FOCAL=focal,
-            SMOOTH=smooth,
-            **tile,
-        )
+        with torch.cuda.device_of(flat):  # Triton launches on the current device
+            _forward_kernel[(triton.cdiv(num_rows, tile["ROWS"]),)](
+                flat,
+                target,
+                loss,
+                stats,
+                num_rows,
+                num_classes,
+                flat.shape[2],
+                *flat.stride(),
+                ignore_index,
+                gamma,
+                label_smoothing,
+                FOCAL=focal,
+                SMOOTH=smooth,
+                **tile,
+            )
         ctx.save_for_backward(logits, target, stats)
         ctx.arguments = gamma, ignore_index, label_smoothing
         return loss
@@ -214,25 +215,26 @@ class _SoftmaxLoss(torch.autograd.Function):
         gradient = torch.empty_like(flat)
         tile = _tile(flat.shape[1], flat.stride(1))
         num_rows, num_classes = target.numel(), flat.shape[1]
-        _backward_kernel[
-            (triton.cdiv(num_rows, tile["ROWS"]), triton.cdiv(num_classes, tile["COLS"]))
-        ](
-            flat,
-            target,
-            stats,
-            grad.contiguous(),
-            gradient,
-            num_rows,
-            num_classes,
-            flat.shape[2],
-            *flat.stride(),
-            *gradient.stride(),
-            ignore_index,
-            label_smoothing,
-            FOCAL=gamma != 0,
-            SMOOTH=label_smoothing != 0,
-            **tile,
-        )
+        with torch.cuda.device_of(flat):
+            _backward_kernel[
+                (triton.cdiv(num_rows, tile["ROWS"]), triton.cdiv(num_classes, tile["COLS"]))
+            ](
+                flat,
+                target,
+                stats,
+                grad.contiguous(),
+                gradient,
+                num_rows,
+                num_classes,
+                flat.shape[2],
+                *flat.stride(),
+                *gradient.stride(),
+                ignore_index,
+                label_smoothing,
+                FOCAL=gamma != 0,
+                SMOOTH=label_smoothing != 0,
+                **tile,
+            )
         return gradient.reshape(logits.shape), None, None, None, None
 
 
