@@ -4,6 +4,7 @@ import sampleweights
 
 project = "sampleweights"
 author = "The sampleweights authors"
+copyright = author
 release = version = sampleweights.__version__
 extensions = [
     "myst_parser",
