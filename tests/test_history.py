@@ -227,3 +227,22 @@ def test_processes_know_what_all_have_seen(tmp_path: Path) -> None:
         state = torch.load(tmp_path / f"{rank}.pt")
         for name, value in expected.items():
             torch.testing.assert_close(state[name], value, equal_nan=True)
+
+
+def test_the_data_map() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    history, target = train(sw.LossHistory(NUM_SAMPLES)), torch.arange(NUM_SAMPLES) % NUM_CLASSES
+    scores = history.scores()
+    one = history.plot_data_map()
+    [dots] = one.collections
+    expected = torch.stack([scores["variability"], scores["confidence"]], 1)[:-1]
+    torch.testing.assert_close(torch.as_tensor(dots.get_offsets()[:-1]).float(), expected)
+    assert dots.get_offsets().mask[-1].all()  # the last sample was never seen
+    ax = matplotlib.pyplot.figure().gca()
+    assert history.plot_data_map(target, ["a", "b", "c"], ax=ax) is ax
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "c"]
+    assert [len(dots.get_offsets()) for dots in ax.collections] == [4, 4, 4]
+    with pytest.raises(ValueError, match=r"target must have shape \(12,\), got \(3,\)"):
+        history.plot_data_map([0, 1, 2])
+    matplotlib.pyplot.close("all")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from sampleweights.losses.base import Criterion, Samples
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = ["LossHistory"]
 
@@ -289,6 +290,54 @@ class LossHistory(nn.Module):
     def to_parquet(self, path: str | Path, **columns: Any) -> None:
         """``to_pandas`` into a file (needs pyarrow)."""
         self.to_pandas(**columns).to_parquet(path)
+
+    def plot_data_map(
+        self,
+        target: Tensor | Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+        *,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw the data map: confidence over variability, a dot for each sample.
+
+        Top left are the easy samples, bottom left the hard ones and those labelled wrongly, and
+        on the right the ambiguous ones. Needs matplotlib.
+
+        Args:
+            target: class indices, (num_samples,): a colour for each class; None colours by
+                ``correctness``.
+            class_names: for the legend; None for numbers.
+            ax: where to draw; None makes a figure.
+
+        Raises:
+            ValueError: a ``target`` of another length.
+
+        References:
+            Swayamdipta et al., Dataset Cartography, EMNLP 2020, Figure 1.
+        """
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            ax = plt.subplots(figsize=(6, 4.5), layout="constrained")[1]
+        scores = {name: value.cpu() for name, value in self.scores().items()}
+        x, y = scores["variability"], scores["confidence"]
+        dots: dict[str, Any] = {"s": 8, "alpha": 0.6, "linewidths": 0, "rasterized": True}
+        if target is None:
+            drawn = ax.scatter(x, y, c=scores["correctness"], vmin=0, vmax=1, **dots)
+            ax.figure.colorbar(drawn, ax=ax, label="correctness")
+        else:
+            label = torch.as_tensor(target).cpu()
+            if label.shape != x.shape:
+                raise ValueError(
+                    f"target must have shape ({self.num_samples},), got {tuple(label.shape)}"
+                )
+            for c in sorted(set(label.tolist())):
+                of_class = label == c
+                name = str(c) if class_names is None else class_names[c]
+                ax.scatter(x[of_class], y[of_class], label=name, **dots)
+            ax.legend(markerscale=2)
+        ax.set(xlabel="variability", ylabel="confidence", xlim=(0, 0.5), ylim=(-0.02, 1.02))
+        return ax
 
     def extra_repr(self) -> str:
         return f"num_samples={self.num_samples}" + (

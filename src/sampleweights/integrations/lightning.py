@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 try:
@@ -14,6 +13,7 @@ except ImportError:  # the package of the same under its older name
     import pytorch_lightning as pl
 
 from sampleweights.functional import is_index
+from sampleweights.integrations.torchmetrics import WeightingMetric
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.weighters.base import set_epoch_below
 
@@ -50,7 +50,7 @@ class WeightingCallback(pl.Callback):
         self, class_names: Sequence[str] | None = None, *, prefix: str = "weighting"
     ) -> None:
         self.class_names, self.prefix = class_names, prefix
-        self._sums: Tensor | None = None
+        self._metric: WeightingMetric | None = None
         self._before: list[tuple[Criterion, Any]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -69,40 +69,27 @@ class WeightingCallback(pl.Callback):
 
         return observe
 
-    @torch.no_grad()
     def _add(self, samples: Samples, weight: Tensor | None) -> None:
-        loss, target, valid, num_classes, _ = samples
-        one = torch.ones_like(loss, dtype=torch.float32)
-        weight = one if weight is None else weight.detach().float()
-        rows = torch.stack([one, weight, (weight > 0).float()], -1)
-        if valid is not None:
-            rows = rows.where(valid[..., None], 0)
-        by_class = num_classes is not None and target is not None and is_index(target)
-        size = num_classes if by_class and num_classes is not None else 1
-        if self._sums is None or len(self._sums) != size:
-            self._sums = torch.zeros(size, 3, device=loss.device)
-        if by_class and target is not None:
-            label = target.long().clamp(0, size - 1).reshape(-1)
-        else:
-            label = torch.zeros(loss.numel(), dtype=torch.int64, device=loss.device)
-        self._sums = self._sums.to(loss.device).index_add(0, label, rows.reshape(-1, 3))
+        target = samples.target
+        by_class = target is not None and is_index(target)
+        num_classes = samples.num_classes if by_class else None
+        if self._metric is None or self._metric.num_classes != num_classes:
+            self._metric = WeightingMetric(num_classes)
+        self._metric.to(samples.loss.device).update_from(samples, weight)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         set_epoch_below(pl_module, trainer.current_epoch)
-        self._sums = None
+        self._metric = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._sums is None:
+        if self._metric is None:
             return
-        sums: Any = trainer.strategy.reduce(self._sums, reduce_op="sum")
-        count, weight, kept = sums.unbind(1)
-        log = {"kept": kept.sum() / count.sum().clamp(min=1)}
-        if len(sums) > 1:
-            present = count.clamp(min=1)
-            for c in range(len(sums)):
-                name = str(c) if self.class_names is None else self.class_names[c]
-                log[f"kept/{name}"] = kept[c] / present[c]
-                log[f"weight/{name}"] = weight[c] / present[c]
+        result = self._metric.compute()
+        log = {"kept": result["kept"]}
+        for c in range(self._metric.num_classes or 0):
+            name = str(c) if self.class_names is None else self.class_names[c]
+            log[f"kept/{name}"] = result["kept_per_class"][c]
+            log[f"weight/{name}"] = result["weight_per_class"][c]
         pl_module.log_dict({f"{self.prefix}/{name}": value for name, value in log.items()})
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -111,7 +98,11 @@ class WeightingCallback(pl.Callback):
         self._before.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums}
+        if self._metric is None:
+            return {}
+        return {"num_classes": self._metric.num_classes, "metric": self._metric.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._sums = state_dict["sums"]
+        if state_dict:
+            self._metric = WeightingMetric(state_dict["num_classes"])
+            self._metric.load_state_dict(state_dict["metric"])
