@@ -1,5 +1,14 @@
 """Sphinx configuration; warnings are errors in .ci/run."""
 
+import importlib
+import re
+from typing import Any
+
+import torch
+from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
+from sphinx.util import logging
+
 import sampleweights
 
 project = "sampleweights"
@@ -7,19 +16,108 @@ author = "The sampleweights authors"
 copyright = author
 release = version = sampleweights.__version__
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates", "gallery/*.py", "gallery_sources"]
+nitpicky = True
 html_theme = "furo"
 html_title = "sampleweights"
-autodoc_typehints = "none"  # the signature shows them
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+
+autodoc_typehints = "none"  # the text gives types and ranges
 autodoc_member_order = "bysource"
-napoleon_google_docstring = True
+autodoc_mock_imports = ["lightning", "pytorch_lightning", "torchmetrics", "transformers"]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Shape"]
 myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+copybutton_prompt_text = ">>> "
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+
+# the names of others that the pages link to stand in inventories/ too, for builds without network
+intersphinx_timeout = 3
+intersphinx_mapping = {
+    name: (url, (None, f"inventories/{name}.inv"))
+    for name, url in {
+        "python": "https://docs.python.org/3",
+        "torch": "https://docs.pytorch.org/docs/stable",
+        "torchmetrics": "https://lightning.ai/docs/torchmetrics/stable",
+    }.items()
+}
+
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("svg", 100)]
+plot_rcparams = {
+    "figure.figsize": (6.4, 3.2),
+    "font.size": 11,
+    "figure.constrained_layout.use": True,
+}
+plot_apply_rcparams = True
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery_sources",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("matplotlib",),
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "capture_repr": (),
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "abort_on_example_error": True,
+    "reference_url": {"sampleweights": None},
+    "doc_module": ("sampleweights",),
+    "backreferences_dir": "gallery/used_by",
+}
+
+PUBLIC_MODULES = [
+    "sampleweights",
+    "sampleweights.functional",
+    "sampleweights.page",
+    "sampleweights.reduction",
+    "sampleweights.schedules",
+    "sampleweights.selection",
+    "sampleweights.integrations.lightning",
+    "sampleweights.integrations.torchmetrics",
+    "sampleweights.integrations.transformers",
+]
+
+
+def check_public_names(app: Sphinx, env: Any) -> None:
+    """Warn, and so fail the build, of a public name that no page describes."""
+    domain = env.get_domain("py")
+    described = {*domain.objects, *PUBLIC_MODULES}
+    with mock(autodoc_mock_imports):
+        for module in PUBLIC_MODULES:
+            for name in importlib.import_module(module).__all__:
+                if f"{module}.{name}" not in described:
+                    logging.getLogger(__name__).warning("%s.%s has no page", module, name)
+
+
+def drop_last_empty_line(app: Sphinx, page: str, source: list[str]) -> None:
+    """Doctest needs one at the end of a block; a reader does not."""
+    source[0] = re.sub(r"(```pycon\n.*?)\n\n```", r"\1\n```", source[0], flags=re.DOTALL)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", drop_last_empty_line)
+    torch.set_num_threads(2)
+    app.connect("env-check-consistency", check_public_names)

@@ -6,8 +6,10 @@ test_contracts.py, so a new class cannot dodge them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +37,19 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
         [sw.SelfPaced(NUM_EPOCHS), [sw.EffectiveNumber(COUNTS), sw.OHEM(NUM_EPOCHS)]]
     ),
 }
+
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+
+
+def shown() -> dict[str, Any]:
+    """What the code of docs/extending.md defines."""
+    [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"class_counts": [8, 4, 2]}
+    exec(code, names)
+    return names
+
+
+CONTRACTED = {**WEIGHTERS, "docs/extending.md": lambda: shown()["Robust"]()}
 
 
 @dataclass

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from contracts import LOSSES, NUM_CLASSES, NUM_EPOCHS, PAIRS, SCHEDULES, WEIGHTERS, indices
+from contracts import (
+    CONTRACTED,
+    LOSSES,
+    NUM_CLASSES,
+    NUM_EPOCHS,
+    PAIRS,
+    SCHEDULES,
+    WEIGHTERS,
+    indices,
+)
 from torch import Tensor, nn
 
 import sampleweights as sw
@@ -207,7 +216,7 @@ def test_curricula_end_at_the_unweighted_loss_to_the_last_bit(loss: str, weighte
             assert results[0][1].equal(results[1][1])
 
 
-@pytest.mark.parametrize("name", WEIGHTERS)
+@pytest.mark.parametrize("name", CONTRACTED)
 class TestWeighter:
     def loss(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=torch.Generator().manual_seed(2))
@@ -218,7 +227,7 @@ class TestWeighter:
         self, name: str, shape: tuple[int, ...], dtype: torch.dtype
     ) -> None:
         loss = self.loss(*shape).to(dtype).requires_grad_()
-        weight = WEIGHTERS[name]()(loss, indices(*shape))
+        weight = CONTRACTED[name]()(loss, indices(*shape))
         assert weight.shape == loss.shape
         assert weight.dtype == dtype
         assert (weight >= 0).all()
@@ -228,16 +237,16 @@ class TestWeighter:
     def test_ignored_samples_have_no_say(self, name: str) -> None:
         loss, target = self.loss(20), indices(20)
         valid = torch.arange(20) % 3 != 0
-        weight = WEIGHTERS[name]()(loss, target.masked_fill(~valid, -100), valid)
+        weight = CONTRACTED[name]()(loss, target.masked_fill(~valid, -100), valid)
         assert (weight[~valid] == 0).all()
-        alone = WEIGHTERS[name]()(loss[valid], target[valid])
+        alone = CONTRACTED[name]()(loss[valid], target[valid])
         assert weight[valid].equal(alone)
 
     def test_set_epoch_reaches_it_however_deep(self, name: str) -> None:
-        alone, loss, target = WEIGHTERS[name](), self.loss(20), indices(20)
+        alone, loss, target = CONTRACTED[name](), self.loss(20), indices(20)
         nested = sw.HierarchicalLoss(
             [
-                sw.CrossEntropyLoss(weighter=[WEIGHTERS[name]()]),
+                sw.CrossEntropyLoss(weighter=[CONTRACTED[name]()]),
                 nn.CrossEntropyLoss(reduction="none"),
             ]
         )
@@ -248,7 +257,7 @@ class TestWeighter:
             assert weighter(loss, target).equal(alone(loss, target))
 
     def test_float64_buffers_survive_casts(self, name: str) -> None:
-        weighter = WEIGHTERS[name]()
+        weighter = CONTRACTED[name]()
         before = copy.deepcopy(weighter.state_dict())
         weighter.half().bfloat16().float()
         after = weighter.state_dict()
@@ -258,11 +267,11 @@ class TestWeighter:
             assert after[key].dtype == value.dtype
 
     def test_moves_to_another_device(self, name: str) -> None:
-        weighter = WEIGHTERS[name]().to("meta")
+        weighter = CONTRACTED[name]().to("meta")
         assert all(buffer.is_meta for buffer in weighter.buffers())
 
     def test_number_of_classes_is_checked(self, name: str) -> None:
-        weighter = WEIGHTERS[name]()
+        weighter = CONTRACTED[name]()
         if weighter.num_classes is None:
             return
         assert weighter.num_classes == NUM_CLASSES

@@ -54,7 +54,7 @@ def write_page(
     per_class: int = 8,
     title: str = "Which samples matter",
 ) -> None:
-    """Write one HTML file, with everything in it, about the samples of a :class:`LossHistory`.
+    """Write one HTML file, with everything in it, about the samples of a history.
 
     For each class the most important samples, those that were needed least and those that are
     probably mislabelled, each with its image, scores and trajectory; and the data map.

@@ -61,7 +61,7 @@ class Criterion(nn.Module, ABC):
         self.global_batch = global_batch
         self.process_group = process_group
         self.observer: Callable[[Samples, Tensor | None], None] | None = None
-        """Called with the samples of every batch and the weights they got (None: all 1)."""
+        """Called with the samples of every batch and the weights they got (None if all are 1)."""
 
     @property
     def num_processes(self) -> int:
@@ -80,6 +80,7 @@ class Criterion(nn.Module, ABC):
         sample_weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
+        """Return the reduced loss; see the class for what the arguments mean."""
         return self.reduce(self.samples(logits, target), sample_weight, normalizer)
 
     def set_epoch(self, epoch: float) -> None:

@@ -54,7 +54,7 @@ class Weighter(nn.Module, ABC):
 
     @property
     def inactive(self) -> bool:
-        """True while every weight is 1, whatever the loss: a criterion then skips the weighter."""
+        """Whether every weight is 1, whatever the loss; a criterion then skips the weighter."""
         return False
 
     @abstractmethod
