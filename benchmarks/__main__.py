@@ -2,7 +2,7 @@
 
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
-python -m benchmarks losses sizes selection selective distributed history --save
+python -m benchmarks losses sizes selection selective distributed history import --save
                                               # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
@@ -14,10 +14,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import distributed, history, losses, selection, selective
+from benchmarks import distributed, history, importing, losses, selection, selective
 from benchmarks.measure import RESULTS, Report, keep_freed_memory
 
-SUITES = ["losses", "sizes", "selection", "selective", "distributed", "history", "plot"]
+SUITES = [
+    "losses",
+    "sizes",
+    "selection",
+    "selective",
+    "distributed",
+    "history",
+    "import",
+    "plot",
+]
 
 
 def main() -> None:
@@ -53,6 +62,8 @@ def main() -> None:
             selection.run(report, args.seconds / 4)
         elif suite == "history":
             history.run(report, args.seconds / 2)
+        elif suite == "import":
+            importing.run(report)
         elif suite == "selective":
             selective.run(report, args.seconds)
         else:

@@ -2,6 +2,9 @@
 
 Losses, targets and validity of single samples cross the wire, as one tensor of bytes; logits never
 do. Weighters do not know about any of this: they are called with the batch of all ranks.
+
+``torch.compiler.disable`` imports the compiler, a second of work, so this module is imported only
+where there are several processes.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Batch", "all_sum", "gather", "world_size"]
+__all__ = ["Batch", "all_sum", "gather"]
 
 
 class Batch(NamedTuple):
@@ -26,13 +29,6 @@ class Batch(NamedTuple):
     """``(T,)`` bool"""
     own: slice
     """Where this rank's samples are."""
-
-
-def world_size(group: dist.ProcessGroup | None) -> int:
-    """How many processes share a batch; 1 where ``torch.distributed`` is not initialised."""
-    if not dist.is_available() or not dist.is_initialized():
-        return 1
-    return dist.get_world_size(group)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights import distributed
 from sampleweights.functional import is_index, is_readable
-from sampleweights.losses.base import Criterion, Samples
+from sampleweights.losses.base import Criterion, Samples, world_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,7 +211,7 @@ class LossHistory(nn.Module):
     def end_epoch(self) -> None:
         """Close the epoch. All processes must call it; then each knows what all have seen."""
         current = self.current
-        if distributed.world_size(None) > 1:
+        if world_size() > 1:
             torch.distributed.all_reduce(current)
         times, loss, weight, kept, judged, p, margin, correct = current.unbind(1)
         seen = times > 0

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from sampleweights import distributed
 from sampleweights.functional import check_tensor
 from sampleweights.reduction import (
     accumulation_dtype,
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 __all__ = ["Criterion"]
+
+
+def world_size(group: ProcessGroup | None = None) -> int:
+    """How many processes share a batch; 1 where ``torch.distributed`` is not initialised."""
+    if not dist.is_available() or not dist.is_initialized():
+        return 1
+    return dist.get_world_size(group)
 
 
 class Samples(NamedTuple):
@@ -66,7 +73,7 @@ class Criterion(nn.Module, ABC):
     @property
     def num_processes(self) -> int:
         """How many processes share the batch; 1 without ``global_batch``."""
-        return distributed.world_size(self.process_group) if self.global_batch else 1
+        return world_size(self.process_group) if self.global_batch else 1
 
     @abstractmethod
     def samples(self, logits: Any, target: Tensor) -> Samples:
@@ -124,6 +131,8 @@ class Criterion(nn.Module, ABC):
         return weight
 
     def _weigh_globally(self, weighter: Weighter, loss: Tensor, samples: Samples) -> Tensor:
+        from sampleweights import distributed
+
         batch = distributed.gather(loss, samples.target, samples.valid, self.process_group)
         weight: Tensor = weighter(batch.loss, batch.target, batch.valid)
         return weight[batch.own].reshape(loss.shape)
@@ -167,6 +176,8 @@ class Criterion(nn.Module, ABC):
         processes = self.num_processes
         if processes > 1:
             if normalizer is None and reduction != "sum":
+                from sampleweights import distributed
+
                 divisor = distributed.all_sum(divisor, loss.device, self.process_group)
             # the mean over processes, as DDP takes it, of parts times their number is the sum
             return (nonzero(divisor) if isinstance(divisor, Tensor) else divisor) / processes
