@@ -60,36 +60,63 @@ def test_accelerate_checkpoints_a_criterion(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
 
-def test_skorch_takes_criteria() -> None:
-    skorch = pytest.importorskip("skorch")
-    inputs, target = data()
+CRITERIA: dict[str, tuple[Any, dict[str, Any]]] = {
+    "FocalLoss": (sw.FocalLoss, {"criterion__gamma": 1.0}),
+    "WeightedLoss": (
+        sw.WeightedLoss,
+        {"criterion__criterion": nn.CrossEntropyLoss(reduction="none")},
+    ),
+}
 
-    class SetEpoch(skorch.callbacks.Callback):
-        def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-            net.criterion_.set_epoch(len(net.history) - 1)
 
-    for criterion, options in (
-        (sw.FocalLoss, {"criterion__gamma": 1.0}),
-        (
-            sw.WeightedLoss,
-            {"criterion__criterion": nn.CrossEntropyLoss(reduction="none")},
-        ),
-    ):
-        net = skorch.NeuralNetClassifier(
+@pytest.mark.parametrize("name", CRITERIA)
+class TestSkorch:
+    def net(self, name: str) -> Any:
+        skorch = pytest.importorskip("skorch")
+
+        class SetEpoch(skorch.callbacks.Callback):
+            def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+                net.criterion_.set_epoch(len(net.history) - 1)
+
+        criterion, options = CRITERIA[name]
+        return skorch.NeuralNetClassifier(
             network,
             criterion=criterion,
             criterion__weighter=sw.OHEM(2 * EPOCHS),
             **options,
+            optimizer=torch.optim.Adam,
             max_epochs=EPOCHS,
+            batch_size=8,
             train_split=None,
             verbose=0,
             callbacks=[SetEpoch()],
         )
+
+    def test_epochs_are_set(self, name: str) -> None:
+        net = self.net(name)
+        inputs, target = data()
         net.fit(inputs.numpy(), target.numpy())
         assert net.criterion_.weighter.fraction == sw.schedules.Sigmoid(2 * EPOCHS)(EPOCHS - 1)
         losses = net.history[:, "train_loss"]
         assert len(losses) == EPOCHS
         assert np.isfinite(losses).all()
+
+    def test_a_stopped_training_ends_the_same(self, name: str, tmp_path: Path) -> None:
+        inputs, target = (values.numpy() for values in data())
+        whole = self.net(name).fit(inputs, target)
+        files = {f"f_{part}": str(tmp_path / part) for part in ("params", "optimizer", "criterion")}
+        files["f_history"] = str(tmp_path / "history.json")
+        part = self.net(name).initialize()
+        part.partial_fit(inputs, target, epochs=2)
+        part.save_params(**files)
+        resumed = self.net(name).initialize()
+        resumed.load_params(**files)
+        assert resumed.criterion_.weighter.fraction == sw.schedules.Sigmoid(2 * EPOCHS)(1)
+        resumed.partial_fit(inputs, target, epochs=EPOCHS - 2)
+        for a, b in zip(
+            whole.module_.state_dict().values(), resumed.module_.state_dict().values(), strict=True
+        ):
+            assert a.equal(b)
 
 
 def test_class_weights_are_scikit_learns_balanced() -> None:
