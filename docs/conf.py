@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from sphinx.application import Sphinx
 from sphinx.ext.autodoc.mock import mock
-from sphinx.util import logging
+from sphinx.util import inspect, logging
 
 import sampleweights
 
@@ -112,12 +112,23 @@ def check_public_names(app: Sphinx, env: Any) -> None:
                     logging.getLogger(__name__).warning("%s.%s has no page", module, name)
 
 
+def sign_as_init(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
+) -> tuple[str, None] | None:
+    """A class on a mocked base has the signature of its own ``__init__``."""
+    if what != "class" or signature != "(*args, **kwargs)":
+        return None
+    of_init = inspect.signature(obj.__init__, bound_method=True)
+    return inspect.stringify_signature(of_init, show_annotation=False), None
+
+
 def drop_last_empty_line(app: Sphinx, page: str, source: list[str]) -> None:
     """Doctest needs one at the end of a block; a reader does not."""
     source[0] = re.sub(r"(```pycon\n.*?)\n\n```", r"\1\n```", source[0], flags=re.DOTALL)
 
 
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", sign_as_init)
     app.connect("source-read", drop_last_empty_line)
     torch.set_num_threads(2)
     app.connect("env-check-consistency", check_public_names)
