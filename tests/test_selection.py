@@ -145,6 +145,37 @@ def test_the_enclosed_threshold_is_the_threshold(arrange: str) -> None:
         assert np.array_equal(selection._largest(values, m), expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "arrange", ["random", "few values", "all alike", "an outlier", "apart by group", "far classes"]
+)
+def test_the_threshold_of_each_group(arrange: str, dtype: torch.dtype, largest: bool) -> None:
+    """Of as many samples as take several rounds of counting."""
+    generator = torch.Generator().manual_seed(0)
+    size = 6000
+    loss = torch.randn(size, generator=generator, dtype=torch.float64).exp()
+    group = torch.randint(3, (size,), generator=generator) ** 2
+    if arrange == "few values":
+        loss = loss.round(decimals=1)
+    elif arrange == "all alike":
+        loss = torch.ones(size)
+    elif arrange == "an outlier":
+        loss = 2.3 + 1e-6 * loss
+        loss[7], loss[8], loss[9] = 1e30, -1e30, math.nan
+    elif arrange == "apart by group":
+        loss = loss * 1e-6 + 10.0**group
+    elif arrange == "far classes":
+        group = group * 10**8
+    loss = loss.to(dtype)
+    for fraction in (0.001, 0.3, 0.75):
+        keep = select(loss, fraction, largest=largest, group=group)
+        expected = reference.selected(
+            loss.tolist(), fraction, largest=largest, group=group.tolist()
+        )
+        assert keep.tolist() == expected
+
+
 def test_losses_keep_their_graph_to_themselves() -> None:
     loss = torch.rand(5, requires_grad=True)
     assert not select(loss, 0.5, largest=True).requires_grad

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ __all__ = ["kept_count", "select"]
 
 _LOOP_AT_MOST = 64
 """A loop over so few samples takes less time than the calls that would avoid it."""
+
+_SORT_AT_MOST = 2**10
+"""So few samples of several groups are sorted in less time than they are counted."""
 
 _SAMPLE_FROM, _SAMPLE = 2**15, 2**12
 """From this size on a threshold is first enclosed, with a sample of this size."""
@@ -203,18 +206,71 @@ def _largest(values: np.ndarray, m: int) -> np.floating[Any]:
 
 
 def _last_of_each_group(values: np.ndarray, fraction: float, group: np.ndarray) -> np.ndarray:
-    size = values.size
-    if size == 0:
+    """Mark the largest values of each group; ties by position."""
+    if values.size == 0:
         return np.zeros(0, dtype=bool)
-    key = _ascending_key(torch.from_numpy(values), largest=True)
-    in_order, of_each = _by_group(key, torch.from_numpy(group))
-    order, by_group = in_order.numpy(), of_each.numpy()
-    start = np.concatenate(([0], np.flatnonzero(by_group[1:] != by_group[:-1]) + 1))
-    count = np.diff(start, append=size)
-    m = np.maximum(np.floor(fraction * count + 0.5), 1).astype(np.int64)
-    keep = np.empty(size, dtype=bool)
-    keep[order] = np.arange(size) < np.repeat(start + m, count)
+    low, high = int(group.min()), int(group.max())
+    if high - low >= values.size:  # numbers far apart
+        group = np.unique(group, return_inverse=True)[1]
+        low, high = 0, int(group.max())
+    elif low:
+        group = group - low
+
+    def count(size: np.ndarray) -> np.ndarray:
+        m = np.maximum(np.floor(fraction * size + 0.5), 1)
+        return np.where(size > 0, m, 0).astype(np.int64)
+
+    return _last_bits(_ascending_bits(values), count, group, high - low + 1)
+
+
+def _last_bits(
+    bits: np.ndarray, count: Callable[[np.ndarray], np.ndarray], group: np.ndarray, groups: int
+) -> np.ndarray:
+    """Mark the largest ``count(size)`` of each group; ties by position.
+
+    Radix selection: leading bits put values into buckets, which are counted. Of each group what is
+    above the bucket with its threshold is kept, and what is in it is looked at again.
+    """
+    each = np.arange(groups)
+    if bits.size <= _SORT_AT_MOST:
+        keep: np.ndarray = np.zeros(bits.size, dtype=bool)
+        at_edge, left = np.arange(bits.size), count(np.bincount(group, minlength=groups))
+    else:
+        span = int(bits.max()) - int(bits.min())
+        shift = max(span.bit_length() - min(max((bits.size // groups).bit_length() - 2, 4), 11), 0)
+        buckets = (span >> shift) + 1
+        offset = np.subtract(bits, bits.min()).view(f"u{bits.itemsize}")
+        place = group.astype(np.int32 if groups * buckets < 2**31 else np.int64)
+        np.multiply(place, buckets, out=place)
+        np.add(place, offset >> np.uint8(shift), out=place, casting="unsafe")
+        sizes = np.bincount(place, minlength=groups * buckets).reshape(groups, buckets)
+        at_least = sizes[:, ::-1].cumsum(1)[:, ::-1]
+        m = count(at_least[:, 0])
+        edge = np.maximum((at_least >= m[:, None]).sum(1) - 1, 0)
+        left = m - (at_least[each, edge] - sizes[each, edge])
+        edge_place = (each * buckets + edge).astype(place.dtype)[group]
+        keep = place > edge_place
+        at_edge = np.flatnonzero(place == edge_place)
+        if shift and at_edge.size > _SORT_AT_MOST:
+            rest = (offset[at_edge] & offset.dtype.type((1 << shift) - 1)).view(bits.dtype)
+            keep[at_edge] = _last_bits(rest, lambda _: left, group[at_edge], groups)
+            return keep
+    of = group[at_edge]
+    order = np.lexsort((-1 - bits[at_edge], of))  # stable: ties by position
+    start = np.searchsorted(of[order], each)
+    keep[at_edge[order]] = np.arange(of.size) - start[of[order]] < left[of[order]]
     return keep
+
+
+def _ascending_bits(values: np.ndarray) -> np.ndarray:
+    """Integers in the order of the values, NaN last."""
+    integer: type[np.signedinteger[Any]] = np.int64 if values.dtype == np.float64 else np.int32
+    bits: np.ndarray = (values + 0.0).view(integer)  # no -0.0
+    if not values.min() >= 0:
+        limits = np.iinfo(integer)
+        bits = bits ^ ((bits >> (limits.bits - 1)) & limits.max)
+        bits[np.isnan(values)] = limits.max
+    return bits
 
 
 # ---------------------------------------------------------------------------------------------
