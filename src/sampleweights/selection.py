@@ -217,8 +217,9 @@ def _last_of_each_group(values: np.ndarray, fraction: float, group: np.ndarray) 
         group = group - low
 
     def count(size: np.ndarray) -> np.ndarray:
-        m = np.maximum(np.floor(fraction * size + 0.5), 1)
-        return np.where(size > 0, m, 0).astype(np.int64)
+        m: np.ndarray = np.floor(fraction * size + 0.5).astype(np.int64)
+        at_least_one: np.ndarray = np.minimum(np.maximum(m, 1), size)
+        return at_least_one
 
     return _last_bits(_ascending_bits(values), count, group, high - low + 1)
 
@@ -231,23 +232,29 @@ def _last_bits(
     Radix selection: leading bits put values into buckets, which are counted. Of each group what is
     above the bucket with its threshold is kept, and what is in it is looked at again.
     """
-    each = np.arange(groups)
     if bits.size <= _SORT_AT_MOST:
         keep: np.ndarray = np.zeros(bits.size, dtype=bool)
-        at_edge, left = np.arange(bits.size), count(np.bincount(group, minlength=groups))
+        at_edge, of_each = np.arange(bits.size), np.bincount(group, minlength=groups)
+        left = count(of_each)
     else:
         span = int(bits.max()) - int(bits.min())
-        shift = max(span.bit_length() - min(max((bits.size // groups).bit_length() - 2, 4), 11), 0)
+        shift = max(span.bit_length() - min(max((bits.size // groups).bit_length() - 1, 4), 11), 0)
         buckets = (span >> shift) + 1
         offset = np.subtract(bits, bits.min()).view(f"u{bits.itemsize}")
-        place = group.astype(np.int32 if groups * buckets < 2**31 else np.int64)
+        leading = (offset >> np.uint8(shift)).view(bits.dtype)
+        place = group.astype(bits.dtype if groups * buckets < 2**31 else np.int64)
         np.multiply(place, buckets, out=place)
-        np.add(place, offset >> np.uint8(shift), out=place, casting="unsafe")
-        sizes = np.bincount(place, minlength=groups * buckets).reshape(groups, buckets)
+        np.add(place, leading, out=place)
+        if bits.size < _SAMPLE_FROM:
+            sizes = np.bincount(place, minlength=groups * buckets)
+        else:  # torch takes longer to begin, and half of the time for narrow integers
+            sizes = torch.from_numpy(place).bincount(minlength=groups * buckets).numpy()
+        sizes = sizes.reshape(groups, buckets)
         at_least = sizes[:, ::-1].cumsum(1)[:, ::-1]
-        m = count(at_least[:, 0])
+        m, each = count(at_least[:, 0]), np.arange(groups)
         edge = np.maximum((at_least >= m[:, None]).sum(1) - 1, 0)
-        left = m - (at_least[each, edge] - sizes[each, edge])
+        of_each = sizes[each, edge]
+        left = m - (at_least[each, edge] - of_each)
         edge_place = (each * buckets + edge).astype(place.dtype)[group]
         keep = place > edge_place
         at_edge = np.flatnonzero(place == edge_place)
@@ -255,10 +262,9 @@ def _last_bits(
             rest = (offset[at_edge] & offset.dtype.type((1 << shift) - 1)).view(bits.dtype)
             keep[at_edge] = _last_bits(rest, lambda _: left, group[at_edge], groups)
             return keep
-    of = group[at_edge]
-    order = np.lexsort((-1 - bits[at_edge], of))  # stable: ties by position
-    start = np.searchsorted(of[order], each)
-    keep[at_edge[order]] = np.arange(of.size) - start[of[order]] < left[of[order]]
+    order = np.lexsort((-1 - bits[at_edge], group[at_edge]))  # stable: ties by position
+    start = of_each.cumsum() - of_each
+    keep[at_edge[order]] = np.arange(at_edge.size) < np.repeat(start + left, of_each)
     return keep
 
 
