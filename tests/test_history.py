@@ -147,7 +147,8 @@ def test_any_loss() -> None:
     history.end_epoch()
     assert history.times.tolist() == [0, 1, 1, 1]  # all of sample 0 was ignored
     assert history.scores()["mean_loss"][3] == pytest.approx(0.7)
-    assert history.scores()["area_under_margin"].isnan().all()
+    judged = ~history.scores()["area_under_margin"].isnan()
+    assert judged.tolist() == [False, True, False, False]  # of a hierarchy the leaves
 
 
 def test_state_round_trips_in_mid_epoch() -> None:
@@ -196,8 +197,8 @@ def test_bad_input() -> None:
     history, loss = sw.LossHistory(4), sw.CrossEntropyLoss()
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         sw.LossHistory(0)
-    with pytest.raises(ValueError, match=r"index must have one position .* got \(3,\)"):
-        history.update(torch.arange(3), torch.rand(2))
+    with pytest.raises(TypeError, match=r"num_samples must be a whole number, got 3\.5"):
+        sw.LossHistory(3.5)  # type: ignore[arg-type]
     with pytest.raises(IndexError, match="index must be from 0 to 3, got 1 to 4"):
         history.update(torch.tensor([1, 4]), torch.rand(2))
     with (
@@ -246,3 +247,56 @@ def test_the_data_map() -> None:
     with pytest.raises(ValueError, match=r"target must have shape \(12,\), got \(3,\)"):
         history.plot_data_map([0, 1, 2])
     matplotlib.pyplot.close("all")
+
+
+def test_selective_loss_is_recorded_with_every_sample() -> None:
+    torch.manual_seed(0)
+    model, inputs, target = torch.nn.Linear(4, 3), torch.randn(8, 4), torch.arange(8) % 3
+    loss = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.25))
+    plain, selective = sw.LossHistory(8), sw.LossHistory(8)
+    with plain.record(loss, torch.arange(8)):
+        loss(model(inputs), target)
+    with selective.record(loss, torch.arange(8)):
+        sw.selective_loss(model, loss, inputs, target)
+    for a, b in zip(plain.state_dict().values(), selective.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+    assert plain.current[:, 3].tolist().count(1) == 2
+
+
+def test_a_hierarchy_is_judged_by_its_leaves() -> None:
+    tree = sw.Taxonomy({"a": ["x", "y"], "b": ["z"]})
+    loss = sw.HierarchicalLoss(sw.CrossEntropyLoss(), taxonomy=tree)
+    logits = torch.randn(5, 2, tree.num_nodes, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([0, 1, 2, 0, 1])
+    history = sw.LossHistory(5)
+    with history.record(loss, torch.arange(5)):
+        loss(logits, target)
+    history.end_epoch()
+    p = tree.leaf_log_probs(logits).exp()
+    scores = history.scores()
+    torch.testing.assert_close(scores["confidence"], p[torch.arange(5), target])
+    assert scores["correctness"].equal((p.argmax(1) == target).float())
+
+
+def test_a_history_inside_a_model_is_not_rounded() -> None:
+    history = sw.LossHistory(3)
+    history.update(torch.arange(3), torch.tensor([0.1, 0.2, 1 / 3]))
+    before = copy.deepcopy(history.state_dict())
+    torch.nn.Sequential(history).half()
+    for name, value in history.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert value.equal(before[name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([0, 1], torch.rand(2)), TypeError, "index must be a tensor, got list"),
+        ((torch.rand(2), torch.rand(2)), TypeError, "index must hold positions"),
+        ((torch.arange(2), torch.rand(2), torch.rand(3)), ValueError, r"weight .* \(2,\), got \(3"),
+        ((torch.arange(3), torch.rand(2)), ValueError, r"index .* 2 samples, .* got \(3,\)"),
+    ],
+)
+def test_wrong_batches(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        sw.LossHistory(4).update(*arguments)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.functional import is_index, is_readable
+from sampleweights.functional import check_tensor, is_index, is_readable
 from sampleweights.losses.base import Criterion, Samples, world_size
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class LossHistory(nn.Module):
             the trajectories of a page.
 
     Raises:
-        ValueError: numbers below 1.
+        TypeError, ValueError: numbers that are not whole, or below 1.
 
     Example:
         >>> import torch
@@ -95,7 +96,10 @@ class LossHistory(nn.Module):
 
     def __init__(self, num_samples: int, num_epochs: int | None = None) -> None:
         super().__init__()
-        for name, value in (("num_samples", num_samples), ("num_epochs", num_epochs)):
+        numbers_given: dict[str, Any] = {"num_samples": num_samples, "num_epochs": num_epochs}
+        for name, value in numbers_given.items():
+            if value is not None and not isinstance(value, numbers.Integral):
+                raise TypeError(f"{name} must be a whole number, got {value!r}")
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.num_samples, self.num_epochs = num_samples, num_epochs or 0
@@ -117,33 +121,36 @@ class LossHistory(nn.Module):
 
     @contextmanager
     def record(self, criterion: Criterion, index: Tensor) -> Iterator[None]:
-        """Record the call of ``criterion`` inside the ``with``: samples ``index``, (N,) int64."""
-        found: list[Any] = []
+        """Record the call of ``criterion`` inside the ``with``: samples ``index``, (N,) int64.
+
+        The call may be one of :func:`~sampleweights.selective_loss`, which scores every sample.
+
+        Raises:
+            RuntimeError: no call of ``criterion``, or several.
+        """
+        found: list[tuple[Samples, Tensor | None]] = []
         before = criterion.observer
 
         def observe(samples: Samples, weight: Tensor | None) -> None:
-            found.extend([samples, weight])
+            found.append((samples, weight))
             if before is not None:
                 before(samples, weight)
 
-        def see_logits(_: nn.Module, args: Any, kwargs: Any, __: Tensor) -> None:
-            found.append(kwargs["logits"] if "logits" in kwargs else args[0])
-
-        hook = criterion.register_forward_hook(see_logits, with_kwargs=True)
         criterion.observer = observe
         try:
             yield
         finally:
             criterion.observer = before
-            hook.remove()
-        if len(found) != 3:
-            raise RuntimeError("record() must hold exactly one call of its criterion")
-        samples, weight, logits = found
+        if len(found) != 1:
+            raise RuntimeError(
+                f"record() must hold exactly one call of its criterion, got {len(found)}"
+            )
+        [(samples, weight)] = found
         self.update(
             index,
             samples.loss,
             weight,
-            logits=logits if isinstance(logits, Tensor) else None,
+            logits=samples.logits,
             target=samples.target,
             valid=samples.valid,
         )
@@ -168,6 +175,16 @@ class LossHistory(nn.Module):
             - logits: (N, C), with target (N,) of class indices: for what needs a prediction.
         """
         current = self.current
+        for name, tensor in (("index", index), ("loss", loss)):
+            check_tensor(name, tensor)
+        if not is_index(index):
+            raise TypeError(f"index must hold positions (integer), got dtype {index.dtype}")
+        for name, of_loss in (("weight", weight), ("valid", valid)):
+            if of_loss is not None and of_loss.shape != loss.shape:
+                raise ValueError(
+                    f"{name} must have the shape of the losses, {tuple(loss.shape)}, got "
+                    f"{tuple(of_loss.shape)}"
+                )
         index = index.to(current.device, torch.int64, non_blocking=True)
         if index.shape != loss.shape[:1]:
             raise ValueError(
@@ -342,6 +359,15 @@ class LossHistory(nn.Module):
         return f"num_samples={self.num_samples}" + (
             f", num_epochs={self.num_epochs}" if self.num_epochs else ""
         )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # sums follow the device, but a model's ``.half()`` does not round them
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -81,6 +81,8 @@ def selective_loss(
     scored = criterion.samples(_score(model, inputs), target)
     weight = criterion.weigh(scored, sample_weight)
     assert weight is not None  # the weighter is active
+    if criterion.observer is not None:
+        criterion.observer(scored, weight)
     divisor = criterion.divisor(scored, weight, normalizer)
     rows = (weight.detach().reshape(len(target), -1) != 0).any(1).nonzero()[:, 0]
     if len(rows) == 0:  # a graph is needed still, by DDP for one

@@ -47,6 +47,8 @@ class Samples(NamedTuple):
     """For the check against the weighter's; None: unknown."""
     class_weight: Tensor | None = None
     """``(N, ...)``: the factors of torch's own ``weight=`` that are already in ``loss``."""
+    logits: Tensor | None = None
+    """``(N, C, ...)``, for an observer; None where no class probabilities follow from them."""
 
 
 class Criterion(nn.Module, ABC):
@@ -161,7 +163,7 @@ class Criterion(nn.Module, ABC):
         normalizer: Tensor | float | None = None,
     ) -> Tensor | float:
         """What the sum of the weighted losses is divided by, with all processes in mind."""
-        loss, _, valid, _, class_weight = samples
+        loss, valid, class_weight = samples.loss, samples.valid, samples.class_weight
         reduction = check_reduction(self.reduction)
         divisor = normalizer
         if normalizer is None and class_weight is not None:

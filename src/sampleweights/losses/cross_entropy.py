@@ -68,10 +68,10 @@ class SoftmaxLoss(Criterion):
         )
         num_classes = logits.shape[class_dim(logits)]
         if target.is_floating_point():
-            return Samples(loss, target, num_classes=num_classes)
+            return Samples(loss, target, num_classes=num_classes, logits=logits)
         valid = valid_mask(target, self.ignore_index)
         class_weight = None if weight is None else look_up_valid(weight, target, valid)
-        return Samples(loss, target, valid, num_classes, class_weight)
+        return Samples(loss, target, valid, num_classes, class_weight, logits)
 
     def forward(
         self,

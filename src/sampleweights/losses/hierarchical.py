@@ -155,7 +155,13 @@ class HierarchicalLoss(Criterion):
             losses.append(loss)
             valid.append(torch.ones_like(loss, dtype=torch.bool) if is_valid is None else is_valid)
         total = torch.stack(losses).sum(0)  # Eq. 10
-        return Samples(total, leaf_target, torch.stack(valid).any(0), num_leaves)
+        leaf_logits = None
+        if self.observer is not None and self.taxonomy is not None and total.ndim == 1:
+            with torch.no_grad():
+                leaf_logits = self.taxonomy.leaf_log_probs(torch.stack(list(level_logits), 1))
+        return Samples(
+            total, leaf_target, torch.stack(valid).any(0), num_leaves, logits=leaf_logits
+        )
 
     def _level(
         self, criterion: Criterion, logits: Tensor, target: Tensor

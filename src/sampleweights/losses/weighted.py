@@ -104,7 +104,8 @@ class WeightedLoss(Criterion):
                 f"ignore_index needs a target with the shape of the losses, {tuple(loss.shape)}, "
                 f"got {tuple(target.shape)}"
             )
-        return Samples(loss, target, valid)
+        logits = logits if isinstance(logits, Tensor) else None
+        return Samples(loss, target, valid, logits=logits)
 
     def extra_repr(self) -> str:
         own = "" if isinstance(self.criterion, nn.Module) else f"criterion={self.criterion!r}"
