@@ -118,6 +118,16 @@ def test_an_inactive_weighter_keeps_all(tmp_path: Path) -> None:
     assert trainer.callback_metrics["weighting/weight/b"] == 1
 
 
+def test_names_of_other_classes(tmp_path: Path) -> None:
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, default_root_dir=tmp_path,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        callbacks=[WeightingCallback(["a", "b"])],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="class_names must name 3 classes, got 2"):
+        trainer.fit(Module(weighter()), Batches())
+
+
 @pytest.mark.parametrize("killed_after", [1, STEPS + 2, 2 * STEPS + 1])
 def test_a_killed_training_ends_the_same(tmp_path: Path, killed_after: int) -> None:
     whole = Module(weighter())

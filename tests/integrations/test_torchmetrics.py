@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,17 @@ def test_it_agrees_with_an_account(ignored: int | None) -> None:
         assert values == pytest.approx(expected[name], nan_ok=True)
     metric.reset()
     assert metric.sums.sum() == 0
+
+
+def test_a_copy_is_not_watched() -> None:
+    metric, loss = WeightingMetric(3), criterion()
+    metric.watch(loss)
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        other(*batches()[0])
+        assert other.observer is None
+    assert metric.sums.sum() == 0
+    loss(*batches()[0])
+    assert metric.sums[:, 0].sum() == 9
 
 
 def test_weights_of_dense_targets_and_of_no_classes() -> None:

@@ -38,8 +38,11 @@ class WeightingCallback(pl.Callback):
     far; the criteria's own state is part of the module's.
 
     Args:
-        class_names: for the log; None for numbers.
+        class_names: for the log, one for each class; None for numbers.
         prefix: of all names in the log.
+
+    Raises:
+        ValueError: in the first batch, ``class_names`` that are not one for each class.
 
     Example::
 
@@ -74,6 +77,9 @@ class WeightingCallback(pl.Callback):
         by_class = target is not None and is_index(target)
         num_classes = samples.num_classes if by_class else None
         if self._metric is None or self._metric.num_classes != num_classes:
+            names = self.class_names
+            if names is not None and num_classes is not None and len(names) != num_classes:
+                raise ValueError(f"class_names must name {num_classes} classes, got {len(names)}")
             self._metric = WeightingMetric(num_classes)
         self._metric.to(samples.loss.device).update_from(samples, weight)
 

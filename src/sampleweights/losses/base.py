@@ -72,6 +72,10 @@ class Criterion(nn.Module, ABC):
         self.observer: Callable[[Samples, Tensor | None], None] | None = None
         """Called with the samples of every batch and the weights they got (None if all are 1)."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        # who watches this criterion does not watch its copies, and need not be picklable
+        return {**self.__dict__, "observer": None}
+
     @property
     def num_processes(self) -> int:
         """How many processes share the batch; 1 without ``global_batch``."""
