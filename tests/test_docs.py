@@ -1,8 +1,12 @@
-"""The weighter that docs/extending.md shows keeps what the page says it owes."""
+"""What the pages say of the code and of the paper is so."""
 
 from __future__ import annotations
 
+import csv
 import io
+import re
+import statistics
+from pathlib import Path
 
 import torch
 from contracts import shown
@@ -33,3 +37,32 @@ def test_its_state_is_saved_with_the_criterion() -> None:
     other = shown()["criterion"]
     other.load_state_dict(torch.load(file, weights_only=True))
     assert other(logits, target).equal(criterion(logits, target))
+
+
+def test_what_the_paper_found_is_in_the_guide() -> None:
+    root = Path(__file__).parents[1]
+    with (root / "examples" / "isic2018" / "paper_tables.csv").open() as file:
+        rows = {
+            (row["model"], row["optimizer"], row["loss"], row["weighting"]): row
+            for row in csv.DictReader(file)
+        }
+    guide = (root / "docs" / "choosing.md").read_text()
+    shown = re.findall(r"^\|.*\[`(\w+)[^|]*\|.*\| ([+-][\d.]+), ([+-][\d.]+) \|$", guide, re.M)
+    where = {  # what is compared with what: the position in a row's name, and its two values
+        "EffectiveNumber": (3, "effective_number", "none"),
+        "ClassBalanced": (3, "class_balanced", "none"),
+        "OHEM": (3, "ohem", "none"),
+        "SelfPaced": (3, "self_paced", "none"),
+        "FocalLoss": (2, "focal", "ce"),
+    }
+    assert {name for name, *_ in shown} == set(where)
+    for name, *said in shown:
+        position, value, other = where[name]
+        pairs = [
+            (row, rows[(*key[:position], other, *key[position + 1 :])])
+            for key, row in rows.items()
+            if key[position] == value
+        ]
+        for column, number in zip(("bacc", "acc"), said, strict=True):
+            mean = statistics.fmean(float(a[column]) - float(b[column]) for a, b in pairs)
+            assert abs(mean - float(number)) < 0.051
