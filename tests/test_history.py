@@ -128,7 +128,7 @@ def test_recording_changes_nothing() -> None:
         with history.record(loss, index):
             recorded = loss(logits, target)
         torch.testing.assert_close(recorded, loss(logits, target))
-        assert loss.observer is None
+        assert not loss.is_watched
         assert history.current[:, 0].sum() == len(index)
 
 
@@ -206,7 +206,7 @@ def test_bad_input() -> None:
         history.record(loss, torch.arange(2)),
     ):
         pass
-    assert loss.observer is None
+    assert not loss.is_watched
 
 
 def work(rank: int, world: int, folder: str) -> None:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 import sampleweights as sw
-from sampleweights import functional
+from sampleweights.functional import reference as in_torch
+from sampleweights.functional import softmax
 
-kernels = pytest.importorskip("sampleweights.kernels", exc_type=ImportError)
+kernels = pytest.importorskip("sampleweights.functional.kernels", exc_type=ImportError)
 # a GPU divides by zero without a word, and so do the kernels, in what tl.where then leaves out
 pytestmark = pytest.mark.filterwarnings(
     "ignore::RuntimeWarning", "ignore::DeprecationWarning:triton"
@@ -41,7 +42,7 @@ def both(logits: Tensor, target: Tensor, gamma: float, smoothing: float, grad: T
         if fused:
             loss = kernels.softmax_loss(leaf, target, gamma, -100, smoothing)
         else:
-            loss = functional.softmax_loss_reference(
+            loss = in_torch.softmax_loss_reference(
                 leaf.float(), target, gamma, None, -100, smoothing
             )
         loss.backward(grad)
@@ -122,7 +123,7 @@ def test_second_derivatives(gamma: float) -> None:
     hessians = []
     for softmax_loss in (
         lambda x: kernels.softmax_loss(x, target, gamma, -100, 0.0),
-        lambda x: functional.softmax_loss_reference(x, target, gamma, None, -100, 0.0),
+        lambda x: in_torch.softmax_loss_reference(x, target, gamma, None, -100, 0.0),
     ):
         leaf = logits.clone().requires_grad_()
         [first] = torch.autograd.grad(softmax_loss(leaf).sum(), leaf, create_graph=True)
@@ -146,7 +147,7 @@ def test_criteria_use_them(
     for reduction in ("mean", "weighted_mean", "sum", "none"):
         results = []
         for fused in (True, False):
-            for module in (functional, sw.losses.cross_entropy):
+            for module in (softmax, sw.losses.cross_entropy):
                 monkeypatch.setattr(module, "has_kernel", lambda *args, fused=fused: fused)
             criterion = getattr(sw, loss)(weight=weight, weighter=weighter, reduction=reduction)
             leaf = logits.clone().requires_grad_()
@@ -161,7 +162,7 @@ COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from sampleweights import kernels
+from sampleweights.functional import kernels
 
 floats, constants = {"gamma", "smoothing"}, {"FOCAL": True, "SMOOTH": True}
 pointers = {"logits": "bf16", "grad_logits": "bf16", "target": "i64"}

@@ -112,10 +112,11 @@ class Experiment(lightning.LightningModule):
             run.model, run.loss, run.weighting, counts, run.epochs, run.recipe.gamma, taxonomy()
         )
         self.curves: list[dict[str, float]] = []
+        self._watching: list[Any] = []
         if run.recipe.channels_last:
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _see(self, samples: Any, weight: Tensor | None) -> None:
+    def _see(self, criterion: Any, samples: Any, weight: Tensor | None) -> None:
         """Add to the epoch's sums what this process's samples got."""
         weight = torch.ones_like(samples.loss) if weight is None else weight
         weight = weight.double()
@@ -181,7 +182,9 @@ class Experiment(lightning.LightningModule):
             7_919 * (self.current_epoch + 1) + self.run.split + 10**6 * self.global_rank
         )
         self.criterion.set_epoch(self.current_epoch)
-        self.criterion.observer = self._see
+        for handle in self._watching:
+            handle.remove()
+        self._watching = [self.criterion.register_weighting_hook(self._see)]
         self._seen = torch.zeros(3, len(CLASSES), dtype=torch.float64, device=self.device)
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.device)
         self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.functional import check_tensor, is_index, is_readable
+from sampleweights._checks import check_tensor, is_index
+from sampleweights._eager import is_readable
 from sampleweights.losses.base import Criterion, Samples, world_size
 
 if TYPE_CHECKING:
@@ -129,18 +130,15 @@ class LossHistory(nn.Module):
             RuntimeError: no call of ``criterion``, or several.
         """
         found: list[tuple[Samples, Tensor | None]] = []
-        before = criterion.observer
-
-        def observe(samples: Samples, weight: Tensor | None) -> None:
-            found.append((samples, weight))
-            if before is not None:
-                before(samples, weight)
-
-        criterion.observer = observe
-        try:
+        if not isinstance(criterion, Criterion):
+            raise TypeError(
+                f"criterion must be a loss of sampleweights, got {type(criterion).__name__}; wrap "
+                "another one in WeightedLoss, or call update() with its losses"
+            )
+        with criterion.register_weighting_hook(
+            lambda _, samples, weight: found.append((samples, weight))
+        ):
             yield
-        finally:
-            criterion.observer = before
         if len(found) != 1:
             raise RuntimeError(
                 f"record() must hold exactly one call of its criterion, got {len(found)}"

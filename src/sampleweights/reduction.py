@@ -12,7 +12,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from sampleweights.functional import is_readable
+from sampleweights._eager import is_readable
 
 __all__ = ["Reduction", "reduce", "weigh"]
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sampleweights.functional import as_number
+from sampleweights._checks import as_number
 
 __all__ = ["Constant", "Linear", "Schedule", "Sigmoid"]
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sampleweights.functional import is_readable
+from sampleweights._eager import is_readable
 
 __all__ = ["kept_count", "select"]
 

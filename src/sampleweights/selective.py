@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.losses.base import Criterion
+from sampleweights.losses.base import Criterion, call_hooks
 from sampleweights.reduction import reduce
 
 __all__ = ["selective_loss"]
@@ -81,8 +81,8 @@ def selective_loss(
     scored = criterion.samples(_score(model, inputs), target)
     weight = criterion.weigh(scored, sample_weight)
     assert weight is not None  # the weighter is active
-    if criterion.observer is not None:
-        criterion.observer(scored, weight)
+    if criterion.is_watched:
+        call_hooks(criterion, scored, weight)
     divisor = criterion.divisor(scored, weight, normalizer)
     rows = (weight.detach().reshape(len(target), -1) != 0).any(1).nonzero()[:, 0]
     if len(rows) == 0:  # a graph is needed still, by DDP for one

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.functional import check_class_indices, check_floating, check_tensor, is_index
+from sampleweights._checks import check_class_indices, check_floating, check_tensor, is_index
 
 __all__ = ["Taxonomy"]
 

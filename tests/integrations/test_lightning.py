@@ -109,7 +109,7 @@ def test_epochs_are_set_and_weights_logged(tmp_path: Path) -> None:
     assert by_class == pytest.approx(float(kept))
     ratio = logged["weighting/weight/a"] / logged["weighting/kept/a"]
     assert ratio == pytest.approx(float(module.criterion.weighter.weighters[0].class_weight[0]))
-    assert module.criterion.observer is None
+    assert not module.criterion.is_watched
 
 
 def test_an_inactive_weighter_keeps_all(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ try:
 except ImportError:  # the package of the same under its older name
     import pytorch_lightning as pl
 
-from sampleweights.functional import is_index
+from sampleweights._checks import is_index
 from sampleweights.integrations.torchmetrics import WeightingMetric
-from sampleweights.losses.base import Criterion, Samples
+from sampleweights.losses.base import Criterion, HookHandle, Samples
 from sampleweights.weighters.base import set_epoch_below
 
 __all__ = ["WeightingCallback"]
@@ -54,23 +54,15 @@ class WeightingCallback(pl.Callback):
     ) -> None:
         self.class_names, self.prefix = class_names, prefix
         self._metric: WeightingMetric | None = None
-        self._before: list[tuple[Criterion, Any]] = []
+        self._handles: list[HookHandle] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for criterion in outermost(pl_module):
-            self._before.append((criterion, criterion.observer))
-            criterion.observer = self._observer(pl_module, criterion.observer)
-
-    def _observer(
-        self, module: nn.Module, other: Callable[..., None] | None
-    ) -> Callable[[Samples, Tensor | None], None]:
-        def observe(samples: Samples, weight: Tensor | None) -> None:
-            if other is not None:
-                other(samples, weight)
-            if module.training:
+        def observe(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
+            if pl_module.training:
                 self._add(samples, weight)
 
-        return observe
+        for criterion in outermost(pl_module):
+            self._handles.append(criterion.register_weighting_hook(observe))
 
     def _add(self, samples: Samples, weight: Tensor | None) -> None:
         target = samples.target
@@ -99,9 +91,9 @@ class WeightingCallback(pl.Callback):
         pl_module.log_dict({f"{self.prefix}/{name}": value for name, value in log.items()})
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        for criterion, observer in self._before:
-            criterion.observer = observer
-        self._before.clear()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
     def state_dict(self) -> dict[str, Any]:
         if self._metric is None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from sampleweights.functional import is_index
-from sampleweights.losses.base import Criterion, Samples
+from sampleweights._checks import is_index
+from sampleweights.losses.base import Criterion, HookHandle, Samples
 
 __all__ = ["WeightingMetric"]
 
@@ -100,20 +100,17 @@ class WeightingMetric(Metric):
             result["weight_per_class"] = (weight / count).float()
         return result
 
-    def watch(self, criterion: Criterion) -> None:
-        """Update from every call of ``criterion`` in training mode, from now on."""
-        before = criterion.observer
+    def watch(self, criterion: Criterion) -> HookHandle:
+        """Update from every call of ``criterion`` in training mode, until ``handle.remove()``."""
 
-        def observe(samples: Samples, weight: Tensor | None) -> None:
-            if before is not None:
-                before(samples, weight)
+        def observe(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
             if criterion.training:
                 self.update_from(samples, weight)
 
-        criterion.observer = observe
+        return criterion.register_weighting_hook(observe)
 
     def update_from(self, samples: Samples, weight: Tensor | None) -> None:
-        """Add a batch as an observer of a criterion gets it; no weights mean that all are 1."""
+        """Add a batch as a hook of a criterion gets it; no weights mean that all are 1."""
         if weight is None:
             weight = torch.ones_like(samples.loss)
         self.update(weight, None if self.num_classes is None else samples.target, samples.valid)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sampleweights.functional import check_tensor
+from sampleweights._checks import check_tensor
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
@@ -48,7 +48,41 @@ class Samples(NamedTuple):
     class_weight: Tensor | None = None
     """``(N, ...)``: the factors of torch's own ``weight=`` that are already in ``loss``."""
     logits: Tensor | None = None
-    """``(N, C, ...)``, for an observer; None where no class probabilities follow from them."""
+    """``(N, C, ...)``, for hooks; None where no class probabilities follow from them."""
+
+
+WeightingHook = Callable[["Criterion", Samples, "Tensor | None"], None]
+
+
+class HookHandle:
+    """What removes a hook again, also at the end of a ``with``."""
+
+    # not torch's RemovableHandle, whose dictionary has new keys, on which compiled code depends
+
+    def __init__(self, hooks: list[HookHandle], hook: WeightingHook) -> None:
+        self.hook, self._hooks = hook, hooks
+        hooks.append(self)
+
+    def remove(self) -> None:
+        """Remove the hook; again does nothing."""
+        if self in self._hooks:
+            self._hooks.remove(self)
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+def call_hooks(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
+    for handle in list(criterion._weighting_hooks):
+        handle.hook(criterion, samples, weight)
+
+
+# What ``torch.compiler.disable`` sets; that decorator imports the compiler, a second of work. Hooks
+# run between compiled graphs: traced, one that counts would recompile at every batch.
+call_hooks._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 class Criterion(nn.Module, ABC):
@@ -69,12 +103,43 @@ class Criterion(nn.Module, ABC):
             raise ValueError("process_group must be None without global_batch=True")
         self.global_batch = global_batch
         self.process_group = process_group
-        self.observer: Callable[[Samples, Tensor | None], None] | None = None
-        """Called with the samples of every batch and the weights they got (None if all are 1)."""
+        self._weighting_hooks: list[HookHandle] = []
 
     def __getstate__(self) -> dict[str, Any]:
         # who watches this criterion does not watch its copies, and need not be picklable
-        return {**self.__dict__, "observer": None}
+        return {**self.__dict__, "_weighting_hooks": []}
+
+    def register_weighting_hook(self, hook: WeightingHook) -> HookHandle:
+        """Call ``hook(criterion, samples, weight)`` with every batch, once its weights are known.
+
+        ``samples`` holds what a batch has by then (``loss``, ``target``, ``valid``, ``logits``,
+        ...), ``weight`` one value per sample, None where all are 1. Hooks are called in the order
+        in which they were registered, whether the criterion trains or not; copies and pickles of a
+        criterion have none. In a compiled criterion they run uncompiled, between two graphs.
+
+        Returns:
+            A handle; ``handle.remove()``, or the end of ``with handle:``, removes the hook.
+
+        Raises:
+            TypeError: a hook that cannot be called.
+
+        Example:
+            >>> import torch
+            >>> from sampleweights import CrossEntropyLoss, OHEM
+            >>> criterion = CrossEntropyLoss(weighter=OHEM(schedule=0.5))
+            >>> handle = criterion.register_weighting_hook(lambda c, samples, weight: print(weight))
+            >>> loss = criterion(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+            tensor([0., 1.])
+            >>> handle.remove()
+        """
+        if not callable(hook):
+            raise TypeError(f"hook must be callable, got {hook!r}")
+        return HookHandle(self._weighting_hooks, hook)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a hook waits for every batch."""
+        return len(self._weighting_hooks) > 0
 
     @property
     def num_processes(self) -> int:
@@ -153,8 +218,8 @@ class Criterion(nn.Module, ABC):
         reduction = check_reduction(self.reduction)
         check_normalizer(normalizer, reduction)
         weight = self.weigh(samples, sample_weight)
-        if self.observer is not None:
-            self.observer(samples, weight)
+        if self.is_watched:
+            call_hooks(self, samples, weight)
         if reduction == "none":
             return reduce(samples.loss, weight, reduction=reduction)
         divisor = self.divisor(samples, weight, normalizer)

@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sampleweights.functional import (
+from sampleweights._checks import (
     check_classification,
     check_label_smoothing,
     check_tensor,
     class_dim,
-    has_kernel,
     is_index,
-    is_readable,
-    look_up_valid,
-    softmax_loss,
-    torch_cross_entropy,
-    valid_mask,
 )
+from sampleweights._eager import is_readable
+from sampleweights.functional.reference import look_up_valid, torch_cross_entropy, valid_mask
+from sampleweights.functional.softmax import has_kernel, softmax_loss
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.weighters.base import Weighter
 
@@ -94,7 +91,7 @@ class SoftmaxLoss(Criterion):
         """Whether F.cross_entropy computes the very same thing, reduction and all."""
         if self.gamma != 0 or self.reduction not in ("mean", "sum") or target.numel() == 0:
             return False
-        if self.num_processes > 1 or self.observer is not None:
+        if self.num_processes > 1 or self.is_watched:
             return False
         if has_kernel(logits, target, self.weight, self.label_smoothing):
             return False

@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sampleweights.functional import (
-    binary_focal_loss,
-    check_alpha,
-    check_gamma,
-    check_tensor,
-    valid_mask,
-)
+from sampleweights._checks import check_alpha, check_gamma, check_tensor
+from sampleweights.functional.binary import binary_focal_loss
+from sampleweights.functional.reference import valid_mask
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.losses.cross_entropy import SoftmaxLoss
 from sampleweights.weighters.base import Weighter

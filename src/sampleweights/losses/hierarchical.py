@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.functional import check_tensor, is_index
+from sampleweights._checks import check_tensor, is_index
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.losses.weighted import WeightedLoss
 from sampleweights.reduction import reduce
@@ -156,7 +156,7 @@ class HierarchicalLoss(Criterion):
             valid.append(torch.ones_like(loss, dtype=torch.bool) if is_valid is None else is_valid)
         total = torch.stack(losses).sum(0)  # Eq. 10
         leaf_logits = None
-        if self.observer is not None and self.taxonomy is not None and total.ndim == 1:
+        if self.is_watched and self.taxonomy is not None and total.ndim == 1:
             with torch.no_grad():
                 leaf_logits = self.taxonomy.leaf_log_probs(torch.stack(list(level_logits), 1))
         return Samples(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from sampleweights.functional import valid_mask
+from sampleweights.functional.reference import valid_mask
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.weighters.base import Weighter
 

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sampleweights.functional import (
-    Normalize,
-    as_class_counts,
-    class_balanced_weights,
-    effective_number_weights,
-    is_index,
-    is_readable,
-    look_up_valid,
-    on_cpu,
-)
+from sampleweights._checks import Normalize, as_class_counts, is_index, on_cpu
+from sampleweights._eager import is_readable
+from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
+from sampleweights.functional.reference import look_up_valid
 from sampleweights.weighters.base import Weighter
 
 if TYPE_CHECKING:

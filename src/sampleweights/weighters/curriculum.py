@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sampleweights import selection
-from sampleweights.functional import as_number, check_floating
+from sampleweights._checks import as_number, check_floating
 from sampleweights.schedules import Constant, Schedule, Sigmoid
 from sampleweights.weighters.base import Weighter
 

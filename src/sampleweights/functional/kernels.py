@@ -2,7 +2,7 @@
 
 torch keeps the log-probabilities of all classes for the backward pass; here one logsumexp per
 sample is kept and the softmax recomputed. Needs Triton, which torch's CUDA builds bring: imported
-only when it is used. The oracle is ``functional.softmax_loss_reference``.
+only when it is used. The oracle is ``reference.softmax_loss_reference``.
 """
 
 # Triton compiles the kernels from their source: only constexpr is annotated there, and never as a
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sampleweights.functional import softmax_loss_reference
+from sampleweights.functional.reference import softmax_loss_reference
 
 __all__ = ["softmax_loss"]
 

@@ -1,0 +1,173 @@
+"""Arguments: what fits, and the error that says what was expected and what came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sampleweights._eager import is_readable
+
+Normalize = Literal["samples", "classes"]
+
+
+def class_dim(logits: Tensor) -> int:
+    """Where the classes are: 1, or 0 for the logits ``(C,)`` of a single sample."""
+    return 0 if logits.ndim == 1 else 1
+
+
+def as_number(name: str, value: Any) -> float:
+    """``value`` as a float, or a TypeError that names the argument."""
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+def check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+
+
+def is_index(target: Tensor) -> bool:
+    return not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    check_tensor(name, tensor)
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be floating, got dtype {tensor.dtype}")
+
+
+def check_gamma(gamma: float) -> float:
+    gamma = as_number("gamma", gamma)
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f"gamma must be finite and at least 0, got {gamma}")
+    return gamma
+
+
+def check_alpha(alpha: float | None) -> float | None:
+    if alpha is None:
+        return None
+    alpha = as_number("alpha", alpha)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be in [0, 1] or None, got {alpha}")
+    return alpha
+
+
+def check_label_smoothing(label_smoothing: float) -> float:
+    label_smoothing = as_number("label_smoothing", label_smoothing)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+    return label_smoothing
+
+
+def check_classification(
+    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
+) -> None:
+    """Shapes and dtypes, as nn.CrossEntropyLoss understands them."""
+    check_floating("logits", logits)
+    check_tensor("target", target)
+    if logits.ndim == 0:
+        raise ValueError("logits must have shape (C,), (N, C) or (N, C, d1, ...), got ()")
+    dim = class_dim(logits)
+    if weight is not None and weight.shape != (logits.shape[dim],):
+        raise ValueError(
+            f"weight must have shape ({logits.shape[dim]},), one value for each class of logits, "
+            f"got {tuple(weight.shape)}"
+        )
+    if target.is_floating_point():
+        if target.shape != logits.shape:
+            raise ValueError(
+                f"target with probabilities must have the shape of logits, "
+                f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+            )
+        if ignore_index >= 0:
+            raise ValueError(
+                f"ignore_index must be negative for a target with probabilities, got {ignore_index}"
+            )
+        return
+    if not is_index(target):
+        raise TypeError(
+            f"target must hold class indices (integer) or probabilities (floating), "
+            f"got dtype {target.dtype}"
+        )
+    expected = logits.shape[:dim] + logits.shape[dim + 1 :]
+    if target.shape != expected:
+        raise ValueError(
+            f"target with class indices must have shape {tuple(expected)} for logits of shape "
+            f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+        )
+
+
+def check_class_indices(target: Tensor, num_classes: int, ignore_index: int | None) -> None:
+    """Name the first bad class index. Reads values: for the CPU, once something went wrong."""
+    wrong = (target < 0) | (target >= num_classes)
+    except_for = ""
+    if ignore_index is not None:
+        wrong &= target != ignore_index
+        except_for = f" or ignore_index ({ignore_index})"
+    if wrong.any():
+        raise IndexError(
+            f"target must hold class indices from 0 to {num_classes - 1}{except_for}, "
+            f"got {target[wrong][0].item()}"
+        )
+
+
+def check_binary(logits: Tensor, target: Tensor) -> None:
+    check_floating("logits", logits)
+    check_tensor("target", target)
+    if target.shape != logits.shape:
+        raise ValueError(
+            f"target must have the shape of logits, {tuple(logits.shape)}, "
+            f"got {tuple(target.shape)}"
+        )
+    if target.is_complex():
+        raise TypeError(f"target must hold 0, 1 or probabilities, got dtype {target.dtype}")
+    if is_readable(target) and target.numel():
+        low, high = target.aminmax()
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"target must lie in [0, 1], got values from {low.item()} to {high.item()}"
+            )
+
+
+def on_cpu(name: str, values: Any) -> Tensor:
+    """A copy of numbers in any container, as a tensor on the CPU."""
+    try:
+        if isinstance(values, Tensor):
+            return values.detach().cpu()
+        return torch.from_numpy(np.array(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be numbers, got {values!r:.60}: {error}") from error
+
+
+def as_class_counts(class_counts: Tensor | Sequence[int] | Any) -> Tensor:
+    """Class counts as int64 on the CPU, or a ValueError that says what is wrong with them."""
+    counts = on_cpu("class_counts", class_counts)
+    if counts.ndim != 1 or counts.numel() == 0:
+        raise ValueError(f"class_counts must have shape (C,), got {tuple(counts.shape)}")
+    if counts.is_complex() or counts.dtype == torch.bool:
+        raise ValueError(f"class_counts must be whole numbers, got dtype {counts.dtype}")
+    counts = counts.double() if counts.is_floating_point() else counts.long()
+    bad = (counts < 0) | ~counts.isfinite() | (counts != counts.floor()) | (counts >= 2**53)
+    if bad.any():
+        first = int(bad.nonzero()[0])
+        raise ValueError(
+            f"class_counts must be whole numbers from 0 to 2**53, got {counts[first].item()} "
+            f"for class {first}"
+        )
+    if not counts.any():
+        raise ValueError("class_counts must hold at least one sample, got only zeros")
+    return counts.long()
+
+
+def check_normalize(normalize: str | None) -> None:
+    if normalize is not None and normalize not in get_args(Normalize):
+        raise ValueError(f"normalize must be 'samples', 'classes' or None, got {normalize!r}")

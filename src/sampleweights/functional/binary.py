@@ -1,0 +1,75 @@
+"""Focal loss of binary and multi-label targets, one value per element."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sampleweights._checks import check_alpha, check_binary, check_gamma
+
+
+def binary_focal_loss(
+    logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float | None = 0.25
+) -> Tensor:
+    r"""Sigmoid focal loss, one value per element: for binary and multi-label targets.
+
+    .. math::
+        \ell = t \, \alpha (1 - p)^\gamma (-\log p)
+             + (1 - t) (1 - \alpha) \, p^\gamma (-\log(1 - p)), \quad p = \sigma(z)
+
+    Half precision is computed in float32.
+
+    Shape:
+        - logits: any shape, floating.
+        - target: the shape of ``logits``; 0 or 1 (any dtype) or probabilities (floating).
+        - Output: the shape of ``logits``.
+
+    Args:
+        logits: one score per element.
+        target: what is true.
+        gamma: focusing parameter, at least 0.
+        alpha: weight of the positives, in [0, 1], with 1 - alpha for the negatives; None leaves
+            both factors out.
+
+    Raises:
+        ValueError, TypeError: arguments, shapes, dtypes and (on the CPU) values that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights.functional import binary_focal_loss
+        >>> binary_focal_loss(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 1.0]))
+        tensor([0.0005, 0.1755])
+
+    Note:
+        Peers disagree on targets between 0 and 1. Ours is the expected loss of a label drawn with
+        probability t; on 0 and 1 it equals ``torchvision.ops.sigmoid_focal_loss``.
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 5.
+    """
+    check_gamma(gamma)
+    check_alpha(alpha)
+    check_binary(logits, target)
+    dtype = logits.dtype
+    if dtype.itemsize < 4:
+        logits = logits.float()
+    limit = torch.finfo(logits.dtype).max
+    logits = logits.clamp(-limit, limit)  # so that no factor of 0 meets an inf
+    positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    if target.is_floating_point():
+        target = target.to(logits.dtype)
+        loss = target * positive * _binary_focal(-logits, gamma)
+        loss = loss + (1 - target) * negative * _binary_focal(logits, gamma)
+    else:
+        is_positive = target != 0
+        loss = _binary_focal(torch.where(is_positive, -logits, logits), gamma)
+        if alpha is not None:
+            loss = torch.where(is_positive, positive * loss, negative * loss)
+    return loss.to(dtype)
+
+
+def _binary_focal(margin: Tensor, gamma: float) -> Tensor:
+    """Focal loss of the label whose log-odds are ``-margin``, in log space throughout."""
+    nll = -F.logsigmoid(-margin)
+    return nll if gamma == 0 else nll * torch.exp(gamma * F.logsigmoid(margin))

@@ -1,0 +1,181 @@
+"""The softmax losses in torch's own operations, which differentiate twice, trace and compile."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sampleweights._checks import check_class_indices, class_dim, is_index
+from sampleweights._eager import is_eager, is_readable
+
+
+def valid_mask(target: Tensor, ignore_index: int) -> Tensor | None:
+    """Which samples are not ignored; None if every one is known to be valid."""
+    if is_index(target):
+        if is_readable(target) and target.numel():
+            if ignore_index < 0:
+                every = target.min().item() > ignore_index
+            else:
+                every = target.max().item() < ignore_index
+            if every:
+                return None
+        target = target.long()  # uint8 would turn -100 into 156
+    return target != ignore_index
+
+
+def output_dtype(logits: Tensor, target: Tensor) -> torch.dtype:
+    """What F.cross_entropy returns: the dtype of its inputs, at least float32 under autocast."""
+    dtype = logits.dtype
+    if target.is_floating_point():
+        dtype = torch.promote_types(dtype, target.dtype)
+    if torch.is_autocast_enabled(logits.device.type):
+        dtype = torch.promote_types(dtype, torch.float32)
+    return dtype
+
+
+def look_up_valid(table: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    """``table[target]`` for a table of one value per class; 0 where not valid."""
+    if valid is None:
+        return look_up(table, target.long())
+    return look_up(table, target.long().masked_fill(~valid, 0)).masked_fill(~valid, 0)
+
+
+def look_up(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]`` for a table of one value per class, with a clear error for a bad index."""
+    try:
+        if index.ndim == 1:
+            return table.index_select(0, index)
+        return table.index_select(0, index.reshape(-1)).reshape(index.shape)
+    except IndexError:
+        if is_readable(index):
+            check_class_indices(index, len(table), None)
+        raise
+
+
+def torch_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    reduction: Literal["none", "mean", "sum"] = "none",
+) -> Tensor:
+    """F.cross_entropy with any integer dtype, a clear index error, and smoothing in float32."""
+    if label_smoothing and logits.dtype.itemsize < 4:
+        # torch sums the log-probabilities of all classes in the dtype of the logits: inf in
+        # float16 from about a thousand classes on
+        dtype = output_dtype(logits, target)
+        weight = None if weight is None else weight.float()
+        loss = torch_cross_entropy(
+            logits.float(), target, weight, ignore_index, label_smoothing, reduction
+        )
+        return loss.to(dtype)
+    if target.dtype != torch.int64 and is_index(target):
+        target = target.long()
+    try:
+        return F.cross_entropy(
+            logits,
+            target,
+            weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+        )
+    except IndexError:
+        if is_readable(target):
+            check_class_indices(target, logits.shape[class_dim(logits)], ignore_index)
+        raise
+
+
+def focal_factor(nll: Tensor, gamma: float) -> Tensor:
+    r""":math:`(1 - p)^\gamma` from :math:`-\log p`, with finite derivatives everywhere.
+
+    :math:`1 - p` is ``-expm1(log p)``, which adds no error to that of ``log p``. The clamp cuts the
+    derivative where it is inf (gamma < 1 at p = 1, where the factor multiplies a loss of 0) and
+    where it would multiply an infinite loss by 0 (p = 0, where the factor is 1).
+    """
+    eps = torch.finfo(nll.dtype).eps
+    return (-torch.expm1(-nll.clamp(eps**2, 1 / eps))).pow(gamma)
+
+
+def focal_of_nll(nll: Tensor, gamma: float) -> Tensor:
+    r""":math:`(1 - p)^\gamma (-\log p)` from :math:`-\log p`."""
+    if is_eager():
+        value: Tensor = _FocalOfNll.apply(nll, gamma)  # type: ignore[no-untyped-call]
+        return value
+    return focal_factor(nll, gamma) * nll
+
+
+class _FocalOfNll(torch.autograd.Function):
+    """The same with its derivative in closed form: a third of the work, and of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, nll: Tensor, gamma: float) -> Tensor:
+        eps = torch.finfo(nll.dtype).eps
+        clamped = nll.clamp(eps**2, 1 / eps)  # see focal_factor
+        q = clamped.neg().expm1_().neg_()  # 1 - p
+        power = q if gamma == 2 else q.pow(gamma - 1)
+        loss = (q * power).mul_(nll)
+        # in place, since fresh memory costs more than arithmetic:
+        # q^(gamma - 1) (q + gamma nll p), the derivative by nll
+        slope = clamped.mul_(gamma).addcmul_(clamped, q, value=-1).add_(q).mul_(power)
+        ctx.gamma = gamma
+        ctx.save_for_backward(nll, slope)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        nll, slope = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return grad * slope, None
+        loss = focal_factor(nll, ctx.gamma) * nll  # a second derivative is asked for
+        [gradient] = torch.autograd.grad(loss, nll, grad, create_graph=True)
+        return gradient, None
+
+
+def softmax_loss_reference(
+    logits: Tensor,
+    target: Tensor,
+    gamma: float,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    """The same in torch's own operations, which differentiate twice, trace and compile."""
+    if gamma == 0:
+        return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
+    dtype = logits.dtype
+    if dtype.itemsize < 4 or target.is_floating_point():
+        dtype = output_dtype(logits, target)
+    if logits.dtype.itemsize < 4:
+        logits = logits.float()
+    if weight is not None:
+        weight = weight.to(logits.dtype)
+    if target.is_floating_point():
+        return _focal_of_probabilities(logits, target, gamma, weight, label_smoothing).to(dtype)
+    nll = torch_cross_entropy(logits, target, None, ignore_index, 0.0)  # -log p_t
+    if label_smoothing:
+        smooth = torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
+        # an infinite loss stays as it is: its product has the derivative 0 * inf
+        infinite = smooth.isinf()
+        loss = focal_factor(nll, gamma) * smooth.masked_fill(infinite, 0)
+        return torch.where(infinite, smooth, loss).to(dtype)
+    loss = focal_of_nll(nll, gamma)
+    if weight is not None:
+        loss = loss * look_up_valid(weight, target, valid_mask(target, ignore_index))
+    return loss if loss.dtype == dtype else loss.to(dtype)
+
+
+def _focal_of_probabilities(
+    logits: Tensor, target: Tensor, gamma: float, weight: Tensor | None, label_smoothing: float
+) -> Tensor:
+    dim = class_dim(logits)
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / logits.shape[dim]
+    if weight is not None:
+        target = target * weight.reshape([-1] + [1] * (logits.ndim - dim - 1))
+    nll = -F.log_softmax(logits, dim)
+    return (target * focal_factor(nll, gamma) * nll).sum(dim)

@@ -1,0 +1,80 @@
+"""Imports point one way; every file is short enough to be read."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sampleweights
+
+ROOT = Path(sampleweights.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+FLOORS = [
+    {"_eager"},
+    {"_checks"},
+    {"functional/reference", "functional/binary", "functional/class_weights"},
+    {"functional/kernels"},
+    {"functional/softmax"},
+    {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},
+    {"weighters/base"},
+    {"weighters/class_frequency", "weighters/curriculum", "weighters/compose"},
+    {"weighters/__init__"},
+    {"losses/base"},
+    {"losses/cross_entropy", "losses/weighted"},
+    {"losses/focal", "losses/hierarchical"},
+    {"losses/__init__"},
+    {"history", "selective"},
+    {"page"},
+    {"__init__", "integrations/__init__"},
+    {"integrations/torchmetrics", "integrations/transformers"},
+    {"integrations/lightning"},
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix()
+
+
+def imported(path: Path) -> set[str]:
+    """The library's modules that a file imports, also inside functions and for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(
+            "sampleweights"
+        ):
+            continue
+        package = ROOT.joinpath(*(node.module or "").split(".")[1:])
+        for alias in node.names:
+            for file in (package / f"{alias.name}.py", package / alias.name / "__init__.py"):
+                if file.exists():
+                    found.add(name_of(file))
+                    break
+            else:
+                file = package / "__init__.py" if package.is_dir() else package.with_suffix(".py")
+                found.add(name_of(file))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    floor = FLOOR[name_of(path)]  # a new file gets its place above
+    for other in imported(path):
+        assert FLOOR[other] < floor, f"{name_of(path)} imports {other}"
+
+
+def test_the_imports_are_seen() -> None:
+    assert imported(ROOT / "functional/softmax.py") >= {"functional/kernels", "_eager"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_is_short(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= (410 if name_of(path) == "history" else 350)
+
+
+def test_no_floor_is_empty() -> None:
+    assert set(FLOOR) == {name_of(path) for path in FILES}
