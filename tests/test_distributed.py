@@ -105,7 +105,7 @@ class Case:
             normalizer=self.normalizer,
         )
         value.backward()
-        weight = criterion.weigh(criterion.samples(logits.detach(), target))
+        weight = criterion._weigh(criterion.samples(logits.detach(), target))
         return {
             "value": value.detach(),
             "weight": weight,
@@ -254,7 +254,7 @@ def test_selective_backpropagation_even_if_a_rank_keeps_nothing(tmp_path: Path) 
     criterion = sw.FocalLoss(weighter=sw.OHEM(schedule=0.05))
     features, target, _ = SELECTIVE.batch()
     logits = model(features)
-    kept = criterion.weigh(criterion.samples(logits, target))
+    kept = criterion._weigh(criterion.samples(logits, target))
     assert (kept[9:] == 0).all()
     criterion(logits, target).backward()
     expected = [parameter.grad for parameter in model.parameters()]

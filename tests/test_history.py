@@ -54,7 +54,7 @@ def account() -> list[dict[str, float]]:
         loss.set_epoch(epoch)
         for index, logits, target in batches(epoch):
             samples = loss.samples(logits, target)
-            weight = loss.weigh(samples)
+            weight = loss._weigh(samples)
             weight = torch.ones(len(index)) if weight is None else weight
             for i, z, y, one, w in zip(index, logits, target, samples.loss, weight, strict=True):
                 others = [v for c, v in enumerate(z.tolist()) if c != y]

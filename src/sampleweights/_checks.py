@@ -52,13 +52,24 @@ def check_gamma(gamma: float) -> float:
     return gamma
 
 
-def check_alpha(alpha: float | None) -> float | None:
+def check_alpha(alpha: Any) -> float | Tensor | None:
+    """The weight of the positives: a number, or one for each label, ``(C,)`` in float64."""
     if alpha is None:
         return None
-    alpha = as_number("alpha", alpha)
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be in [0, 1] or None, got {alpha}")
-    return alpha
+    if not isinstance(alpha, (Tensor, np.ndarray, list, tuple)) or np.ndim(alpha) == 0:
+        number = as_number("alpha", alpha)
+        if not 0 <= number <= 1:
+            raise ValueError(f"alpha must be in [0, 1] or None, got {number}")
+        return number
+    by_label = on_cpu("alpha", alpha).double()
+    if by_label.ndim != 1 or by_label.numel() == 0:
+        raise ValueError(
+            f"alpha must be a number, or hold one for each label, shape (C,), got shape "
+            f"{tuple(by_label.shape)}"
+        )
+    if not ((by_label >= 0) & (by_label <= 1)).all():
+        raise ValueError(f"alpha must be in [0, 1] for every label, got {by_label.tolist()}")
+    return by_label
 
 
 def check_label_smoothing(label_smoothing: float) -> float:

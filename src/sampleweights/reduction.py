@@ -40,7 +40,12 @@ def check_normalizer(normalizer: Tensor | float | None, reduction: Reduction) ->
                 f"normalizer must be a number or a tensor of no dimensions, got shape "
                 f"{tuple(normalizer.shape)}"
             )
-    elif not 0 < normalizer < math.inf:
+        if normalizer.is_complex() or normalizer.dtype == torch.bool:
+            raise ValueError(f"normalizer must be a real number, got dtype {normalizer.dtype}")
+        if not is_readable(normalizer):
+            return
+        normalizer = normalizer.item()
+    if not 0 < normalizer < math.inf:
         raise ValueError(f"normalizer must be positive and finite, got {normalizer}")
 
 
@@ -146,43 +151,74 @@ def reduce(
         loss = loss.float()
     if weight is not None and weight.dtype != loss.dtype:
         weight = weight.to(loss.dtype)
-    denominator = count(loss, weight, valid, name) if normalizer is None else normalizer
-    if isinstance(denominator, Tensor):
-        denominator = nonzero(denominator)
-    elif denominator == 0:
-        denominator = 1
     if name == "none":
         value = loss if weight is None else weigh(loss, weight)
-    elif weight is not None:
-        is_one = isinstance(denominator, int) and denominator == 1
-        value = _weighted_sum(loss, weight if is_one else weight / denominator)
-    elif isinstance(denominator, int) and denominator in (1, loss.numel()):
-        value = loss.sum() if denominator == 1 else _mean(loss)
     else:
-        value = loss.sum() / denominator
+        divisor = denominator(name, loss.numel(), weight=weight, valid=valid, normalizer=normalizer)
+        value = weighted_mean(loss, weight, divisor)
     return value if value.dtype == dtype else value.to(dtype)
 
 
-def count(
-    loss: Tensor, weight: Tensor | None, valid: Tensor | None, reduction: Reduction
-) -> Tensor | int:
-    """What a reduction divides by: the samples that count, or their weights; 1 for the others."""
-    if reduction in ("sum", "none"):
+def denominator(
+    reduction: Reduction,
+    num_samples: int,
+    *,
+    weight: Tensor | None = None,
+    class_weight: Tensor | None = None,
+    valid: Tensor | None = None,
+    normalizer: Tensor | float | None = None,
+) -> Tensor | float:
+    """What the sum of the weighted losses is divided by: the only place that decides it.
+
+    ``class_weight`` holds one factor for each sample that the losses contain already and that a
+    mean divides by, 0 where not valid.
+    """
+    if normalizer is not None:
+        return normalizer
+    if reduction == "sum":
         return 1
+    if class_weight is not None:
+        class_weight = class_weight.to(accumulation_dtype(class_weight.dtype))
+        if reduction == "weighted_mean" and weight is not None:
+            class_weight = class_weight * weight
+        return class_weight.sum()
     if reduction == "weighted_mean" and weight is not None:
         return (weight if valid is None else weight * valid).sum()
-    return loss.numel() if valid is None else valid.sum()
+    return num_samples if valid is None else valid.sum()
+
+
+def weighted_mean(loss: Tensor, weight: Tensor | None, divisor: Tensor | float) -> Tensor:
+    """The sum of the weighted losses over ``divisor``, 0 where that is 0: the only sum there is.
+
+    In at least float32; the caller rounds.
+    """
+    if loss.dtype.itemsize < 4:
+        loss = loss.float()
+    if isinstance(divisor, Tensor):
+        divisor = nonzero(divisor)
+    elif divisor == 0:
+        divisor = 1
+    is_one = isinstance(divisor, int) and divisor == 1
+    if weight is not None:
+        weight = weight.to(loss.dtype)
+        return _weighted_sum(loss, weight if is_one else weight / divisor)
+    if is_one:
+        return loss.sum()
+    if isinstance(divisor, int) and divisor == loss.numel():
+        return _mean(loss)
+    return loss.sum() / divisor
 
 
 def _mean(loss: Tensor) -> Tensor:
-    if loss.ndim == 1 and loss.numel() <= _DOT_AT_MOST and is_readable(loss):
+    # is_readable first: compiled and exported code must not depend on the size of a batch
+    if is_readable(loss) and loss.ndim == 1 and loss.numel() <= _DOT_AT_MOST:
         return torch.dot(loss, loss.new_full(loss.shape, 1 / loss.numel()))  # half its graph
     return loss.mean()
 
 
 def _weighted_sum(loss: Tensor, weight: Tensor) -> Tensor:
-    small = loss.ndim == 1 and loss.numel() <= _DOT_AT_MOST
-    if small and is_readable(loss) and not weight.requires_grad:
+    readable = is_readable(loss) and loss.ndim == 1 and not weight.requires_grad
+    if readable and loss.numel() <= _DOT_AT_MOST:
         total = torch.dot(loss, weight)
         if math.isfinite(total.item()):
             return total

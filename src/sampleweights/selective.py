@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.losses.base import Criterion, call_hooks
-from sampleweights.reduction import reduce
+from sampleweights.losses.base import Criterion, call_hooks, fill_absent
+from sampleweights.reduction import weighted_mean
 
 __all__ = ["selective_loss"]
 
@@ -78,17 +78,20 @@ def selective_loss(
     if criterion.weighter is None or criterion.weighter.inactive or len(target) == 0:
         return criterion(_call(model, inputs), target, **extra)  # type: ignore[no-any-return]
 
+    target = fill_absent(target, sample_weight)
     scored = criterion.samples(_score(model, inputs), target)
-    weight = criterion.weigh(scored, sample_weight)
-    assert weight is not None  # the weighter is active
+    weight = criterion._weigh(scored, sample_weight)
+    if weight is None:  # the class weights of probabilities are part of the losses
+        weight = torch.ones_like(scored.loss)
     if criterion.is_watched:
         call_hooks(criterion, scored, weight)
-    divisor = criterion.divisor(scored, weight, normalizer)
+    divisor = criterion._denominator(scored, weight, normalizer)
     rows = (weight.detach().reshape(len(target), -1) != 0).any(1).nonzero()[:, 0]
     if len(rows) == 0:  # a graph is needed still, by DDP for one
         rows = rows.new_zeros(1)
     kept = criterion.samples(_call(model, _index(inputs, rows, len(target))), target[rows])
-    return reduce(kept.loss, weight[rows], reduction="mean", normalizer=divisor)
+    value = weighted_mean(kept.loss, weight[rows], divisor)
+    return value.to(kept.dtype or kept.loss.dtype)
 
 
 def _call(model: Callable[..., Tensor], inputs: Inputs) -> Tensor:

@@ -38,7 +38,7 @@ def account(ignored: int | None = None) -> dict[str, list[float]]:
     for logits, target in batches():
         if ignored is not None:
             target = target.masked_fill(target == ignored, -100)
-        for y, w in zip(target.tolist(), loss.weigh(loss.samples(logits, target)), strict=True):
+        for y, w in zip(target.tolist(), loss._weigh(loss.samples(logits, target)), strict=True):
             if y >= 0:
                 weights[y].append(float(w))
     return {

@@ -331,10 +331,12 @@ def test_a_changing_normalizer_compiles() -> None:
             torch.testing.assert_close(value, criterion(logits, target, normalizer=normalizer))
 
 
-def test_a_normalizer_of_zero_for_nothing_is_zero() -> None:
+@pytest.mark.parametrize("normalizer", [0, -2.0, float("nan"), float("inf"), 1j, True])
+@pytest.mark.parametrize("weighter", [None, sw.ClassBalanced([5, 4, 3, 2, 1])])
+def test_a_normalizer_that_cannot_be_one(normalizer: Any, weighter: Any) -> None:
     logits, target = batch((6,), torch.float32)
-    value = sw.CrossEntropyLoss()(logits, target.fill_(-100), normalizer=torch.tensor(0))
-    assert value == 0
+    with pytest.raises(ValueError, match="normalizer must be"):
+        sw.CrossEntropyLoss(weighter=weighter)(logits, target, normalizer=torch.tensor(normalizer))
 
 
 def test_what_is_no_tensor_is_told() -> None:

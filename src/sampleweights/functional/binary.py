@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sampleweights._checks import check_alpha, check_binary, check_gamma
+from sampleweights._checks import check_alpha, check_binary, check_gamma, class_dim
+from sampleweights.functional.reference import by_class
 
 
 def binary_focal_loss(
-    logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float | None = 0.25
+    logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float | Tensor | None = 0.25
 ) -> Tensor:
     r"""Sigmoid focal loss, one value per element: for binary and multi-label targets.
 
@@ -29,8 +30,9 @@ def binary_focal_loss(
         logits: one score per element.
         target: what is true.
         gamma: focusing parameter, at least 0.
-        alpha: weight of the positives, in [0, 1], with 1 - alpha for the negatives; None leaves
-            both factors out.
+        alpha: weight of the positives, in [0, 1], with 1 - alpha for the negatives: at 0.25
+            positives count a third of what negatives count. A number, or one for each label,
+            :math:`(C)` for logits :math:`(N, C, ...)`; None leaves both factors out.
 
     Raises:
         ValueError, TypeError: arguments, shapes, dtypes and (on the CPU) values that do not fit.
@@ -49,14 +51,25 @@ def binary_focal_loss(
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 5.
     """
     check_gamma(gamma)
-    check_alpha(alpha)
+    if not isinstance(alpha, Tensor):
+        alpha = check_alpha(alpha)
     check_binary(logits, target)
     dtype = logits.dtype
-    if dtype.itemsize < 4:
+    if torch.is_autocast_enabled(logits.device.type):
+        dtype = torch.promote_types(dtype, torch.float32)  # as cross-entropy does
+    if logits.dtype.itemsize < 4:
         logits = logits.float()
     limit = torch.finfo(logits.dtype).max
     logits = logits.clamp(-limit, limit)  # so that no factor of 0 meets an inf
-    positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    if isinstance(alpha, Tensor):
+        if alpha.shape != logits.shape[class_dim(logits) :][:1]:
+            raise ValueError(
+                f"alpha must be a number, or hold one for each label, shape (C,) for logits of "
+                f"shape {tuple(logits.shape)}, got {tuple(alpha.shape)}"
+            )
+        alpha = by_class(alpha.to(logits), logits)
+    positive: Tensor | float = 1.0 if alpha is None else alpha
+    negative: Tensor | float = 1.0 if alpha is None else 1 - alpha
     if target.is_floating_point():
         target = target.to(logits.dtype)
         loss = target * positive * _binary_focal(-logits, gamma)

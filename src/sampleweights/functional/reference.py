@@ -12,8 +12,10 @@ from sampleweights._checks import check_class_indices, class_dim, is_index
 from sampleweights._eager import is_eager, is_readable
 
 
-def valid_mask(target: Tensor, ignore_index: int) -> Tensor | None:
+def valid_mask(target: Tensor, ignore_index: float) -> Tensor | None:
     """Which samples are not ignored; None if every one is known to be valid."""
+    if ignore_index != ignore_index:
+        return ~target.isnan() if target.is_floating_point() else None
     if is_index(target):
         if is_readable(target) and target.numel():
             if ignore_index < 0:
@@ -172,10 +174,28 @@ def softmax_loss_reference(
 def _focal_of_probabilities(
     logits: Tensor, target: Tensor, gamma: float, weight: Tensor | None, label_smoothing: float
 ) -> Tensor:
+    """The expected loss of a class that is drawn with the probabilities of ``target``."""
     dim = class_dim(logits)
-    if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / logits.shape[dim]
-    if weight is not None:
-        target = target * weight.reshape([-1] + [1] * (logits.ndim - dim - 1))
     nll = -F.log_softmax(logits, dim)
-    return (target * focal_factor(nll, gamma) * nll).sum(dim)
+    factor = focal_factor(nll, gamma)
+    if weight is not None:
+        nll = nll * by_class(weight, logits)
+    if label_smoothing:
+        nll = (1 - label_smoothing) * nll + label_smoothing * nll.mean(dim, keepdim=True)
+    return (target * factor * nll).sum(dim)
+
+
+def by_class(weight: Tensor, logits: Tensor) -> Tensor:
+    """``weight`` of shape (C,), to be multiplied with the logits of any batch."""
+    return weight.reshape([-1] + [1] * (logits.ndim - class_dim(logits) - 1))
+
+
+def smooth_weighted(target: Tensor, logits: Tensor, label_smoothing: float) -> Tensor:
+    """Label smoothing of probabilities that were weighted, which need not sum to 1.
+
+    What smoothing moves to all classes is a share of the sample's own weight, as it is where
+    the target is an index and the weight multiplies the smoothed loss.
+    """
+    dim = class_dim(logits)
+    mass = target.sum(dim, keepdim=True)
+    return (1 - label_smoothing) * target + (label_smoothing / logits.shape[dim]) * mass

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -14,9 +15,10 @@ from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
     check_reduction,
-    count,
+    denominator,
     nonzero,
-    reduce,
+    weigh,
+    weighted_mean,
 )
 from sampleweights.weighters.base import Weighter, set_epoch_below
 from sampleweights.weighters.compose import as_weighter
@@ -46,9 +48,14 @@ class Samples(NamedTuple):
     num_classes: int | None = None
     """For the check against the weighter's; None: unknown."""
     class_weight: Tensor | None = None
-    """``(N, ...)``: the factors of torch's own ``weight=`` that are already in ``loss``."""
+    """``(N, ...)``: class weights that are already in ``loss``, and that a mean divides by."""
     logits: Tensor | None = None
     """``(N, C, ...)``, for hooks; None where no class probabilities follow from them."""
+    is_class_weighted: bool = False
+    """Whether ``loss`` has the weighter's class weights already: those of a probability target
+    belong to the terms of its classes, ``sum_c t_c w_c (-log p_c)``."""
+    dtype: torch.dtype | None = None
+    """What the result is rounded to; None: the dtype of ``loss``."""
 
 
 WeightingHook = Callable[["Criterion", Samples, "Tensor | None"], None]
@@ -85,6 +92,19 @@ def call_hooks(criterion: Criterion, samples: Samples, weight: Tensor | None) ->
 call_hooks._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
+class _Group:
+    """A process group: copies share it, and a pickle, which can hold none, means all processes."""
+
+    def __init__(self, value: ProcessGroup | None) -> None:
+        self.value = value
+
+    def __deepcopy__(self, memo: Any) -> _Group:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Group], tuple[None]]:
+        return _Group, (None,)
+
+
 class Criterion(nn.Module, ABC):
     """Base of all losses: ``samples`` says what each sample costs, the rest is common."""
 
@@ -102,7 +122,7 @@ class Criterion(nn.Module, ABC):
         if process_group is not None and not global_batch:
             raise ValueError("process_group must be None without global_batch=True")
         self.global_batch = global_batch
-        self.process_group = process_group
+        self._group = _Group(process_group)
         self._weighting_hooks: list[HookHandle] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,13 +162,21 @@ class Criterion(nn.Module, ABC):
         return len(self._weighting_hooks) > 0
 
     @property
+    def process_group(self) -> ProcessGroup | None:
+        """The processes that share a batch with ``global_batch``; None for all of them."""
+        return self._group.value
+
+    @property
     def num_processes(self) -> int:
         """How many processes share the batch; 1 without ``global_batch``."""
         return world_size(self.process_group) if self.global_batch else 1
 
     @abstractmethod
     def samples(self, logits: Any, target: Tensor) -> Samples:
-        """Per-sample losses, before the weighter, and what the weighter needs."""
+        """What each sample costs, before the weighter, and what the weighter needs.
+
+        All that a subclass has to write; weights, denominator and hooks follow from it.
+        """
 
     def forward(
         self,
@@ -159,97 +187,141 @@ class Criterion(nn.Module, ABC):
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
-        return self.reduce(self.samples(logits, target), sample_weight, normalizer)
+        samples = self.samples(logits, fill_absent(target, sample_weight))
+        return self._reduce(samples, sample_weight, normalizer)
 
     def set_epoch(self, epoch: float) -> None:
         """Tell every nested weighter which epoch it is (from 0; may be a fraction)."""
         set_epoch_below(self, epoch)
 
-    def weigh(self, samples: Samples, sample_weight: Tensor | None = None) -> Tensor | None:
-        """The weighter's weights times ``sample_weight``; None where both are absent."""
-        weight = None
-        weighter = self.weighter
-        dtype = accumulation_dtype(samples.loss.dtype)
-        if weighter is not None and not weighter.inactive:
-            made_for, num_classes = weighter.num_classes, samples.num_classes
-            if made_for is not None and num_classes is not None and made_for != num_classes:
-                raise ValueError(
-                    f"weighter was made for {made_for} classes, logits have {num_classes}"
-                )
-            loss = samples.loss.detach()
-            if loss.dtype != dtype:
-                loss = loss.to(dtype)
-            if self.num_processes > 1:
-                weight = self._weigh_globally(weighter, loss, samples)
-            else:
-                weight = weighter(loss, samples.target, samples.valid)
-            if weight.requires_grad:  # the weighter has parameters of its own
-                weight = weight.detach()
-            if weight.shape != loss.shape:
-                raise ValueError(
-                    f"weighter must return one weight per sample, shape "
-                    f"{tuple(samples.loss.shape)}, got {tuple(weight.shape)}"
-                )
-        if sample_weight is not None:
-            check_tensor("sample_weight", sample_weight)
-            if sample_weight.shape != samples.loss.shape:
-                raise ValueError(
-                    f"sample_weight must have one value per sample, shape "
-                    f"{tuple(samples.loss.shape)}, got {tuple(sample_weight.shape)}"
-                )
-            sample_weight = sample_weight.to(dtype)
-            weight = sample_weight if weight is None else weight * sample_weight
-        return weight
-
-    def _weigh_globally(self, weighter: Weighter, loss: Tensor, samples: Samples) -> Tensor:
-        from sampleweights import distributed
-
-        batch = distributed.gather(loss, samples.target, samples.valid, self.process_group)
-        weight: Tensor = weighter(batch.loss, batch.target, batch.valid)
-        return weight[batch.own].reshape(loss.shape)
-
-    def reduce(
+    def _reduce(
         self,
         samples: Samples,
         sample_weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
-        """Weigh the samples and reduce them as ``reduction`` says."""
-        reduction = check_reduction(self.reduction)
-        check_normalizer(normalizer, reduction)
-        weight = self.weigh(samples, sample_weight)
+        """Weigh the samples, tell the hooks, sum, and divide as ``reduction`` says."""
+        check_normalizer(normalizer, check_reduction(self.reduction))
+        weight = self._weigh(samples, sample_weight)
         if self.is_watched:
             call_hooks(self, samples, weight)
-        if reduction == "none":
-            return reduce(samples.loss, weight, reduction=reduction)
-        divisor = self.divisor(samples, weight, normalizer)
-        return reduce(samples.loss, weight, reduction="mean", normalizer=divisor)
+        if self.reduction == "none":
+            value = samples.loss if weight is None else weigh(samples.loss, weight)
+        else:
+            divisor = self._denominator(samples, weight, normalizer)
+            value = weighted_mean(samples.loss, weight, divisor)
+        return value.to(samples.dtype or samples.loss.dtype)
 
-    def divisor(
+    def _weigh(
+        self,
+        samples: Samples,
+        sample_weight: Tensor | None = None,
+        within: Criterion | None = None,
+    ) -> Tensor | None:
+        """The weighter's weights times ``sample_weight``; None where both are absent.
+
+        ``within`` is the criterion whose processes share the batch, this one if None.
+        """
+        loss, weighter, weight = samples.loss.detach(), self.weighter, None
+        dtype = accumulation_dtype(loss.dtype)
+        if weighter is not None and not weighter.inactive:
+            self._check_num_classes(samples.num_classes)
+            loss = loss if loss.dtype == dtype else loss.to(dtype)
+            part = weighter.without_class_weights if samples.is_class_weighted else weighter
+            within = within or self
+            if within.num_processes > 1:
+                weight = _weigh_globally(part, loss, samples, within.process_group)
+            else:
+                weight = part(loss, samples.target, samples.valid)
+            if weight is not None:
+                if weight.requires_grad:  # the weighter has parameters of its own
+                    weight = weight.detach()
+                if weight.shape != loss.shape:
+                    raise ValueError(
+                        f"weighter must return one weight per sample, shape {tuple(loss.shape)}, "
+                        f"got {tuple(weight.shape)}"
+                    )
+        if sample_weight is None:
+            return weight
+        sample_weight = _expand_to(loss, sample_weight).to(dtype)
+        return sample_weight if weight is None else weight * sample_weight
+
+    def _check_num_classes(self, num_classes: int | None) -> None:
+        made_for = None if self.weighter is None else self.weighter.num_classes
+        if made_for is not None and num_classes is not None and made_for != num_classes:
+            raise ValueError(
+                f"weighter was made for {made_for} classes, logits have {num_classes}"
+                f"{self._what_classes_are}"
+            )
+
+    _what_classes_are = ""
+
+    def _denominator(
         self,
         samples: Samples,
         weight: Tensor | None,
         normalizer: Tensor | float | None = None,
     ) -> Tensor | float:
         """What the sum of the weighted losses is divided by, with all processes in mind."""
-        loss, valid, class_weight = samples.loss, samples.valid, samples.class_weight
-        reduction = check_reduction(self.reduction)
-        divisor = normalizer
-        if normalizer is None and class_weight is not None:
-            # torch's own weight= is part of the loss, and of what a weighted mean divides by
-            class_weight = class_weight.to(accumulation_dtype(class_weight.dtype))
-            if reduction == "weighted_mean" and weight is not None:
-                divisor = (class_weight * weight).sum()
-            elif reduction == "weighted_mean" or (reduction == "mean" and self.weighter is None):
-                divisor = class_weight.sum()
-        if divisor is None:
-            divisor = count(loss, weight, valid, reduction)
+        class_weight = samples.class_weight
+        if self.reduction == "mean" and self.weighter is not None:
+            class_weight = None  # a mean with a weighter is over the samples (Eq. 3)
+        divisor = denominator(
+            check_reduction(self.reduction),
+            samples.loss.numel(),
+            weight=weight,
+            class_weight=class_weight,
+            valid=samples.valid,
+            normalizer=normalizer,
+        )
         processes = self.num_processes
-        if processes > 1:
-            if normalizer is None and reduction != "sum":
-                from sampleweights import distributed
+        if processes == 1:
+            return divisor
+        if normalizer is None and self.reduction != "sum":
+            from sampleweights import distributed
 
-                divisor = distributed.all_sum(divisor, loss.device, self.process_group)
-            # the mean over processes, as DDP takes it, of parts times their number is the sum
-            return (nonzero(divisor) if isinstance(divisor, Tensor) else divisor) / processes
-        return divisor if isinstance(divisor, Tensor) else divisor or 1
+            divisor = distributed.all_sum(divisor, samples.loss.device, self.process_group)
+        # the mean over processes, as DDP takes it, of parts times their number is the sum
+        return (nonzero(divisor) if isinstance(divisor, Tensor) else divisor) / processes
+
+
+def _weigh_globally(
+    weigh_samples: Callable[..., Tensor | None],
+    loss: Tensor,
+    samples: Samples,
+    group: ProcessGroup | None,
+) -> Tensor | None:
+    from sampleweights import distributed
+
+    batch = distributed.gather(loss, samples.target, samples.valid, group)
+    weight = weigh_samples(batch.loss, batch.target, batch.valid)
+    return None if weight is None else weight[batch.own].reshape(loss.shape)
+
+
+def _expand_to(loss: Tensor, sample_weight: Tensor) -> Tensor:
+    """One weight for each loss, from one for each, or one for all that share leading positions."""
+    check_tensor("sample_weight", sample_weight)
+    shape = sample_weight.shape
+    if shape == loss.shape:
+        return sample_weight
+    full = (*shape, *[1] * (loss.ndim - sample_weight.ndim))
+    fits = 0 < sample_weight.ndim <= loss.ndim and full[0] == loss.shape[0]
+    if not fits or any(n not in (1, m) for n, m in zip(full, loss.shape, strict=True)):
+        raise ValueError(
+            f"sample_weight must have one value per sample, or one for all that share leading "
+            f"dimensions, shape {tuple(loss.shape)}, got {tuple(shape)}"
+        )
+    return sample_weight.reshape(full).expand(loss.shape)
+
+
+def fill_absent(target: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """``target`` with 0 for the NaN of samples whose weight is 0: a label that nobody has."""
+    if sample_weight is None or not isinstance(target, Tensor) or not target.is_floating_point():
+        return target
+    check_tensor("sample_weight", sample_weight)
+    dropped = sample_weight == 0
+    if target.ndim > 1 and dropped.shape == (*target.shape[:1], *target.shape[2:]):
+        dropped = dropped.unsqueeze(1)  # a probability for each class
+    elif dropped.ndim < target.ndim:
+        dropped = dropped.reshape(*dropped.shape, *[1] * (target.ndim - dropped.ndim))
+    return target.masked_fill(dropped & target.isnan(), 0)

@@ -16,10 +16,25 @@ from sampleweights._checks import (
     is_index,
 )
 from sampleweights._eager import is_readable
-from sampleweights.functional.reference import look_up_valid, torch_cross_entropy, valid_mask
+from sampleweights.functional.reference import (
+    by_class,
+    look_up_valid,
+    output_dtype,
+    smooth_weighted,
+    torch_cross_entropy,
+    valid_mask,
+)
 from sampleweights.functional.softmax import has_kernel, softmax_loss
 from sampleweights.losses.base import Criterion, Samples
+from sampleweights.reduction import (
+    accumulation_dtype,
+    check_normalizer,
+    check_reduction,
+    denominator,
+    nonzero,
+)
 from sampleweights.weighters.base import Weighter
+from sampleweights.weighters.class_frequency import ClassFrequency
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -60,15 +75,46 @@ class SoftmaxLoss(Criterion):
     def samples(self, logits: Tensor, target: Tensor) -> Samples:
         weight = self.weight
         check_classification(logits, target, weight, self.ignore_index)
+        num_classes = logits.shape[class_dim(logits)]
+        if target.is_floating_point():
+            return self._samples_of_probabilities(logits, target, num_classes)
         loss = softmax_loss(
             logits, target, self.gamma, weight, self.ignore_index, self.label_smoothing
         )
-        num_classes = logits.shape[class_dim(logits)]
-        if target.is_floating_point():
-            return Samples(loss, target, num_classes=num_classes, logits=logits)
         valid = valid_mask(target, self.ignore_index)
         class_weight = None if weight is None else look_up_valid(weight, target, valid)
         return Samples(loss, target, valid, num_classes, class_weight, logits)
+
+    def _samples_of_probabilities(
+        self, logits: Tensor, target: Tensor, num_classes: int
+    ) -> Samples:
+        """The loss of a mixture is the mixture of the losses, class weights and all."""
+        weighter, smoothing, dtype = self.weighter, self.label_smoothing, None
+        class_factor = None
+        if weighter is not None and not weighter.inactive:
+            class_factor = weighter.class_factor
+        weighted, class_weight = target, None
+        if class_factor is not None:
+            self._check_num_classes(num_classes)
+            dtype = output_dtype(logits, target)
+            target = target.to(accumulation_dtype(target.dtype))
+            logits = logits.to(torch.promote_types(logits.dtype, target.dtype))
+            weighted = target * by_class(class_factor.to(target), logits)
+            if self.reduction == "weighted_mean":
+                class_weight = weighted.detach().sum(class_dim(logits))
+            if self.gamma == 0 and smoothing:
+                weighted, smoothing = smooth_weighted(weighted, logits, smoothing), 0.0
+        loss = softmax_loss(logits, weighted, self.gamma, self.weight, self.ignore_index, smoothing)
+        return Samples(
+            loss,
+            target,
+            None,
+            num_classes,
+            class_weight,
+            logits,
+            is_class_weighted=class_factor is not None,
+            dtype=dtype,
+        )
 
     def forward(
         self,
@@ -83,22 +129,51 @@ class SoftmaxLoss(Criterion):
         check_tensor("target", target)
         if logits.ndim == 1 and target.shape == (1,) and is_index(target):  # torch allows it
             target = target.squeeze(0)
-        if self._is_torchs_own(logits, target) and sample_weight is None and normalizer is None:
-            return self._torchs_own(logits, target)
+        if sample_weight is None and self._is_one_call(logits, target):
+            if self.weighter is not None and not self.weighter.inactive:
+                if self._is_class_frequency(logits, target):
+                    return self._class_frequency(logits, target, normalizer)
+            elif normalizer is None:
+                return self._torchs_own(logits, target)
         return super().forward(logits, target, sample_weight=sample_weight, normalizer=normalizer)
 
-    def _is_torchs_own(self, logits: Tensor, target: Tensor) -> bool:
-        """Whether F.cross_entropy computes the very same thing, reduction and all."""
+    def _is_one_call(self, logits: Tensor, target: Tensor) -> bool:
+        """Whether one call of F.cross_entropy is all that there is to compute."""
         if self.gamma != 0 or self.reduction not in ("mean", "sum") or target.numel() == 0:
             return False
         if self.num_processes > 1 or self.is_watched:
             return False
         if has_kernel(logits, target, self.weight, self.label_smoothing):
             return False
-        if self.weighter is None:
-            return True
         # with a weighter, the mean divides by M even if there are class weights
-        return self.weighter.inactive and (self.weight is None or self.reduction == "sum")
+        return self.weighter is None or self.weight is None or self.reduction == "sum"
+
+    def _is_class_frequency(self, logits: Tensor, target: Tensor) -> bool:
+        """Whether the weights are class weights alone, as torch's own kernel takes them."""
+        return (
+            isinstance(self.weighter, ClassFrequency)
+            and self.weight is None
+            and is_index(target)
+            and self.label_smoothing == 0
+            and logits.dtype.itemsize >= 4  # torch sums in the dtype of the logits
+            and not self.weighter.has_absent
+        )
+
+    def _class_frequency(
+        self, logits: Tensor, target: Tensor, normalizer: Tensor | float | None
+    ) -> Tensor:
+        """Weights over M as torch's ``weight=``: no tensor of one value per sample is needed."""
+        check_classification(logits, target, None, self.ignore_index)
+        self._check_num_classes(logits.shape[class_dim(logits)])
+        assert isinstance(self.weighter, ClassFrequency)
+        weight = self.weighter.class_factor
+        check_normalizer(normalizer, check_reduction(self.reduction))
+        if self.reduction == "mean":
+            valid = valid_mask(target, self.ignore_index) if normalizer is None else None
+            divisor = denominator("mean", target.numel(), valid=valid, normalizer=normalizer)
+            weight = weight / (nonzero(divisor) if isinstance(divisor, Tensor) else divisor)
+        weight = weight.to(output_dtype(logits, target))
+        return torch_cross_entropy(logits, target, weight, self.ignore_index, 0.0, "sum")
 
     def _torchs_own(self, logits: Tensor, target: Tensor) -> Tensor:
         """F.cross_entropy to the last bit, but 0 where no sample counts and torch has 0 / 0."""
@@ -151,7 +226,7 @@ class CrossEntropyLoss(SoftmaxLoss):
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
         - target: class indices of shape :math:`()`, :math:`(N)` or :math:`(N, d_1, ...)`, any
           integer dtype; or probabilities with the shape of ``logits``.
-        - sample_weight: the shape of the class indices, at least 0.
+        - sample_weight: the shape of the class indices or of their leading dimensions, at least 0.
         - Output: scalar; the shape of the class indices with ``reduction="none"``.
 
     Args:

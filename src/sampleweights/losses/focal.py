@@ -34,7 +34,7 @@ class FocalLoss(SoftmaxLoss):
         - target: class indices of shape :math:`()`, :math:`(N)` or :math:`(N, d_1, ...)`, any
           integer dtype; or probabilities with the shape of ``logits``, whose loss is
           :math:`\sum_c t_c (1 - p_c)^\gamma (-\log p_c)`.
-        - sample_weight: the shape of the class indices, at least 0.
+        - sample_weight: the shape of the class indices or of their leading dimensions, at least 0.
         - Output: scalar; the shape of the class indices with ``reduction="none"``.
 
     Args:
@@ -106,14 +106,16 @@ class BinaryFocalLoss(Criterion):
     Shape:
         - logits: any shape, floating.
         - target: the shape of ``logits``: 0 or 1 (any dtype), or probabilities (floating).
-        - sample_weight: the shape of ``logits``, at least 0.
+        - sample_weight: the shape of ``logits`` or of its leading dimensions, at least 0. A NaN in
+          a floating target adds exactly 0 where its weight is 0.
         - Output: scalar; the shape of ``logits`` with ``reduction="none"``.
 
     Args:
         gamma: focusing parameter, at least 0; 2 is the choice of Lin et al.
-        alpha: weight of the positives, in [0, 1], with 1 - alpha for the negatives; 0.25 is the
-            choice of Lin et al. None leaves both factors out.
-        ignore_index: the target value that marks an element to leave out.
+        alpha: weight of the positives, in [0, 1], with 1 - alpha for the negatives: at 0.25, the
+            choice of Lin et al., a positive counts a third of what a negative counts. A number, or
+            one for each label, :math:`(C)` for logits :math:`(N, C, ...)`. None leaves both out.
+        ignore_index: the target value that marks an element to leave out, also ``float("nan")``.
         reduction: "mean" (over the valid elements), "weighted_mean", "sum" or "none".
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
         global_batch: as in :class:`CrossEntropyLoss`.
@@ -139,12 +141,14 @@ class BinaryFocalLoss(Criterion):
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 5.
     """
 
+    alpha: float | Tensor | None
+
     def __init__(
         self,
         gamma: float = 2.0,
         *,
-        alpha: float | None = 0.25,
-        ignore_index: int = -100,
+        alpha: float | Tensor | Sequence[float] | None = 0.25,
+        ignore_index: float = -100,
         reduction: str = "mean",
         weighter: Weighter | Sequence[Weighter] | None = None,
         global_batch: bool = False,
@@ -157,8 +161,17 @@ class BinaryFocalLoss(Criterion):
             process_group=process_group,
         )
         self.gamma = check_gamma(gamma)
-        self.alpha = check_alpha(alpha)
+        checked = check_alpha(alpha)
+        if isinstance(checked, Tensor):
+            self.register_buffer("alpha", checked)
+        else:
+            self.alpha = checked
         self.ignore_index = ignore_index
+
+    _what_classes_are = (
+        "; for binary and multi-label targets a weighter takes the counts of negatives and "
+        "positives, [(1 - y).sum(), y.sum()], and alpha= a weight for each label"
+    )
 
     def samples(self, logits: Tensor, target: Tensor) -> Samples:
         check_tensor("target", target)
@@ -173,7 +186,8 @@ class BinaryFocalLoss(Criterion):
         return Samples(loss, target, valid, num_classes=2)
 
     def extra_repr(self) -> str:
-        arguments = [f"gamma={self.gamma}", f"alpha={self.alpha}"]
+        alpha = f"<{len(self.alpha)} labels>" if isinstance(self.alpha, Tensor) else self.alpha
+        arguments = [f"gamma={self.gamma}", f"alpha={alpha}"]
         if self.ignore_index != -100:
             arguments.append(f"ignore_index={self.ignore_index}")
         if self.reduction != "mean":

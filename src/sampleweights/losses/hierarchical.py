@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sampleweights._checks import check_tensor, is_index
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.losses.weighted import WeightedLoss
-from sampleweights.reduction import reduce
+from sampleweights.reduction import weigh
 from sampleweights.taxonomy import Taxonomy
 from sampleweights.weighters.base import Weighter
 
@@ -37,7 +37,7 @@ class HierarchicalLoss(Criterion):
           the class of each level, :math:`(N, L, ...)`.
         - leaf_target: without a taxonomy, class indices :math:`(N, ...)` for a weighter that needs
           classes.
-        - sample_weight: :math:`(N, ...)`, at least 0.
+        - sample_weight: :math:`(N, ...)`, or its leading dimensions, at least 0.
         - Output: scalar; :math:`(N, ...)` with ``reduction="none"``.
 
     Args:
@@ -98,9 +98,6 @@ class HierarchicalLoss(Criterion):
                 f"got {len(parts)}"
             )
         levels = [part if isinstance(part, Criterion) else WeightedLoss(part) for part in parts]
-        if global_batch:  # for the weighters that single levels may have
-            for level in levels:
-                level.global_batch, level.process_group = True, process_group
         self.criteria = nn.ModuleList(levels)
         self.taxonomy = taxonomy
         self._several = several
@@ -122,7 +119,7 @@ class HierarchicalLoss(Criterion):
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
         samples = self.samples(logits, target, leaf_target)
-        return self.reduce(samples, sample_weight, normalizer)
+        return self._reduce(samples, sample_weight, normalizer)
 
     def samples(
         self,
@@ -175,7 +172,10 @@ class HierarchicalLoss(Criterion):
             samples = criterion.samples(logits, target.masked_fill(~has_level, 0))
             loss = samples.loss.masked_fill(~has_level, 0)
             samples = Samples(loss, samples.target, has_level, samples.num_classes)
-        return reduce(samples.loss, criterion.weigh(samples), reduction="none"), samples.valid
+        # the weighters that single levels may have see the batch of all processes too
+        weight = criterion._weigh(samples, within=self if self.global_batch else None)
+        loss = samples.loss if weight is None else weigh(samples.loss, weight)
+        return loss.to(samples.dtype or samples.loss.dtype), samples.valid
 
     def _check_leaf_target(self, leaf_target: Tensor | None, level_target: Tensor) -> None:
         if leaf_target is not None and leaf_target.shape != level_target.shape:

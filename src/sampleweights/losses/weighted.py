@@ -26,15 +26,16 @@ class WeightedLoss(Criterion):
         - logits: whatever ``criterion`` takes first.
         - target: whatever ``criterion`` takes second; class indices with the shape of the losses
           for weighters that need classes.
-        - sample_weight: the shape of the losses, at least 0.
+        - sample_weight: the shape of the losses or of their leading dimensions, at least 0. A
+          NaN in a floating target adds exactly 0 where its weight is 0.
         - Output: scalar; the shape of the losses with ``reduction="none"``.
 
     Args:
         criterion: a module or function of (logits, target) that returns one value per sample
             (or per element: then every element is a sample). A module with a ``reduction``
             must have it set to "none".
-        ignore_index: the target value that marks a sample to leave out; None takes the
-            criterion's own ``ignore_index``, if it has one.
+        ignore_index: the target value that marks a sample to leave out, also
+            ``float("nan")``; None takes the criterion's own ``ignore_index``, if it has one.
         reduction: "mean" (over the valid samples), "weighted_mean", "sum" or "none".
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
         global_batch: as in :class:`CrossEntropyLoss`.
@@ -59,7 +60,7 @@ class WeightedLoss(Criterion):
         self,
         criterion: Callable[[Any, Tensor], Tensor],
         *,
-        ignore_index: int | None = None,
+        ignore_index: float | None = None,
         reduction: str = "mean",
         weighter: Weighter | Sequence[Weighter] | None = None,
         global_batch: bool = False,
@@ -83,10 +84,16 @@ class WeightedLoss(Criterion):
             )
         self.criterion = criterion
         self._asked_to_ignore = ignore_index is not None
-        own_ignore_index: int | None = getattr(criterion, "ignore_index", None)
+        own_ignore_index: float | None = getattr(criterion, "ignore_index", None)
         self.ignore_index = own_ignore_index if ignore_index is None else ignore_index
 
     def samples(self, logits: Any, target: Tensor) -> Samples:
+        valid = None
+        if self._asked_to_ignore and target.is_floating_point():
+            # before the criterion sees it, which may have no derivative there
+            assert self.ignore_index is not None
+            valid = valid_mask(target, self.ignore_index)
+            target = target if valid is None else target.masked_fill(~valid, 0)
         loss = self.criterion(logits, target)
         if not isinstance(loss, Tensor) or (loss.ndim == 0 and target.ndim > 0):
             came = "a scalar" if isinstance(loss, Tensor) else type(loss).__name__
@@ -94,9 +101,15 @@ class WeightedLoss(Criterion):
                 f"criterion must return one value per sample, got {came} for a target of shape "
                 f"{tuple(target.shape)}"
             )
-        valid = None
+        if isinstance(logits, Tensor) and loss.numel() > max(logits.numel(), target.numel()):
+            raise ValueError(
+                f"criterion must return one value per sample, got {tuple(loss.shape)} values for "
+                f"logits of shape {tuple(logits.shape)} and a target of shape "
+                f"{tuple(target.shape)}, which were broadcast against each other"
+            )
         if self.ignore_index is not None and target.shape == loss.shape:
-            valid = valid_mask(target, self.ignore_index)
+            if valid is None:
+                valid = valid_mask(target, self.ignore_index)
             if valid is not None:
                 loss = loss.masked_fill(~valid, 0)
         elif self._asked_to_ignore:

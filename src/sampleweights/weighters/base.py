@@ -57,6 +57,21 @@ class Weighter(nn.Module, ABC):
         """Whether every weight is 1, whatever the loss; a criterion then skips the weighter."""
         return False
 
+    @property
+    def class_factor(self) -> Tensor | None:
+        """``(C,)``: the factor of the weights that depends on the class alone; None: none does.
+
+        Losses of probabilities over classes multiply it into the term of each class.
+        """
+        return None
+
+    def without_class_weights(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor | None:
+        """The weights without ``class_factor``, for losses that contain it; None: none is left."""
+        weight: Tensor = self(loss, target, valid)
+        return weight
+
     @abstractmethod
     def forward(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None

@@ -42,7 +42,7 @@ def count_classes(
     return torch.bincount(indices, minlength=num_classes or 0)
 
 
-class _ClassFrequency(Weighter):
+class ClassFrequency(Weighter):
     """A weight per class, looked up."""
 
     class_counts: Tensor
@@ -54,6 +54,20 @@ class _ClassFrequency(Weighter):
         self.register_buffer("class_weight", class_weight)
         self.num_classes = class_counts.numel()
         self._find_absent()
+
+    @property
+    def class_factor(self) -> Tensor:
+        return self.class_weight
+
+    def without_class_weights(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> None:
+        return None
+
+    @property
+    def has_absent(self) -> bool:
+        """Whether a class has no samples, so that its appearance in a target is an error."""
+        return bool(self._absent)
 
     def _find_absent(self) -> None:
         self._absent = tuple(int(c) for c in (self.class_counts == 0).nonzero())
@@ -117,7 +131,7 @@ class _ClassFrequency(Weighter):
         return f"class_counts={counts}"
 
 
-class ClassBalanced(_ClassFrequency):
+class ClassBalanced(ClassFrequency):
     r"""Inverse class frequency: every class counts as much as every other.
 
     .. math:: w_j = N / N_{y_j}, \quad \text{normalised}
@@ -198,7 +212,7 @@ class ClassBalanced(_ClassFrequency):
         return self._counts_repr() + normalize
 
 
-class EffectiveNumber(_ClassFrequency):
+class EffectiveNumber(ClassFrequency):
     r"""Inverse effective number of samples: a class counts by what it adds that is new.
 
     .. math::

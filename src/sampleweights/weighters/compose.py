@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor, nn
 
@@ -69,11 +69,42 @@ class Compose(Weighter):
     def forward(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        first, *others = self.weighters
-        weight: Tensor = first(loss, target, valid)
-        for weighter in others:
-            weight = weight * weighter(weigh(loss, weight), target, valid)
+        weight = self._product(self._parts(), loss, target, valid)
+        assert weight is not None  # there is at least one weighter
         return weight
+
+    @property
+    def class_factor(self) -> Tensor | None:
+        product: Tensor | None = None
+        for weighter in self._parts():
+            factor = weighter.class_factor
+            if factor is not None:
+                product = factor if product is None else product * factor
+        return product
+
+    def without_class_weights(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor | None:
+        parts = [weighter.without_class_weights for weighter in self._parts()]
+        return self._product(parts, loss, target, valid)
+
+    def _parts(self) -> list[Weighter]:
+        return list(self.weighters)  # type: ignore[arg-type]
+
+    def _product(
+        self,
+        parts: Sequence[Callable[..., Tensor | None]],
+        loss: Tensor,
+        target: Tensor | None,
+        valid: Tensor | None,
+    ) -> Tensor | None:
+        product: Tensor | None = None
+        for part in parts:
+            weight = part(loss, target, valid)
+            if weight is not None:
+                product = weight if product is None else product * weight
+                loss = weigh(loss, weight)
+        return product
 
 
 def as_weighter(weighter: Weighter | Sequence[Weighter]) -> Weighter:
