@@ -38,18 +38,24 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
     ),
 }
 
-PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+ROOT = Path(__file__).parents[1]
 
 
-def shown() -> dict[str, Any]:
-    """What the code of docs/extending.md defines."""
-    [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    names: dict[str, Any] = {"class_counts": [8, 4, 2]}
+def shown(page: str, name: str) -> dict[str, Any]:
+    """What the code block that defines ``name`` on a page leaves."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    [code] = [block for block in blocks if f"class {name}(" in block]
+    names: dict[str, Any] = {"sw": sw, "class_counts": [8, 4, 2]}
     exec(code, names)
     return names
 
 
-CONTRACTED = {**WEIGHTERS, "docs/extending.md": lambda: shown()["Robust"]()}
+CONTRACTED = {
+    **WEIGHTERS,
+    "docs/extending.md": lambda: shown("docs/extending.md", "Robust")["Robust"](),
+    "README.md": lambda: shown("README.md", "Clipped")["Clipped"](),
+}
 
 
 @dataclass
