@@ -42,9 +42,11 @@ class Weighter(nn.Module, ABC):
         >>> import torch
         >>> from sampleweights import Weighter
         >>> class Clipped(Weighter):
-        ...     '''Leave out what lies far above the median.'''
+        ...     '''Leave out what lies far above the median of the valid samples.'''
         ...     def forward(self, loss, target=None, valid=None):
-        ...         return (loss <= 3 * loss.median()).to(loss.dtype)
+        ...         valid = torch.ones_like(loss, dtype=torch.bool) if valid is None else valid
+        ...         median = loss.masked_fill(~valid, torch.nan).nanmedian()
+        ...         return (valid & ~(loss > 3 * median)).to(loss.dtype)
         >>> Clipped()(torch.tensor([0.1, 0.2, 0.3, 9.0]))
         tensor([1., 1., 1., 0.])
     """
