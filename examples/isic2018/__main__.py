@@ -49,8 +49,9 @@ random 80/20 splits, and the rows that the paper leaves open.
   python -m examples.isic2018 prepare --data-root DIR
       downloads the official files into DIR if they are not there, and computes what is cached
 
-DIR holds the files as they are downloaded: ISIC2018_Task3_Training_Input,
-ISIC2018_Task3_Training_GroundTruth (.zip or folder), ISIC2018_Task3_Training_LesionGroupings.csv.
+DIR holds ISIC2018_Task3_Training_Input (.zip or the unpacked folder), and
+ISIC2018_Task3_Training_GroundTruth and ISIC2018_Task3_Training_LesionGroupings (.csv, .zip or the
+unpacked folder). What is there in any of these forms is not downloaded again.
 
 A run is written as it goes; one that is finished is not repeated, one that was killed goes on from
 its last epoch. `COMMAND --help` lists the options.
