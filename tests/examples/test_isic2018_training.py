@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -318,7 +317,7 @@ def test_the_grid_survives_kill_9(tmp_path: Path) -> None:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     process.stderr.close()
     # its workers end with it: the locks become free
@@ -578,6 +577,22 @@ def test_help_is_for_newcomers(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "python -m examples.isic2018 reproduce --data-root DIR --preset fast" in out
     assert "--batch-size" in out
+
+
+def test_the_help_needs_nothing_that_only_unix_has() -> None:
+    script = """
+import runpy, sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None  # as on Windows: importing it raises ImportError
+sys.argv = ["isic2018", "--help"]
+runpy.run_module("examples.isic2018", run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "python -m examples.isic2018 reproduce" in done.stdout
 
 
 # --------------------------------------------------------------------------------------------
