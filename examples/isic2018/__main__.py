@@ -24,6 +24,7 @@ from examples.isic2018.recipes import (
     PRESETS,
     WEIGHTINGS,
     Recipe,
+    has_native_bfloat16,
     in_grid,
     settings,
 )
@@ -160,7 +161,12 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     preset = "digits" if args.data_root is None else args.preset or "paper"
     given = {name: getattr(args, name) for name in settings(Recipe())}
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v is not None}
-    return replace(PRESETS[preset], **given)
+    recipe = PRESETS[preset]
+    # a preset for GPUs stays as it is where there is none: jobs may be sent to a cluster from there
+    runs_here = recipe.freeze_backbone or torch.cuda.is_available()
+    if recipe.half and runs_here and not has_native_bfloat16():
+        recipe = replace(recipe, precision="32-true")
+    return replace(recipe, **given)
 
 
 def source_of(args: argparse.Namespace) -> Source:

@@ -370,7 +370,7 @@ def evaluate_parts(
     """Metrics and predictions of each part, by its name."""
     metrics: dict[str, dict[str, float]] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    half = experiment.run.recipe.precision.startswith("bf16")
+    half = experiment.run.recipe.half
     for part, (samples, rows, weight) in parts.items():
         probabilities, greedy = predict(
             experiment.encoder, experiment.model, samples.inputs, rows, half
