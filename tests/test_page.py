@@ -147,6 +147,23 @@ def test_without_images_and_classes(history: sw.LossHistory, tmp_path: Path) -> 
     assert text.count("<circle") == 5
 
 
+@pytest.mark.parametrize("num_classes", [2, 12])
+def test_the_data_map_shows_who_is_on_the_page(num_classes: int, tmp_path: Path) -> None:
+    history, target = sw.LossHistory(36), torch.arange(36) % num_classes
+    weight = torch.ones(36)
+    weight[target == 0] = torch.nan  # judged, but of no weight that could be shown
+    history.update(
+        torch.arange(36), torch.rand(36), weight, logits=torch.randn(36, 12), target=target
+    )
+    history.end_epoch()
+    target[-3:] = -100
+    write_page(tmp_path / "page.html", history, target=target)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = int(((target > 0) & weight.isfinite()).sum())
+    assert text.count("<circle") == shown
+    assert f"<p>{shown} samples" in text
+
+
 def test_names_are_escaped_once(history: sw.LossHistory, tmp_path: Path) -> None:
     text = write(history, tmp_path / "page.html", target=[0, 1] * 4, class_names=["a & b", "<c>"])
     assert text.count("a &amp; b") == 3  # the link, the legend and the heading

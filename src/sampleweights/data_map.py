@@ -68,17 +68,17 @@ def draw(
 
 
 def svg(scores: dict[str, Tensor], label: Tensor, names: dict[int, str]) -> str:
-    """A figure of at most 4,000 samples, "" where none was judged.
+    """A figure of at most 4,000 samples of the named classes, "" where none was judged.
 
     Each class has a colour, as long as the colours suffice; else they show the correctness.
     """
-    known = scores["confidence"].isfinite().nonzero()[:, 0]
+    named = torch.isin(label, torch.tensor(list(names), dtype=label.dtype))
+    known = (scores["confidence"].isfinite() & named).nonzero()[:, 0]
     if len(known) == 0:
         return ""
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))
     chosen = known[order[:_MOST_DOTS]]
     if 1 < len(names) <= len(_COLOURS):
-        chosen = chosen[label[chosen] >= 0]
         legend = list(zip(names.values(), _COLOURS, strict=False))
         group = np.searchsorted(list(names), label[chosen].numpy())
     else:
