@@ -21,7 +21,9 @@ class Compose(Weighter):
 
     Each weighter sees the loss already multiplied by the weights before it, so order has a
     meaning: ``[ClassBalanced(...), OHEM(...)]`` ranks by class-weighted loss, ``[OHEM(...),
-    ClassBalanced(...)]`` by raw loss. Criteria turn a plain list into a ``Compose``.
+    ClassBalanced(...)]`` by raw loss. A sample to which one of them gives 0 is not valid for those
+    after it, neither ranked nor counted: ``[OHEM(schedule=0.5), SelfPaced(schedule=0.5)]`` keeps
+    the easier half of the harder half. Criteria turn a plain list into a ``Compose``.
 
     Shape:
         - loss, target, valid, Output: as for every :class:`Weighter`.
@@ -72,6 +74,8 @@ class Compose(Weighter):
         first, *others = self.weighters
         weight: Tensor = first(loss, target, valid)
         for weighter in others:
+            kept = weight != 0
+            valid = kept if valid is None else valid & kept
             weight = weight * weighter(weigh(loss, weight), target, valid)
         return weight
 
