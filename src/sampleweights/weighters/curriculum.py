@@ -204,6 +204,8 @@ class SelfPaced(_Curriculum):
 
     References:
         Kumar, Packer & Koller, Self-Paced Learning for Latent Variable Models, NIPS 2010.
+        Ghasedi, Wang, Deng & Huang, Balanced Self-Paced Learning for Generative Adversarial
+        Clustering Network, CVPR 2019 (for ``per_class``, there over clusters).
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Sec. 3.3.
     """
 
