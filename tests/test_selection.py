@@ -222,6 +222,7 @@ def test_one_program_serves_every_batch_size(grouped: bool) -> None:
     assert len(graphs) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")
 def test_a_trace_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"torch\.jit\.trace cannot .*: use torch\.export"):
         torch.jit.trace(lambda loss: select(loss, 0.5, largest=True), torch.rand(4))

@@ -203,7 +203,8 @@ def test_counting_calls_recompiles_nothing() -> None:
 
 def test_built_in_inference_mode_it_trains() -> None:
     with torch.inference_mode():
-        criterion = sw.CrossEntropyLoss(weighter=[sw.OHEM(10), sw.SelfPaced(10)])
+        weighters = [sw.OHEM(10), sw.SelfPaced(10), sw.EffectiveNumber([3, 2, 1])]
+        criterion = sw.CrossEntropyLoss(weighter=weighters)
     criterion.set_epoch(3)
     criterion.load_state_dict(criterion.state_dict())
     logits = torch.randn(4, 3, requires_grad=True)

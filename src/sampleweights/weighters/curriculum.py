@@ -59,9 +59,8 @@ class _Curriculum(Weighter):
         self.per_class = per_class
         # A checkpoint holds the epoch, and the schedule says what follows from it. The fraction is
         # a buffer too: compiled code reads it, and so does not depend on its value.
-        with torch.inference_mode(False):  # an inference tensor could not be filled later
-            self.register_buffer("epoch", torch.zeros((), dtype=torch.float64))
-            self.register_buffer("fraction", self.epoch + 1, persistent=False)
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("fraction", torch.ones((), dtype=torch.float64), persistent=False)
         self.set_epoch(0)
         self._calls_to_warning = 0 if isinstance(schedule, Constant) else _FORGOTTEN_AFTER
 
