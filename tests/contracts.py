@@ -31,6 +31,7 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
     "EffectiveNumber(beta)": lambda: sw.EffectiveNumber(COUNTS, beta=0.9, normalize="classes"),
     "SelfPaced": lambda: sw.SelfPaced(NUM_EPOCHS),
     "SelfPaced(Linear)": lambda: sw.SelfPaced(schedule=sw.schedules.Linear(NUM_EPOCHS)),
+    "SelfPaced(per_class)": lambda: sw.SelfPaced(NUM_EPOCHS, per_class=True),
     "OHEM": lambda: sw.OHEM(NUM_EPOCHS),
     "OHEM(0.25)": lambda: sw.OHEM(schedule=0.25),
     "OHEM(per_class)": lambda: sw.OHEM(NUM_EPOCHS, per_class=True),

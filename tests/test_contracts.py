@@ -195,7 +195,9 @@ def test_no_host_synchronisation() -> None:
         torch.testing.assert_close(value.detach().cpu(), expected)
 
 
-CURRICULA = ("OHEM", "OHEM(per_class)", "SelfPaced", "SelfPaced(Linear)")
+CURRICULA = (
+    "OHEM", "OHEM(per_class)", "SelfPaced", "SelfPaced(per_class)", "SelfPaced(Linear)",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

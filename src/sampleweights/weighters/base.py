@@ -84,6 +84,13 @@ class Weighter(nn.Module, ABC):
         """Tell the weighter, and those nested in it, the epoch (from 0; may be a fraction)."""
         set_epoch_below(self, epoch)
 
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        # built under torch.inference_mode, a buffer could not be filled or loaded outside of it
+        if tensor is not None and tensor.is_inference():
+            with torch.inference_mode(False):
+                tensor = tensor.clone()
+        super().register_buffer(name, tensor, persistent)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # float64 buffers are exact values (fractions, class weights), cast where they are used:
         # they follow the device, but `.half()` or `.to(dtype)` does not round them
