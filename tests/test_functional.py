@@ -19,6 +19,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.autograd import forward_ad
 
+import sampleweights as sw
 from sampleweights.functional import (
     binary_focal_loss,
     class_balanced_weights,
@@ -217,3 +218,19 @@ def test_derivatives_of_every_mode(gamma: float, smoothing: float, probabilities
         [dual] = torch.autograd.grad(loss(forward_ad.make_dual(logits, direction)).sum(), logits)
         tangent = forward_ad.unpack_dual(dual).tangent
     torch.testing.assert_close(tangent, expected)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning"
+)
+def test_traced_code_keeps_nothing_of_the_batch_it_was_traced_with() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 8, 3, generator=generator)
+    target = torch.randint(3, (2, 8), generator=generator)
+    target[1, 0] = -100  # in the second batch alone
+    for criterion in (sw.CrossEntropyLoss(), sw.FocalLoss(weighter=sw.ClassBalanced([5, 3, 2]))):
+        traced = torch.jit.trace(criterion, (logits[0], target[0]))
+        for batch in zip(logits, target, strict=True):
+            torch.testing.assert_close(traced(*batch), criterion(*batch))
+    with pytest.raises(RuntimeError, match="torch.jit.trace cannot record which samples"):
+        torch.jit.trace(sw.CrossEntropyLoss(weighter=sw.OHEM(4)), (logits[0], target[0]))

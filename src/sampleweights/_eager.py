@@ -34,6 +34,11 @@ def is_eager() -> bool:
     )
 
 
+def is_tracing() -> bool:
+    """Whether torch.jit.trace records what runs."""
+    return not torch.compiler.is_compiling() and _is_tracing()
+
+
 def is_readable(tensor: Tensor) -> bool:
     """Whether reading a value of ``tensor`` costs nothing: eager, on the CPU, no subclass."""
     return tensor.is_cpu and type(tensor) in (Tensor, nn.Parameter) and is_eager()
