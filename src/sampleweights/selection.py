@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sampleweights._eager import is_readable
+from sampleweights._eager import is_readable, is_tracing
 
 __all__ = ["kept_count", "select"]
 
@@ -98,6 +98,11 @@ def select(
     if is_readable(flat):  # before any size is looked at, to which compiled code would be bound
         keep = _select_on_host(flat, float(fraction), largest, valid, group)
     else:
+        if is_tracing():
+            raise RuntimeError(
+                "torch.jit.trace cannot record which samples of a batch are selected (TorchScript "
+                "has no bits of floating-point numbers); use torch.compile or torch.export"
+            )
         if not isinstance(fraction, Tensor):
             fraction = torch.full((), fraction, dtype=torch.float64, device=flat.device)
         key = _ascending_key(flat, largest)
