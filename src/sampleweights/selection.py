@@ -86,7 +86,7 @@ def select(
         >>> select(loss, 0.25, largest=True), select(loss, 0.25, largest=False)
         (tensor([False,  True, False, False]), tensor([False, False,  True, False]))
     """
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if is_tracing():
         raise RuntimeError("torch.jit.trace cannot record a selection: use torch.export instead")
     flat = loss.detach().reshape(-1)
     if flat.dtype.itemsize < 4:
@@ -98,11 +98,6 @@ def select(
     if is_readable(flat):  # before any size is looked at, to which compiled code would be bound
         keep = _select_on_host(flat, float(fraction), largest, valid, group)
     else:
-        if is_tracing():
-            raise RuntimeError(
-                "torch.jit.trace cannot record which samples of a batch are selected (TorchScript "
-                "has no bits of floating-point numbers); use torch.compile or torch.export"
-            )
         if not isinstance(fraction, Tensor):
             fraction = torch.full((), fraction, dtype=torch.float64, device=flat.device)
         key = _ascending_key(flat, largest)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sampleweights._checks import check_alpha, check_gamma, check_tensor
+from sampleweights._checks import check_alpha, check_gamma, check_tensor, is_index
 from sampleweights.functional.binary import binary_focal_loss
 from sampleweights.functional.reference import valid_mask
 from sampleweights.losses.base import Criterion, Samples
@@ -175,6 +175,8 @@ class BinaryFocalLoss(Criterion):
 
     def samples(self, logits: Tensor, target: Tensor) -> Samples:
         check_tensor("target", target)
+        if is_index(target):
+            target = target.long()  # the larger unsigned integers have few operations
         valid = valid_mask(target, self.ignore_index)
         if valid is not None:
             target = target.masked_fill(~valid, 0)
@@ -182,7 +184,7 @@ class BinaryFocalLoss(Criterion):
         if valid is not None:
             loss = loss.masked_fill(~valid, 0)
         if not target.is_floating_point():
-            target = target.long()
+            target = target.long()  # bool
         return Samples(loss, target, valid, num_classes=2)
 
     def extra_repr(self) -> str:
