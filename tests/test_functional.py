@@ -125,7 +125,7 @@ def test_counts_of_any_kind(counts: object) -> None:
         (3, r"shape \(C,\), got \(\)"),
         ([True, False], "whole numbers, got dtype torch.bool"),
         ("31", "class_counts must be numbers, got '31'"),
-        ({"a": 3}, "class_counts must be numbers"),
+        ({"a": 3}, r"class indices \(from 0\) as keys, got 'a'"),
     ],
 )
 def test_bad_counts(counts: object, message: str) -> None:

@@ -15,7 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"_eager"},
     {"_checks"},
-    {"functional/reference", "functional/class_weights"},
+    {"counting", "functional/reference", "functional/class_weights"},
     {"functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -151,7 +151,7 @@ def check_binary(logits: Tensor, target: Tensor) -> None:
 
 
 def on_cpu(name: str, values: Any) -> Tensor:
-    """A copy of numbers in any container, as a tensor on the CPU."""
+    """Numbers in any container, as a tensor on the CPU (the same one if it is that already)."""
     try:
         if isinstance(values, Tensor):
             return values.detach().cpu()
@@ -160,8 +160,29 @@ def on_cpu(name: str, values: Any) -> Tensor:
         raise ValueError(f"{name} must be numbers, got {values!r:.60}: {error}") from error
 
 
-def as_class_counts(class_counts: Tensor | Sequence[int] | Any) -> Tensor:
-    """Class counts as int64 on the CPU, or a ValueError that says what is wrong with them."""
+def in_class_order(counts: Any) -> list[Any]:
+    """The counts of a mapping or a pandas Series, whose keys are the classes."""
+    by_class: dict[int, Any] = {}
+    for key, count in counts.items():
+        try:
+            index = int(key)
+            if index != key or index < 0:
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(
+                f"class_counts with keys must have class indices (from 0) as keys, got {key!r}; "
+                f"without keys, pass a list of the counts in the order of the classes"
+            ) from None
+        if index in by_class:
+            raise ValueError(f"class_counts must have each class once, got {index} twice")
+        by_class[index] = count
+    return [by_class.get(index, 0) for index in range(max(by_class, default=-1) + 1)]
+
+
+def as_class_counts(class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any) -> Tensor:
+    """A copy of class counts as int64 on the CPU, or a ValueError that says what is wrong."""
+    if callable(getattr(class_counts, "items", None)):
+        class_counts = in_class_order(class_counts)
     counts = on_cpu("class_counts", class_counts)
     if counts.ndim != 1 or counts.numel() == 0:
         raise ValueError(f"class_counts must have shape (C,), got {tuple(counts.shape)}")
@@ -177,7 +198,8 @@ def as_class_counts(class_counts: Tensor | Sequence[int] | Any) -> Tensor:
         )
     if not counts.any():
         raise ValueError("class_counts must hold at least one sample, got only zeros")
-    return counts.long()
+    with torch.inference_mode(False):  # a buffer made of it may be written to later
+        return counts.long().clone()  # not the caller's memory, which may change
 
 
 def check_normalize(normalize: str | None) -> None:

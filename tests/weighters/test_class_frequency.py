@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pytest
@@ -76,6 +79,12 @@ def test_bad_targets_for_from_targets(cls: type) -> None:
         ([-100], "at least one class index, got none"),
         ([], "at least one class index, got none"),
         ("ab", "targets must be numbers"),
+        (None, "targets must be numbers"),
+        ({0: 5, 1: 50}, "got dict: counts go to the constructor"),
+        ([torch.tensor([0, 1]), torch.tensor([0.5])], "got dtype torch.float32"),
+        ([torch.tensor([0, 1]), torch.tensor([-1])], "from 0 or ignore_index"),
+        (iter([]), "at least one class index, got none"),
+        ([{"mask": torch.tensor([0])}], r"'labels' or 'target', got \['mask'\]"),
     ]:
         with pytest.raises(ValueError, match=message):
             cls.from_targets(targets)
@@ -95,7 +104,8 @@ def test_a_target_without_training_samples_is_an_error_that_names_it(cls: type) 
     assert (fine > 0).tolist() == [False, True]
     # a state with other counts brings its own absent classes
     other = cls([10, 1, 0])
-    other.load_state_dict(weighter.state_dict())
+    with pytest.warns(UserWarning, match="class_counts"):
+        other.load_state_dict(weighter.state_dict())
     with pytest.raises(ValueError, match="got class 1"):
         other(torch.rand(1), torch.tensor([1]))
     assert other(torch.rand(1), torch.tensor([2])) > 0
@@ -156,6 +166,197 @@ def test_targets_in_any_container() -> None:
         (0, 0, 2),
     ):
         assert sw.ClassBalanced.from_targets(targets).class_counts.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_targets_in_pieces(cls: type) -> None:
+    masks = [torch.tensor([[0, 0], [2, -100]]), np.array([5, 0], np.uint8), torch.tensor(2)]
+    inputs = torch.rand(1)
+    for pieces in (
+        masks,
+        tuple(masks),
+        (mask for mask in masks),
+        [*masks, torch.tensor([])],  # an image without a label
+        [(inputs, mask) for mask in masks],
+        [(inputs, "name", mask) for mask in masks],
+        [[inputs, mask] for mask in masks],  # what a DataLoader makes of tuples
+        [{"pixel_values": inputs, "labels": mask} for mask in masks],
+        [{"image": inputs, "target": mask} for mask in masks],
+        [(inputs, {"boxes": inputs, "labels": mask}) for mask in masks],
+        [[0, 0, 2, -100], [5, 0], [2]],
+        [[[0, 0], [2, -100]], [[5, 0]], 2],
+        [list(np.array([0, 0, 2])), list(np.array([5, 0, 2]))],
+        [("a.png", y) for y in (0, 0, 2, -100, 5, 0, 2)],
+        (y for y in (0, 0, 2, -100, 5, 0, 2)),
+    ):
+        assert cls.from_targets(pieces).class_counts.tolist() == [3, 0, 2, 0, 0, 1]
+
+
+def test_targets_of_a_loader() -> None:
+    target = torch.tensor([0, 1, 1, 3, 0])
+    for columns in ((torch.rand(5, 2), target), (target,)):
+        data = torch.utils.data.TensorDataset(*columns)
+        loader = torch.utils.data.DataLoader(data, batch_size=2)
+        for source in (loader, data):
+            counts = sw.ClassBalanced.from_targets(source).class_counts
+            assert counts.tolist() == [2, 2, 0, 1]
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_255_is_a_class_only_on_demand(cls: type) -> None:
+    masks = [torch.tensor([0, 1], dtype=torch.uint8), torch.tensor([255, 1], dtype=torch.uint8)]
+    for targets in (masks, masks[1]):
+        for num_classes in (None, 21):
+            with pytest.raises(ValueError, match="ignore_index=255 .* num_classes=256"):
+                cls.from_targets(targets, num_classes)
+    assert cls.from_targets(masks, ignore_index=255).class_counts.tolist() == [1, 2]
+    assert cls.from_targets(masks, 256).class_counts.numel() == 256
+    assert cls.from_targets([255, 256]).class_counts.numel() == 257
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_settings_of_from_targets_are_the_constructor_s(cls: type) -> None:
+    def never() -> object:
+        raise AssertionError("a wrong setting is found before the counting")
+        yield
+
+    with pytest.raises(TypeError, match="normalise"):
+        cls.from_targets(never(), normalise=None)
+    with pytest.raises(ValueError, match="normalize must be"):
+        cls.from_targets(never(), normalize="sample")
+    with pytest.raises(TypeError, match="beta"):
+        sw.ClassBalanced.from_targets([0, 1], beta=0.9)
+    weighter = sw.EffectiveNumber.from_targets([0, 1], beta=0.9, normalize="classes")
+    assert repr(weighter) == ("EffectiveNumber(class_counts=[1, 1], beta=0.9, normalize='classes')")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        sw.ClassBalanced,
+        sw.EffectiveNumber,
+        class_balanced_weights,
+        effective_number_weights,
+    ],
+)
+def test_counts_by_class(make: Callable[[object], object]) -> None:
+    def value(counts: object) -> list[float]:
+        made = make(counts)
+        weight = made if isinstance(made, torch.Tensor) else made.class_weight  # type: ignore[attr-defined]
+        return cast("list[float]", weight.tolist())
+
+    expected = value([5, 50, 0, 20])
+    for counts in (
+        {1: 50, 3: 20, 0: 5},
+        Counter([0] * 5 + [1] * 50 + [3] * 20),
+        {np.int64(0): np.int64(5), 1.0: 50.0, True + 1: 0, 3: torch.tensor(20)},
+    ):
+        assert value(counts) == expected
+    for bad, message in [
+        ({"cat": 5, "dog": 3}, "keys .* got 'cat'"),
+        ({"0": 5, "1": 3}, "keys .* got '0'"),
+        ({-100: 5, 0: 3}, "keys .* got -100"),
+        ({0.5: 5}, "keys .* got 0.5"),
+        ({None: 5}, "keys .* got None"),
+        ({float("nan"): 5}, "keys .* got nan"),
+        ({float("inf"): 5}, "keys .* got inf"),
+        ({(0,): 5}, r"keys .* got \(0,\)"),
+        ({}, r"shape \(C,\), got \(0,\)"),
+        ({0: 5, 1: -1}, "got -1 for class 1"),
+        ({0: 5, 1: "a"}, "class_counts must be numbers"),
+        ({0: 0}, "only zeros"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make(bad)
+
+
+def test_counts_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    labels = pandas.Series([0] * 5 + [1] * 50 + [2] * 20)
+    for counts in (
+        labels.value_counts(),
+        labels.astype("Int64").value_counts(),
+        labels.astype("category").value_counts(),
+        labels.astype(float).value_counts(),
+        labels.groupby(labels).size(),
+        pandas.Series([5, 50, 20]),
+    ):
+        assert sw.ClassBalanced(counts).class_counts.tolist() == [5, 50, 20]
+    with pytest.raises(ValueError, match="once, got 0 twice"):
+        sw.ClassBalanced(pandas.Series([5, 50], index=[0, 0]))
+    with pytest.raises(ValueError, match="got 'a'"):
+        sw.ClassBalanced(pandas.Series([5, 50], index=["a", "b"]))
+    with pytest.raises(ValueError, match="shape"):
+        sw.ClassBalanced(pandas.DataFrame({0: [1, 2], 1: [3, 4]}))
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_loading_other_counts_warns_and_takes_them(cls: type) -> None:
+    saved, built = cls([900, 90, 10]), cls([10, 10, 980])
+    with pytest.warns(
+        UserWarning,
+        match=rf"{cls.__name__}.* \[10, 10, 980\].* \[900, 90, 10\]",
+    ) as caught:
+        built.load_state_dict(saved.state_dict())
+    assert len(caught) == 1
+    assert built.class_counts.tolist() == [900, 90, 10]
+    assert built.class_weight.equal(saved.class_weight)
+    built.load_state_dict(saved.state_dict())  # no warning: they are its own now
+    cls([900, 90, 10]).load_state_dict(saved.state_dict())
+    nested = torch.nn.Sequential(sw.CrossEntropyLoss(weighter=[cls([1, 2, 3]), sw.OHEM(9)]))
+    state = torch.nn.Sequential(sw.CrossEntropyLoss(weighter=[saved, sw.OHEM(9)])).state_dict()
+    with pytest.warns(UserWarning, match=r"\[1, 2, 3\]"):
+        nested.load_state_dict(state)
+
+
+def test_loading_weights_of_other_settings_warns() -> None:
+    built = sw.EffectiveNumber([9, 1], beta=0.9)
+    saved = sw.EffectiveNumber([9, 1], beta=0.5)
+    with pytest.warns(UserWarning, match=r"class_weight \[0.6611, 4.0499\].* \[0.9094, 1.8153\]"):
+        built.load_state_dict(saved.state_dict())
+    assert built.class_weight.equal(saved.class_weight)
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_counts_are_a_copy(cls: type) -> None:
+    counts = torch.tensor([3, 1])
+    first, second = cls(counts), cls(counts)
+    counts[0] = 7
+    assert first.class_counts.tolist() == second.class_counts.tolist() == [3, 1]
+    assert cls(first.class_counts).class_counts.data_ptr() != first.class_counts.data_ptr()
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_built_under_inference_mode_it_trains(cls: type) -> None:
+    with torch.inference_mode():
+        criteria = [
+            sw.CrossEntropyLoss(weighter=cls(torch.tensor([9, 1]))),
+            sw.CrossEntropyLoss(weighter=cls.from_targets(torch.tensor([0] * 9 + [1]))),
+        ]
+    for criterion in criteria:
+        assert not any(b.is_inference() for b in criterion.buffers())
+        criterion.load_state_dict(criterion.state_dict())
+        for target in (torch.tensor([0, 1]), torch.tensor([[0.5, 0.5], [0.0, 1.0]])):
+            logits = torch.zeros(2, 2, requires_grad=True)
+            criterion(logits, target).backward()
+            assert logits.grad is not None
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_a_multi_label_target_for_other_than_two_classes(cls: type) -> None:
+    weighter = cls(COUNTS)
+    with pytest.raises(
+        ValueError, match=r"two classes.*made for 5.*two counts \[negatives, positives\]"
+    ):
+        weighter(torch.rand(3, 5), torch.rand(3, 5).round())
+
+
+def test_probabilities_under_autocast_get_exact_weights() -> None:
+    weighter = sw.ClassBalanced([200_000, 9, 1], normalize=None)
+    target = torch.tensor([[0.25, 0.25, 0.5]])
+    expected = weighter(torch.rand(1), target)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert weighter(torch.rand(1), target).equal(expected)
 
 
 def test_a_weight_that_underflows_is_no_absent_class() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,14 +22,16 @@ def _normalized(weight: Tensor, counts: Tensor, normalize: str | None) -> Tensor
 
 
 def class_balanced_weights(
-    class_counts: Tensor | Sequence[int] | Any, normalize: Normalize | None = "samples"
+    class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any,
+    normalize: Normalize | None = "samples",
 ) -> Tensor:
     r"""Inverse class frequencies.
 
     .. math:: w_c = N / N_c
 
     Shape:
-        - class_counts: :math:`(C)`, whole numbers; tensor, list or numpy array.
+        - class_counts: :math:`(C)`, whole numbers; tensor, list or numpy array; or a mapping or
+          pandas Series whose keys are the class indices (a missing class counts 0).
         - Output: :math:`(C)`, float64, on the CPU; 0 for a class without samples, which takes no
           part in the normalisation.
 
@@ -40,8 +42,8 @@ def class_balanced_weights(
             None (the equation as it stands).
 
     Raises:
-        ValueError: counts that are negative, not whole, not finite, all zero or not 1-D; unknown
-            ``normalize``.
+        ValueError: counts that are negative, not whole, not finite, all zero or not 1-D; keys that
+            are no class indices; unknown ``normalize``.
 
     Example:
         >>> from sampleweights.functional import class_balanced_weights
@@ -59,7 +61,7 @@ def class_balanced_weights(
 
 
 def effective_number_weights(
-    class_counts: Tensor | Sequence[int] | Any,
+    class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any,
     beta: float | None = None,
     normalize: Normalize | None = "samples",
 ) -> Tensor:
@@ -70,7 +72,8 @@ def effective_number_weights(
     Computed with ``expm1`` and ``log1p``, to 1e-12 relative for counts up to 1e12.
 
     Shape:
-        - class_counts: :math:`(C)`, whole numbers; tensor, list or numpy array.
+        - class_counts: :math:`(C)`, whole numbers; tensor, list or numpy array; or a mapping or
+          pandas Series whose keys are the class indices (a missing class counts 0).
         - Output: :math:`(C)`, float64, on the CPU; 0 for a class without samples, which takes no
           part in the normalisation.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sampleweights._checks import Normalize, as_class_counts, is_index, on_cpu
+from sampleweights._checks import Normalize, as_class_counts
 from sampleweights._eager import is_readable
+from sampleweights.counting import count_classes
 from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
 from sampleweights.functional.reference import look_up_valid
 from sampleweights.weighters.base import Weighter
@@ -20,26 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["ClassBalanced", "EffectiveNumber"]
 
 
-def count_classes(
-    targets: Tensor | Sequence[int] | Any, num_classes: int | None, ignore_index: int
-) -> Tensor:
-    """How many of ``targets`` (class indices, any shape) there are of each class."""
-    indices = on_cpu("targets", targets).reshape(-1)
-    if indices.numel() == 0:
-        raise ValueError("targets must hold at least one class index, got none")
-    if not is_index(indices):
-        raise ValueError(f"targets must be class indices (integer), got dtype {indices.dtype}")
-    indices = indices.long()
-    indices = indices[indices != ignore_index]
-    if indices.numel() == 0:
-        raise ValueError("targets must hold at least one class index, got none")
-    if indices.min() < 0 or (num_classes is not None and indices.max() >= num_classes):
-        limit = "" if num_classes is None else f" to {num_classes - 1}"
-        raise ValueError(
-            f"targets must hold class indices from 0{limit} or ignore_index ({ignore_index}), "
-            f"got {indices.min().item()} to {indices.max().item()}"
-        )
-    return torch.bincount(indices, minlength=num_classes or 0)
+def shortened(per_class: Tensor) -> str:
+    values = [round(value, 4) for value in per_class.tolist()]
+    if len(values) > 12:
+        return f"[{', '.join(map(str, values[:4]))}, ...] ({len(values)} classes)"
+    return str(values)
 
 
 class ClassFrequency(Weighter):
@@ -48,10 +35,11 @@ class ClassFrequency(Weighter):
     class_counts: Tensor
     class_weight: Tensor
 
-    def __init__(self, class_counts: Tensor, class_weight: Tensor) -> None:
+    def __init__(self, class_counts: Any, class_weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("class_counts", class_counts)
-        self.register_buffer("class_weight", class_weight)
+        with torch.inference_mode(False):  # built under it, the buffers could never be loaded into
+            self.register_buffer("class_counts", class_counts.clone())
+            self.register_buffer("class_weight", class_weight.clone())
         self.num_classes = class_counts.numel()
         self._find_absent()
 
@@ -69,11 +57,64 @@ class ClassFrequency(Weighter):
         """Whether a class has no samples, so that its appearance in a target is an error."""
         return bool(self._absent)
 
+    @classmethod
+    def from_targets(
+        cls,
+        targets: Tensor | Sequence[int] | Iterable[Any] | Any,
+        num_classes: int | None = None,
+        *,
+        ignore_index: int = -100,
+        **settings: Any,
+    ) -> Self:
+        """Count the classes of the training targets.
+
+        Args:
+            targets: class indices of the whole training set, in any shape and container; or an
+                iterable of such (masks of different sizes, a dataset, a DataLoader, a generator),
+                which is gone through once. Of a tuple in it, and of a list that ends in a tensor
+                or an array, only the last element counts, as in ``(inputs, target)``; of a dict
+                only what stands under "labels" or else "target". Select anything else yourself:
+                ``(batch["mask"] for batch in loader)``.
+            num_classes: how many classes there are; None takes the largest index plus 1.
+            ignore_index: the index that is not counted.
+            settings: the keyword arguments of the constructor: ``normalize``, and ``beta`` of
+                :class:`EffectiveNumber`.
+
+        Raises:
+            TypeError: an unknown keyword argument.
+            ValueError: targets that are not class indices or out of range; a largest index of 255,
+                which often marks pixels without a label, with neither ``ignore_index=255`` nor
+                ``num_classes=256``.
+
+        Example:
+            >>> import torch
+            >>> from sampleweights import EffectiveNumber
+            >>> EffectiveNumber.from_targets([0, 0, 0, 1], beta=0.9)
+            EffectiveNumber(class_counts=[3, 1], beta=0.9)
+            >>> masks = [torch.tensor([[0, 0], [1, 255]]), torch.tensor([[0, 255]])]
+            >>> EffectiveNumber.from_targets(masks, ignore_index=255)
+            EffectiveNumber(class_counts=[3, 1])
+        """
+        cls([1], **settings)  # a wrong setting fails here, not after the counting
+        return cls(count_classes(targets, num_classes, ignore_index), **settings)
+
     def _find_absent(self) -> None:
         self._absent = tuple(int(c) for c in (self.class_counts == 0).nonzero())
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("class_counts", "class_weight"):
+            built, loaded = getattr(self, name), state.get(prefix + name)
+            if loaded is None or loaded.is_meta or built.is_meta or loaded.shape != built.shape:
+                continue
+            rtol = 0 if name == "class_counts" else 1e-6  # MPS keeps the weights in float32
+            if not torch.allclose(loaded.cpu().double(), built.cpu().double(), rtol, atol=0):
+                warnings.warn(
+                    f"{type(self).__name__} was built with {name} {shortened(built)}, the "
+                    f"state_dict has {shortened(loaded)}: the loaded ones are used",
+                    stacklevel=2,
+                )
+                break  # other counts have other weights
+        super()._load_from_state_dict(state, prefix, *args)
         if not self.class_counts.is_meta:
             self._find_absent()
 
@@ -89,7 +130,14 @@ class ClassFrequency(Weighter):
             if target.shape == loss.shape and num_classes == 2:  # probability of class 1 of two
                 weight = class_weight[0] + target * (class_weight[1] - class_weight[0])
             elif target.shape == (*loss.shape[:dim], num_classes, *loss.shape[dim:]):
-                weight = target.movedim(dim, -1).to(loss.dtype) @ class_weight
+                # not @, which autocast would run in half precision
+                weight = (target.movedim(dim, -1).to(loss.dtype) * class_weight).sum(-1)
+            elif target.shape == loss.shape:
+                raise ValueError(
+                    f"target with one value for each loss (binary or multi-label) has two classes, "
+                    f"but this {name} was made for {num_classes}: give it the two counts "
+                    f"[negatives, positives], summed over the labels"
+                )
             else:
                 raise ValueError(
                     f"target with probabilities must have {num_classes} classes for this {name} "
@@ -124,11 +172,8 @@ class ClassFrequency(Weighter):
                 f"target holds a class with class_counts 0, one of {list(self._absent)}",
             )
 
-    def _counts_repr(self) -> str:
-        counts: list[int] = self.class_counts.tolist()
-        if len(counts) > 12:
-            return f"class_counts=[{', '.join(map(str, counts[:4]))}, ...] ({len(counts)} classes)"
-        return f"class_counts={counts}"
+    def extra_repr(self) -> str:
+        return f"class_counts={shortened(self.class_counts)}"
 
 
 class ClassBalanced(ClassFrequency):
@@ -145,8 +190,9 @@ class ClassBalanced(ClassFrequency):
         - Output: the shape and dtype of ``loss``, detached; 0 where not valid.
 
     Args:
-        class_counts: training samples of each class: tensor, list or numpy array of whole
-            numbers, at least one of them positive.
+        class_counts: training samples of each class: whole numbers, at least one of them positive,
+            in a tensor, list or numpy array; or in a mapping or pandas Series whose keys are the
+            class indices (a missing class counts 0), such as ``Series.value_counts()``.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
             the learning rate keeps its meaning; the weights are then scikit-learn's "balanced"),
             "classes" (the weights sum to the number of classes) or None (the bare equation).
@@ -172,7 +218,7 @@ class ClassBalanced(ClassFrequency):
 
     def __init__(
         self,
-        class_counts: Tensor | Sequence[int] | Any,
+        class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any,
         *,
         normalize: Normalize | None = "samples",
     ) -> None:
@@ -180,36 +226,9 @@ class ClassBalanced(ClassFrequency):
         super().__init__(counts, class_balanced_weights(counts, normalize))
         self.normalize = normalize
 
-    @classmethod
-    def from_targets(
-        cls,
-        targets: Tensor | Sequence[int] | Any,
-        num_classes: int | None = None,
-        *,
-        ignore_index: int = -100,
-        normalize: Normalize | None = "samples",
-    ) -> Self:
-        """Count the classes of the training targets (class indices of any shape, any container).
-
-        Args:
-            targets: class indices of the whole training set.
-            num_classes: how many classes there are; None takes the largest index plus 1.
-            ignore_index: the index that is not counted.
-            normalize: as in the constructor.
-
-        Raises:
-            ValueError: targets that are not class indices or out of range.
-
-        Example:
-            >>> from sampleweights import ClassBalanced
-            >>> ClassBalanced.from_targets([0, 0, 0, 1])
-            ClassBalanced(class_counts=[3, 1])
-        """
-        return cls(count_classes(targets, num_classes, ignore_index), normalize=normalize)
-
     def extra_repr(self) -> str:
         normalize = "" if self.normalize == "samples" else f", normalize={self.normalize!r}"
-        return self._counts_repr() + normalize
+        return super().extra_repr() + normalize
 
 
 class EffectiveNumber(ClassFrequency):
@@ -228,8 +247,9 @@ class EffectiveNumber(ClassFrequency):
         - Output: the shape and dtype of ``loss``, detached; 0 where not valid.
 
     Args:
-        class_counts: training samples of each class: tensor, list or numpy array of whole
-            numbers, at least one of them positive.
+        class_counts: training samples of each class: whole numbers, at least one of them positive,
+            in a tensor, list or numpy array; or in a mapping or pandas Series whose keys are the
+            class indices (a missing class counts 0), such as ``Series.value_counts()``.
         beta: in [0, 1); None is (N - 1) / N, with N the number of training samples. 0 weights all
             classes alike; towards 1 the weights become those of :class:`ClassBalanced`.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
@@ -257,7 +277,7 @@ class EffectiveNumber(ClassFrequency):
 
     def __init__(
         self,
-        class_counts: Tensor | Sequence[int] | Any,
+        class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any,
         *,
         beta: float | None = None,
         normalize: Normalize | None = "samples",
@@ -267,37 +287,7 @@ class EffectiveNumber(ClassFrequency):
         self.beta = beta
         self.normalize = normalize
 
-    @classmethod
-    def from_targets(
-        cls,
-        targets: Tensor | Sequence[int] | Any,
-        num_classes: int | None = None,
-        *,
-        ignore_index: int = -100,
-        beta: float | None = None,
-        normalize: Normalize | None = "samples",
-    ) -> Self:
-        """Count the classes of the training targets (class indices of any shape, any container).
-
-        Args:
-            targets: class indices of the whole training set.
-            num_classes: how many classes there are; None takes the largest index plus 1.
-            ignore_index: the index that is not counted.
-            beta: as in the constructor.
-            normalize: as in the constructor.
-
-        Raises:
-            ValueError: targets that are not class indices or out of range.
-
-        Example:
-            >>> from sampleweights import EffectiveNumber
-            >>> EffectiveNumber.from_targets([0, 0, 0, 1], beta=0.9)
-            EffectiveNumber(class_counts=[3, 1], beta=0.9)
-        """
-        counts = count_classes(targets, num_classes, ignore_index)
-        return cls(counts, beta=beta, normalize=normalize)
-
     def extra_repr(self) -> str:
         beta = "" if self.beta is None else f", beta={self.beta}"
         normalize = "" if self.normalize == "samples" else f", normalize={self.normalize!r}"
-        return self._counts_repr() + beta + normalize
+        return super().extra_repr() + beta + normalize
