@@ -88,11 +88,12 @@ class LossFunction:
             logits, labels = logits[:, :-1], labels[:, 1:]
             if sample_weight is not None and sample_weight.ndim > 1:
                 sample_weight = sample_weight[:, 1:]
-        if isinstance(num_items_in_batch, Tensor):
+        normalizer: Tensor | float | None = num_items_in_batch
+        if isinstance(normalizer, Tensor):
             # without a launcher the Trainer gives each of several GPUs its part, (n_gpu, 1)
-            num_items_in_batch = num_items_in_batch.to(device).sum()
-        if num_items_in_batch is not None:
-            num_items_in_batch = self._num_samples(logits, labels, num_items_in_batch)
+            normalizer = normalizer.to(device).sum()
+        if normalizer is not None:
+            normalizer = self._num_samples(logits, labels, normalizer)
         if self._has_tokens(logits, labels):
             if sample_weight is not None and sample_weight.ndim == 1:
                 sample_weight = sample_weight[:, None].expand(logits.shape[:2])
@@ -104,7 +105,7 @@ class LossFunction:
         self.criterion.to(device).train(training)
         with nullcontext() if training else without_weighters(self.criterion):
             loss: Tensor = self.criterion(
-                logits, labels, sample_weight=sample_weight, normalizer=num_items_in_batch
+                logits, labels, sample_weight=sample_weight, normalizer=normalizer
             )
         return loss
 
@@ -116,7 +117,9 @@ class LossFunction:
             return True
         return is_index(labels) and labels.shape == logits.shape[:2]
 
-    def _num_samples(self, logits: Any, labels: Tensor, num_items: Tensor | int) -> Tensor | float:
+    def _num_samples(
+        self, logits: Any, labels: Tensor, num_items: Tensor | float
+    ) -> Tensor | float:
         """What the Trainer counted are labels; a sample may have several."""
         criterion: Any = self.criterion
         if isinstance(criterion, HierarchicalLoss):
@@ -200,14 +203,15 @@ class WeightingTrainer(Trainer):
         self._loss = LossFunction(criterion, shift=shift)
         self._columns: dict[str, Tensor] = {}
         super().__init__(*args, compute_loss_func=self._compute, **kwargs)
-        self.data_collator = _KeepColumns(self.data_collator)
+        self.data_collator: Any = _KeepColumns(self.data_collator)
         self._keeper = _Keeper(criterion, history)
         self.add_callback(EpochCallback(criterion))
         self.add_callback(self._keeper)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        self._signature_columns = [*dict.fromkeys([*self._signature_columns, *COLUMNS])]
+        names: list[str] = self._signature_columns
+        names.extend(name for name in COLUMNS if name not in names)
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         if resume_from_checkpoint is True:
