@@ -170,7 +170,8 @@ class WeightingTrainer(Trainer):
     Args:
         *args: those of the Trainer.
         criterion: as in :class:`LossFunction`.
-        history: if given, records every training batch, by its ``index``, and ends its epochs.
+        history: if given, records every training batch, by its ``index``, and ends its epochs. Of
+            tokens it records the mean over those of a sample.
         shift: as in :class:`LossFunction`.
         **kwargs: those of the Trainer, without ``compute_loss_func``.
 
