@@ -4,7 +4,6 @@ import importlib
 import re
 from typing import Any
 
-import torch
 from sphinx.application import Sphinx
 from sphinx.ext.autodoc.mock import mock
 from sphinx.util import inspect, logging
@@ -130,5 +129,4 @@ def drop_last_empty_line(app: Sphinx, page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", sign_as_init)
     app.connect("source-read", drop_last_empty_line)
-    torch.set_num_threads(2)
     app.connect("env-check-consistency", check_public_names)

@@ -7,9 +7,11 @@ test_contracts.py, so a new class cannot dodge them.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
     "EffectiveNumber(beta)": lambda: sw.EffectiveNumber(COUNTS, beta=0.9, normalize="classes"),
     "SelfPaced": lambda: sw.SelfPaced(NUM_EPOCHS),
     "SelfPaced(Linear)": lambda: sw.SelfPaced(schedule=sw.schedules.Linear(NUM_EPOCHS)),
+    "SelfPaced(per_class)": lambda: sw.SelfPaced(NUM_EPOCHS, per_class=True),
     "OHEM": lambda: sw.OHEM(NUM_EPOCHS),
     "OHEM(0.25)": lambda: sw.OHEM(schedule=0.25),
     "OHEM(per_class)": lambda: sw.OHEM(NUM_EPOCHS, per_class=True),
@@ -38,18 +41,25 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
     ),
 }
 
-PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+ROOT = Path(__file__).parents[1]
 
 
-def shown() -> dict[str, Any]:
-    """What the code of docs/extending.md defines."""
-    [code] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    names: dict[str, Any] = {"class_counts": [8, 4, 2]}
-    exec(code, names)
-    return names
+def shown(page: str, name: str) -> dict[str, Any]:
+    """What the code block that defines ``name`` on a page leaves."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    [code] = [block for block in blocks if f"class {name}(" in block]
+    module = sys.modules[f"shown_{name}"] = ModuleType(f"shown_{name}")  # for pickle
+    module.__dict__.update(torch=torch, sw=sw, class_counts=[8, 4, 2])
+    exec(code, module.__dict__)
+    return module.__dict__
 
 
-CONTRACTED = {**WEIGHTERS, "docs/extending.md": lambda: shown()["Robust"]()}
+CONTRACTED = {
+    **WEIGHTERS,
+    "docs/extending.md": lambda: shown("docs/extending.md", "Robust")["Robust"](),
+    "README.md": lambda: shown("README.md", "Clipped")["Clipped"](),
+}
 
 
 @dataclass
@@ -125,6 +135,10 @@ LOSSES: dict[str, Loss] = {
         num_classes=None,
     ),
 }
+
+LOSSES["docs/extending.md"] = Loss(
+    shown("docs/extending.md", "GeneralizedCrossEntropy")["GeneralizedCrossEntropy"], _flat
+)
 
 SCHEDULES: dict[str, Callable[[], Any]] = {
     "Sigmoid": lambda: sw.schedules.Sigmoid(NUM_EPOCHS),

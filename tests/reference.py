@@ -6,6 +6,7 @@ Nothing here knows torch, or how the library computes. Lists in, lists out, one 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 
@@ -104,6 +105,19 @@ def selected(
         for i in members[: kept_count(fraction, len(members))]:
             keep[i] = True
     return keep
+
+
+Weigher = Callable[[list[float], list[bool]], list[float]]
+
+
+def composed(weighers: list[Weigher], losses: list[float], valid: list[bool]) -> list[float]:
+    """Sec. 6: each sees the losses times the weights so far, and not what has weight 0."""
+    weights = [1.0] * len(losses)
+    for weigher in weighers:
+        seen = [w * x if w else 0.0 for w, x in zip(weights, losses, strict=True)]
+        left = [v and w != 0 for v, w in zip(valid, weights, strict=True)]
+        weights = [a * b for a, b in zip(weights, weigher(seen, left), strict=True)]
+    return weights
 
 
 def reduced(losses: list[float], weights: list[float], valid: list[bool], reduction: str) -> float:

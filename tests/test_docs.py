@@ -6,14 +6,161 @@ import csv
 import io
 import re
 import statistics
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from contracts import shown
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+import sampleweights as sw
+
+ROOT = Path(__file__).parents[1]
+HAVE_OTHER_TESTS = {"docs/migrating.md"}  # test_migrating.py
+
+
+def blocks(page: str) -> list[tuple[int, str]]:
+    """The Python blocks of a page: the line before each, and its code."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [
+        (text.count("\n", 0, match.start(1)), match[1])
+        for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+PAGES = [
+    page
+    for page in [
+        "README.md",
+        *(
+            f"docs/{p.relative_to(ROOT / 'docs').as_posix()}"
+            for p in sorted((ROOT / "docs").rglob("*.md"))
+        ),
+    ]
+    if page not in HAVE_OTHER_TESTS and blocks(page)
+]
+
+
+class Images(Dataset[Any]):
+    """Twelve images of three classes; with its index in front of each where a page says so."""
+
+    images = torch.randn(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([0] * 7 + [1] * 4 + [2])
+
+    def __init__(self, *, indexed: bool = False) -> None:
+        self.indexed = indexed
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, i: int) -> tuple[Any, ...]:
+        index = (i,) if self.indexed else ()
+        return *index, self.images[i], self.target[i]
+
+
+def common() -> dict[str, Any]:
+    """What a reader of any page has: a data set, a model and a length of training."""
+    torch.manual_seed(0)
+    dataset = Images()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    return {
+        "torch": torch,
+        "nn": nn,
+        "sw": sw,
+        "num_epochs": 3,
+        "dataset": dataset,
+        "loader": DataLoader(dataset, 6),
+        "indexed_loader": DataLoader(Images(indexed=True), 6),
+        "train_targets": dataset.target,
+        "class_counts": dataset.target.bincount(),
+        "counts": dataset.target.bincount(),
+        "epoch": 0,
+        "class_names": ["cat", "dog", "oak"],
+        "images": dataset.images,
+        "target": dataset.target,
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), 0.1),
+        "per_token_loss": torch.rand(2, 5),
+    }
+
+
+def of_hierarchical() -> dict[str, Any]:
+    return {"logits": torch.randn(6, 3, 7), "leaf": torch.arange(6) % 4}
+
+
+def of_samples() -> dict[str, Any]:
+    pytest.importorskip("pandas")
+    names = [f"{i}.png" for i in range(12)]
+    for name in names:
+        Path(name).write_bytes(b"a picture")
+    return {
+        "criterion": sw.CrossEntropyLoss(weighter=sw.OHEM(3)),
+        "loader": common()["indexed_loader"],
+        "names": names,
+        "paths": names,
+        "targets": Images.target,
+        "classes": ["cat", "dog", "oak"],
+    }
+
+
+def of_integrations() -> dict[str, Any]:
+    for package in ("lightning", "torchmetrics", "skorch"):
+        pytest.importorskip(package)
+    accelerate = pytest.importorskip("accelerate")
+    transformers = pytest.importorskip("transformers")
+    warnings.simplefilter("ignore")  # these packages' own; until the end of the test
+    return {
+        "criterion": sw.CrossEntropyLoss(weighter=sw.OHEM(3)),
+        "arguments": transformers.TrainingArguments("run", use_cpu=True, report_to="none"),
+        "labels": torch.tensor([[0, 1, 2, -100, -100], [2, 1, 0, 1, 2]]),
+        "num_items_in_batch": torch.tensor(8),
+        "accelerator": accelerate.Accelerator(cpu=True),
+        "history": sw.LossHistory(12, 3),
+        "module": nn.Linear,
+    }
+
+
+SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
+    "docs/methods/binary-focal.md": lambda: {"label": torch.eye(4)},
+    "docs/integrations.md": of_integrations,
+    "docs/methods/hierarchical.md": of_hierarchical,
+    "docs/samples.md": of_samples,
+}
+"""What single pages have besides, and the packages without which they are skipped."""
+
+
+def execute(page: str) -> dict[str, Any]:
+    """Run the blocks of a page one after the other and return the names they leave."""
+    names = {**common(), **SET_UPS.get(page, dict)()}
+    for line, code in blocks(page):
+        exec(compile("\n" * line + code, ROOT / page, "exec"), names)  # errors name the line
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # what a page writes
+    execute(page)
+
+
+def test_pos_weight_is_translated_as_the_page_says() -> None:
+    names = execute("docs/methods/binary-focal.md")
+    p, label = names["pos_weight"], names["label"]
+    logits = torch.randn(label.shape)
+    ours = sw.BinaryFocalLoss(0.0, alpha=float(p / (1 + p)))(logits, label) * (1 + p)
+    torch.testing.assert_close(ours, nn.BCEWithLogitsLoss(pos_weight=p)(logits, label))
+    no, yes = sw.ClassBalanced([names["negatives"], names["positives"]]).class_weight
+    torch.testing.assert_close(yes / no, p.double())
 
 
 def test_the_weighter_of_the_page() -> None:
-    names = shown()
+    names = shown("docs/extending.md", "Robust")
     weighter = names["Robust"]()
     for shape, dtype in (((16,), torch.float32), ((2, 3, 4), torch.float64)):
         loss = torch.rand(shape, dtype=dtype)
@@ -26,15 +173,26 @@ def test_the_weighter_of_the_page() -> None:
         assert weight.max() == 1
 
 
+def test_the_weighter_of_the_readme_looks_at_valid_samples_only() -> None:
+    weighter = shown("README.md", "Clipped")["Clipped"]()
+    loss = torch.tensor([0.0, 0.0, 0.0, 0.1, 0.2, 9.0])  # the ignored ones have loss 0
+    valid = torch.tensor([False, False, False, True, True, True])
+    assert weighter(loss, valid=valid).tolist() == [0, 0, 0, 1, 1, 0]
+    assert weighter(loss[3:]).tolist() == [1, 1, 0]
+
+
 def test_its_state_is_saved_with_the_criterion() -> None:
-    criterion, logits = shown()["criterion"], torch.randn(12, 3, requires_grad=True)
+    criterion, logits = (
+        shown("docs/extending.md", "Robust")["criterion"],
+        torch.randn(12, 3, requires_grad=True),
+    )
     target = torch.randint(3, (12,))
     criterion(logits, target).backward()
     assert logits.grad.isfinite().all()
     file = io.BytesIO()
     torch.save(criterion.state_dict(), file)
     file.seek(0)
-    other = shown()["criterion"]
+    other = shown("docs/extending.md", "Robust")["criterion"]
     other.load_state_dict(torch.load(file, weights_only=True))
     assert other(logits, target).equal(criterion(logits, target))
 

@@ -1,8 +1,11 @@
-"""Class counts to class weights; the per-sample losses are in tests/losses."""
+"""Class counts to class weights, and the inputs of per-sample losses (values: tests/losses)."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -13,8 +16,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
+from torch.autograd import forward_ad
 
-from sampleweights.functional import class_balanced_weights, effective_number_weights
+import sampleweights as sw
+from sampleweights.functional import (
+    binary_focal_loss,
+    class_balanced_weights,
+    cross_entropy,
+    effective_number_weights,
+    focal_loss,
+)
 
 counts = st.lists(st.integers(0, 60), min_size=1, max_size=8).filter(any)
 normalize = st.sampled_from(["samples", "classes", None])
@@ -132,3 +144,93 @@ def test_bad_normalize() -> None:
     for weights in (class_balanced_weights, effective_number_weights):
         with pytest.raises(ValueError, match="normalize must be 'samples', 'classes' or None"):
             weights([3, 1], normalize="sum")
+
+
+SOFTMAX = [cross_entropy, functools.partial(focal_loss, gamma=0.5), focal_loss]
+
+
+@pytest.mark.parametrize("loss", SOFTMAX)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_on_the_meta_device(
+    loss: Callable[..., Tensor], smoothing: float, dtype: torch.dtype
+) -> None:
+    for probabilities, weighted, shape in itertools.product(
+        (False, True), (False, True), [(3,), (4, 3), (4, 3, 2)]
+    ):
+        results = []
+        for device in ("cpu", "meta"):
+            logits = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
+            target = torch.zeros(shape, dtype=dtype, device=device)
+            if not probabilities:
+                target = target.sum(min(len(shape) - 1, 1)).long()
+            weight = torch.ones(3, dtype=dtype, device=device) if weighted else None
+            value = loss(logits, target, weight=weight, label_smoothing=smoothing)
+            value.sum().backward()
+            assert logits.grad is not None
+            results.append((value.shape, value.dtype, logits.grad.dtype))
+        assert results[0] == results[1]
+
+
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_class_indices_of_every_integer_dtype(dtype: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 3, generator=generator)
+    target, weight = torch.tensor([2, 0, 1]), torch.tensor([1.0, 2.0, 3.0])
+    other = target.to(getattr(torch, dtype))
+    for loss, smoothing, index in itertools.product(SOFTMAX, (0.0, 0.1), (-100, 1, 100)):
+        options = {"weight": weight, "label_smoothing": smoothing, "ignore_index": index}
+        torch.testing.assert_close(loss(logits, other, **options), loss(logits, target, **options))
+    with pytest.raises(IndexError, match="class indices from 0 to 2 .*, got 7"):
+        focal_loss(logits, torch.tensor([0, 7, 1]).to(getattr(torch, dtype)))
+    binary = other == 2
+    torch.testing.assert_close(
+        binary_focal_loss(logits[0], binary.to(getattr(torch, dtype))),
+        binary_focal_loss(logits[0], binary),
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_derivatives_of_every_mode(gamma: float, smoothing: float, probabilities: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    target = torch.randn(4, 3, dtype=torch.float64, generator=generator).softmax(1)
+    if not probabilities:
+        target = torch.tensor([0, 2, -100, 1])
+
+    def loss(logits: Tensor) -> Tensor:
+        return focal_loss(logits, target, gamma, label_smoothing=smoothing)
+
+    assert torch.autograd.gradcheck(
+        loss, logits, check_forward_ad=True, check_batched_grad=True, fast_mode=True
+    )
+    assert torch.autograd.gradgradcheck(loss, logits, check_fwd_over_rev=True, fast_mode=True)
+    # forward over reverse without a graph of the gradient, whose tangent is the Hessian's product
+    direction = torch.randn(4, 3, dtype=torch.float64, generator=generator)
+    gradient = torch.func.grad(lambda logits: loss(logits).sum())
+    _, expected = torch.func.jvp(gradient, (logits.detach(),), (direction,))
+    with forward_ad.dual_level():
+        [dual] = torch.autograd.grad(loss(forward_ad.make_dual(logits, direction)).sum(), logits)
+        tangent = forward_ad.unpack_dual(dual).tangent
+    torch.testing.assert_close(tangent, expected)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning"
+)
+def test_traced_code_keeps_nothing_of_the_batch_it_was_traced_with() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 8, 3, generator=generator)
+    target = torch.randint(3, (2, 8), generator=generator)
+    target[1, 0] = -100  # in the second batch alone
+    for criterion in (sw.CrossEntropyLoss(), sw.FocalLoss(weighter=sw.ClassBalanced([5, 3, 2]))):
+        traced = torch.jit.trace(criterion, (logits[0], target[0]))
+        for batch in zip(logits, target, strict=True):
+            torch.testing.assert_close(traced(*batch), criterion(*batch))
+    with pytest.raises(RuntimeError, match="torch.jit.trace cannot record which samples"):
+        torch.jit.trace(sw.CrossEntropyLoss(weighter=sw.OHEM(4)), (logits[0], target[0]))

@@ -207,6 +207,8 @@ def test_bad_input() -> None:
     ):
         pass
     assert not loss.is_watched
+    with pytest.raises(TypeError, match="valid must be bool, got dtype torch.float32"):
+        history.update(torch.arange(2), torch.rand(2), valid=torch.ones(2))
 
 
 def work(rank: int, world: int, folder: str) -> None:
@@ -295,8 +297,107 @@ def test_a_history_inside_a_model_is_not_rounded() -> None:
         ((torch.rand(2), torch.rand(2)), TypeError, "index must hold positions"),
         ((torch.arange(2), torch.rand(2), torch.rand(3)), ValueError, r"weight .* \(2,\), got \(3"),
         ((torch.arange(3), torch.rand(2)), ValueError, r"index .* 2 samples, .* got \(3,\)"),
+        ((torch.arange(2), [0.1, 0.2]), TypeError, "loss must be a tensor, got list"),
     ],
 )
 def test_wrong_batches(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         sw.LossHistory(4).update(*arguments)
+
+
+def test_kept_is_the_share_of_the_positions() -> None:
+    history = sw.LossHistory(4)
+    weight = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [2, 1, 1, 1]])
+    for _ in range(3):
+        history.update(torch.arange(4), torch.rand(4, 4), weight)
+        history.end_epoch()
+    assert history.scores()["kept"].tolist() == [0.25, 0.75, 0, 1]
+    # a quarter of the pixels, mined by the loss itself
+    dense, history = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.25)), sw.LossHistory(1)
+    with history.record(dense, torch.tensor([0])):
+        dense(torch.randn(1, 3, 4, 4), torch.randint(3, (1, 4, 4)))
+    history.end_epoch()
+    assert history.scores()["kept"].item() == 0.25
+
+
+def test_what_is_not_valid_adds_exactly_nothing() -> None:
+    loss, history = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=1.0)), sw.LossHistory(3)
+    logits = torch.tensor([[math.nan, math.nan], [2.0, 0.0], [math.inf, 0.0]])
+    with history.record(loss, torch.arange(3)):
+        loss(logits, torch.tensor([-100, 0, -100]))
+    bad = torch.full((2,), math.nan)
+    history.update(
+        torch.tensor([0, 2]),
+        bad,
+        bad,
+        logits=bad[:, None].expand(2, 2),
+        target=torch.tensor([0, 1]),
+        valid=torch.zeros(2, dtype=torch.bool),
+    )
+    partly = torch.tensor([[True, False]])
+    history.update(
+        torch.tensor([1]), torch.tensor([[0.5, math.nan]]), 1 / partly.float() - 1, valid=partly
+    )
+    assert history.current[[0, 2]].count_nonzero() == 0
+    history.end_epoch()
+    with history.record(loss, torch.arange(3)):
+        loss(torch.tensor([[1.0, 0.0]]).repeat(3, 1), torch.zeros(3).long())
+    history.end_epoch()
+    scores = history.scores()
+    assert scores["area_under_margin"].tolist() == [1, 1.5, 1]
+    assert all(value.isfinite().all() for value in scores.values())
+
+
+@pytest.mark.filterwarnings("ignore:the saved history")
+@pytest.mark.parametrize("missing", ["forgotten", "current", "losses"])
+def test_a_missing_key_is_reported_as_by_torch(missing: str) -> None:
+    saved = train(sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS)).state_dict()
+    del saved[missing]
+    for size in (NUM_SAMPLES, 20):
+        history = sw.LossHistory(size, NUM_EPOCHS)
+        with pytest.raises(RuntimeError, match=rf"(?s)Missing key.*{missing}"):
+            history.load_state_dict(saved)
+    loaded = sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS)
+    assert loaded.load_state_dict(saved, strict=False).missing_keys == [missing]
+
+
+def test_a_resized_history_may_lack_a_key_where_asked() -> None:
+    saved = train(sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS)).state_dict()
+    del saved["forgotten"]
+    loaded = sw.LossHistory(20, NUM_EPOCHS)
+    with pytest.warns(UserWarning, match="of 12 samples"):
+        assert loaded.load_state_dict(saved, strict=False).missing_keys == ["forgotten"]
+    assert loaded.loss[:NUM_SAMPLES].equal(saved["loss"])
+
+
+def test_other_columns_are_not_cut() -> None:
+    saved = sw.LossHistory(NUM_SAMPLES).state_dict()
+    saved["current"] = saved["current"][:, :-1]
+    with (
+        pytest.warns(UserWarning, match="of 12 samples"),
+        pytest.raises(RuntimeError, match="size mismatch for current"),
+    ):
+        sw.LossHistory(20).load_state_dict(saved)
+
+
+def test_scores_of_an_open_epoch_warn() -> None:
+    history = sw.LossHistory(3)
+    history.scores()
+    history.update(torch.tensor([1]), torch.rand(1))
+    with pytest.warns(UserWarning, match=r"0 closed epochs.*end_epoch\(\)"):
+        history.scores()
+    history.end_epoch()
+    assert history.scores()["times"].tolist() == [0, 1, 0]
+
+
+def test_ignored_samples_have_no_class_on_the_data_map() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    target = torch.arange(NUM_SAMPLES) % NUM_CLASSES
+    target[-3:] = -100
+    history = train(sw.LossHistory(NUM_SAMPLES))
+    ax = history.plot_data_map(target, ["a", "b", "c"])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="class_names must name 3 classes, got 2"):
+        history.plot_data_map(target, ["a", "b"])
+    matplotlib.pyplot.close("all")

@@ -176,6 +176,58 @@ def test_the_threshold_of_each_group(arrange: str, dtype: torch.dtype, largest: 
         assert keep.tolist() == expected
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("groups", [100, 1500, 3000, 10**8])
+def test_about_as_many_groups_as_samples(groups: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    loss = torch.randn(3000, generator=generator, dtype=dtype)
+    loss[::7], loss[1::50], loss[2::50] = 0.5, math.nan, -0.0
+    group = torch.randint(-2, groups, (3000,), generator=generator)
+    valid = torch.rand(3000, generator=generator) < 0.9
+    for largest in (True, False):
+        keep = select(loss, 0.3, largest=largest, valid=valid, group=group)
+        expected = reference.selected(
+            loss.tolist(), 0.3, largest=largest, valid=valid.tolist(), group=group.tolist()
+        )
+        assert keep.tolist() == expected
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_one_program_serves_every_batch_size(grouped: bool) -> None:
+    class Select(torch.nn.Module):
+        def forward(
+            self, loss: torch.Tensor, valid: torch.Tensor, group: torch.Tensor
+        ) -> torch.Tensor:
+            return select(loss, 0.3, largest=True, valid=valid, group=group if grouped else None)
+
+    def batch(size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(size)
+        loss = torch.rand(size, generator=generator)
+        return loss, loss > 0.2, torch.randint(3, (size,), generator=generator)
+
+    any_size = {0: torch.export.Dim("size")}
+    program = torch.export.export(Select(), batch(7), dynamic_shapes=(any_size,) * 3)
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    compiled = torch.compile(Select(), dynamic=True, fullgraph=True, backend=backend)
+    for size in (5, 2, 3, 64, 65, 5000):
+        expected = Select()(*batch(size))
+        assert program.module()(*batch(size)).equal(expected)
+        assert compiled(*batch(size)).equal(expected)
+    assert len(graphs) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")
+def test_a_trace_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.trace cannot .*: use torch\.export"):
+        torch.jit.trace(lambda loss: select(loss, 0.5, largest=True), torch.rand(4))
+
+
 def test_losses_keep_their_graph_to_themselves() -> None:
     loss = torch.rand(5, requires_grad=True)
     assert not select(loss, 0.5, largest=True).requires_grad

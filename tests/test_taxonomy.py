@@ -106,6 +106,38 @@ def test_leaf_log_probs_have_right_gradients() -> None:
     assert torch.autograd.gradcheck(tree.leaf_log_probs, (logits,))
 
 
+def test_an_only_child_has_probability_one_whatever_its_logit() -> None:
+    tree = sw.Taxonomy({"a": ["x", "y"], "b": {"c": ["z"]}})
+    for infinite in (-math.inf, math.inf):
+        logits = torch.zeros(1, 3, tree.num_nodes)
+        logits[0, 1, tree.nodes.index("c")] = infinite
+        logits[0, 2, tree.nodes.index("z")] = infinite
+        logits.requires_grad_()
+        log_probs = tree.leaf_log_probs(logits)
+        torch.testing.assert_close(log_probs.exp(), torch.tensor([[0.25, 0.25, 0.5]]))
+        log_probs[0, 2].backward()
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
+    single = sw.Taxonomy([["only"]])
+    assert single.leaf_log_probs(torch.full((1, 1, 1), -math.inf)).item() == 0
+    assert single.leaf_log_probs(torch.full((1, 1, 1), math.nan)).isnan().all()
+
+
+def test_a_sibling_of_logit_minus_infinity_has_probability_zero() -> None:
+    tree = sw.Taxonomy({"a": ["x", "y"], "b": {"c": ["z"]}})
+    logits = torch.zeros(1, 3, tree.num_nodes)
+    logits[0, 0, tree.nodes.index("b")] = -math.inf
+    assert tree.leaf_log_probs(logits).exp().tolist() == [[0.5, 0.5, 0.0]]
+
+
+def test_built_in_inference_mode_it_trains() -> None:
+    with torch.inference_mode():
+        tree = lesions()
+    logits = torch.randn(2, 3, 11, requires_grad=True)
+    tree.leaf_log_probs(logits).sum().backward()
+    assert logits.grad is not None
+
+
 def test_a_large_tree_is_handled_without_a_nodes_by_nodes_table() -> None:
     tree = sw.Taxonomy({f"g{i}": [f"g{i}s{j}" for j in range(100)] for i in range(200)})
     log_probs = tree.leaf_log_probs(torch.randn(2, 2, tree.num_nodes))

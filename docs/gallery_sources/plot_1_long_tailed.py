@@ -14,6 +14,8 @@ from torch import nn
 
 import sampleweights as sw
 
+torch.set_num_threads(1)  # small tensors: more threads are slower
+
 # %%
 # The data: a test set of 50 images of each digit, and a training set whose classes shrink by a
 # third from one to the next.

@@ -15,6 +15,8 @@ from torch import nn
 
 import sampleweights as sw
 
+torch.set_num_threads(1)  # small tensors: more threads are slower
+
 # %%
 # Scenes of two digits side by side; digit c is chosen with a chance that falls with c.
 images, labels = load_digits(return_X_y=True)

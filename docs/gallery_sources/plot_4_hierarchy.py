@@ -15,6 +15,8 @@ from torch import nn
 
 import sampleweights as sw
 
+torch.set_num_threads(1)  # small tensors: more threads are slower
+
 # %%
 # The tree, as a dictionary; leaves may lie at different depths. ``leaves`` says how the data set
 # numbers them.

@@ -16,6 +16,8 @@ from torch import nn
 
 import sampleweights as sw
 
+torch.set_num_threads(1)  # small tensors: more threads are slower
+
 # %%
 # The text, and its characters as numbers.
 text = "\n".join(topics.values())[:120_000]

@@ -16,6 +16,8 @@ from torch import nn
 
 import sampleweights as sw
 
+torch.set_num_threads(1)  # small tensors: more threads are slower
+
 # %%
 # The data, and five bins of the same width. The last has few samples.
 inputs, truth = load_diabetes(return_X_y=True)

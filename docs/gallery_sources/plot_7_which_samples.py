@@ -13,6 +13,8 @@ from torch import nn
 
 import sampleweights as sw
 
+torch.set_num_threads(1)  # small tensors: more threads are slower
+
 # %%
 # The data, with 90 wrong labels.
 pixels, labels = load_digits(return_X_y=True)

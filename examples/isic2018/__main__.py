@@ -24,6 +24,7 @@ from examples.isic2018.recipes import (
     PRESETS,
     WEIGHTINGS,
     Recipe,
+    has_native_bfloat16,
     in_grid,
     settings,
 )
@@ -49,8 +50,9 @@ random 80/20 splits, and the rows that the paper leaves open.
   python -m examples.isic2018 prepare --data-root DIR
       downloads the official files into DIR if they are not there, and computes what is cached
 
-DIR holds the files as they are downloaded: ISIC2018_Task3_Training_Input,
-ISIC2018_Task3_Training_GroundTruth (.zip or folder), ISIC2018_Task3_Training_LesionGroupings.csv.
+DIR holds ISIC2018_Task3_Training_Input (.zip or the unpacked folder), and
+ISIC2018_Task3_Training_GroundTruth and ISIC2018_Task3_Training_LesionGroupings (.csv, .zip or the
+unpacked folder). What is there in any of these forms is not downloaded again.
 
 A run is written as it goes; one that is finished is not repeated, one that was killed goes on from
 its last epoch. `COMMAND --help` lists the options.
@@ -159,7 +161,12 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     preset = "digits" if args.data_root is None else args.preset or "paper"
     given = {name: getattr(args, name) for name in settings(Recipe())}
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v is not None}
-    return replace(PRESETS[preset], **given)
+    recipe = PRESETS[preset]
+    # a preset for GPUs stays as it is where there is none: jobs may be sent to a cluster from there
+    runs_here = recipe.freeze_backbone or torch.cuda.is_available()
+    if recipe.half and runs_here and not has_native_bfloat16():
+        recipe = replace(recipe, precision="32-true")
+    return replace(recipe, **given)
 
 
 def source_of(args: argparse.Namespace) -> Source:

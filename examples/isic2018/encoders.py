@@ -217,11 +217,13 @@ def one_to_one(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, 
 
 
 def frozen_maps(
-    encoder: Encoder, what: str, images: Tensor, signatures: Sequence[str], folder: Path
+    encoder: Encoder, what: str, images: Tensor, signatures: Sequence[str], folder: Path, half: bool
 ) -> Tensor:
     """The maps of all images under a frozen encoder, float16 (N, h, w, C), computed once.
 
     ``what`` names the encoder in the file's name, which also holds a digest of its weights.
+    ``half``: computed under autocast to bfloat16. The name says this too: on a machine that has
+    other instructions a cache that was begun elsewhere must not go on with other numbers.
     """
     encoder = encoder.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -231,16 +233,16 @@ def frozen_maps(
     @torch.inference_mode()
     def compute(first: int) -> NDArray[np.generic]:
         rows = images[first : first + batch].to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             maps = encoder(rows)
         limit = torch.finfo(torch.float16).max
-        half = maps.permute(0, 2, 3, 1).clamp(-limit, limit).half()
-        return half.cpu().numpy()
+        return maps.permute(0, 2, 3, 1).clamp(-limit, limit).half().cpu().numpy()
 
     shape = compute(0).shape[1:]
     weights = [
         float(p.detach().double().sum()) for p in (*encoder.parameters(), *encoder.buffers())
     ]
+    what += "-bfloat16" if half else "-float32"
     name = f"{what}-{digest(weights, encoder.grid, shape, images.shape, len(signatures))}.npy"
     return cached_rows(
         folder / name, signatures, shape, np.float16, compute, unit="feature map", batch=batch

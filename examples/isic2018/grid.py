@@ -6,7 +6,6 @@ however it ends; a finished run has its result.json and is not taken again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout  # torch depends on it; fcntl is Unix only
 from tqdm import tqdm
 
 from examples.isic2018.data import Dataset
@@ -43,13 +43,16 @@ class Job:
 def taken(folder: Path) -> Iterator[bool]:
     """Whether this process has the run of that folder for itself."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
         yield True
+    finally:
+        lock.release()
 
 
 def work(job: Job) -> None:
@@ -70,7 +73,7 @@ def work(job: Job) -> None:
                 else:
                     execute(run, opened[run.model], folder, job.devices)
             except Exception as error:  # the other runs do not depend on this one
-                (folder / "error.txt").write_text(traceback.format_exc())
+                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
                 tqdm.write(f"{run.name}: {type(error).__name__}: {error}", file=sys.stderr)
 
 

@@ -51,18 +51,27 @@ def download(part: str, root: Path, mirror: str = MIRROR) -> None:
     root.mkdir(parents=True, exist_ok=True)
     for name in FILES[part]:
         target = root / f"{PREFIX}{name}"
-        if target.exists() or (root / target.stem).exists():
+        if _found(root, target.stem):
             continue
         if urlsplit(mirror).scheme in ("http", "https"):
             _fetch(f"{mirror.rstrip('/')}/{PREFIX}{name}", target)
-        elif (Path(mirror) / target.name).exists():
-            partial = target.with_name(f"{target.name}.part")
-            shutil.copyfile(Path(mirror) / target.name, partial)
-            partial.rename(target)
+        elif source := _found(Path(mirror), target.stem):
+            partial = root / f"{source.name}.part"
+            if source.is_dir():
+                shutil.copytree(source, partial, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(source, partial)
+            partial.rename(root / source.name)
         else:
             raise DataError(
                 f"--mirror must be a URL or a folder that holds {target.name}, got {mirror}"
             )
+
+
+def _found(root: Path, stem: str) -> Path | None:
+    """The file or folder of that name, in whichever form it was downloaded or unpacked."""
+    forms = (root / f"{stem}{ending}" for ending in (".zip", "", ".csv"))
+    return next((path for path in forms if path.exists()), None)
 
 
 def _fetch(url: str, target: Path) -> None:
@@ -134,10 +143,9 @@ class Official:
 
 
 def find(root: Path, name: str) -> Path:
-    """The file or folder of that official name, in whichever form it was downloaded."""
-    for candidate in (f"{PREFIX}{name}.zip", f"{PREFIX}{name}", f"{PREFIX}{name}.csv"):
-        if (root / candidate).exists():
-            return root / candidate
+    """The file or folder of that official name; an error where there is none."""
+    if path := _found(root, f"{PREFIX}{name}"):
+        return path
     raise DataError(
         f"{root} must hold {PREFIX}{name} (.zip, .csv or the unpacked folder), as ISIC offers it "
         f"for download; nothing of that name was found"
@@ -265,5 +273,5 @@ def _refuse(missing: pd.Series, path: Path, what: str) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)

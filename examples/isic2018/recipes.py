@@ -120,7 +120,10 @@ class Recipe:
     attention_dropout: float = option(0.2, "in the dynamic spatial attention")
     hidden: int = option(512, "size of the LSTM")
     color_gamma: float = option(1.0, "undone before colour constancy; 2.2 for sRGB, 1: not")
-    precision: str = option("32-true", "of Lightning's Trainer, as bf16-mixed")
+    precision: str = option(
+        "32-true", "of Lightning's Trainer and of frozen maps, as bf16-mixed; fast and modern "
+        "take bf16-mixed where the device has instructions for it",
+    )  # fmt: skip
     channels_last: bool = option(False, "memory format of the convolutions")
     compile: bool = option(False, "compile the encoder")
 
@@ -142,8 +145,33 @@ class Recipe:
     def learning_rate(self, optimizer: str) -> float:
         return self.adam_rate if optimizer == "adam" else self.sgd_rate
 
+    @property
+    def half(self) -> bool:
+        """Whether models run under autocast to bfloat16."""
+        return self.precision.startswith("bf16")
+
     def stages(self, model: str) -> tuple[str, ...]:
         return self.flat_stages if model == "flat" else self.hierarchical_stages
+
+
+BFLOAT16_TEST = "_is_avx512_bf16_supported"
+"""Of torch.cpu; torch 2.4 does not have it."""
+
+
+def has_native_bfloat16() -> bool:
+    """Whether the GPU, or the processor where there is none, has instructions for bfloat16.
+
+    Without them bfloat16 is emulated, which is slower than float32: nine times with AVX2, by a
+    third with AVX-512, although oneDNN calls that supported. (EfficientNet-Lite0, one thread.)
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_capability() >= (8, 0)
+    has_instructions = getattr(torch.cpu, BFLOAT16_TEST, None)
+    return (
+        torch.backends.mkldnn.is_available()
+        and has_instructions is not None
+        and bool(has_instructions())
+    )
 
 
 LITE0_BLOCKS = tuple(f"blocks.{i}" for i in (2, 3, 4, 5, 6))

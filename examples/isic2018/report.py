@@ -171,9 +171,9 @@ def write_report(results: Results, folder: Path, command: str) -> Path:
         ),
     ]
     body = "\n\n".join(text) + "\n"
-    (folder / "report.md").write_text(body)
+    (folder / "report.md").write_text(body, encoding="utf-8")
     page = folder / "report.html"
-    page.write_text(to_html(body, folder))
+    page.write_text(to_html(body, folder), encoding="utf-8")
     return page
 
 

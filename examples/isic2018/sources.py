@@ -81,7 +81,7 @@ class Source:
             gamma = f"gamma-{recipe.color_gamma:g}"
             what = "-".join([part.lower(), size, recipe.backbone, *stages, gamma])
             inputs = encoders.frozen_maps(
-                encoder, what, pictures, list(table["signature"]), self.cache
+                encoder, what, pictures, list(table["signature"]), self.cache, recipe.half
             )[:, None]
             how = "frozen"
         return Dataset(

@@ -49,8 +49,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 def measure(datasets: Mapping[str, Dataset], recipe: Recipe) -> None:
     """Print a table: both models, on batches of the training split."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    half = recipe.precision.startswith("bf16")
-    peak = peak_flops(device, torch.bfloat16 if half else torch.float32)
+    peak = peak_flops(device, torch.bfloat16 if recipe.half else torch.float32)
     print(
         f"{hardware()}; a matrix product reaches {peak / 1e12:.2f} TFLOP/s in {recipe.precision}\n"
     )
@@ -61,7 +60,7 @@ def measure(datasets: Mapping[str, Dataset], recipe: Recipe) -> None:
         run = Run(model, "adam", "ce", "none", 0, recipe, dataset.fingerprint)
         experiment = Experiment(run, dataset, Path(), pretrained=False).to(device).train()
         experiment.on_fit_start()
-        trained, flops = _training(experiment, device, half)
+        trained, flops = _training(experiment, device, recipe.half)
         runs = len(OPTIMIZERS) * len(LOSSES) * len(PAPER) * 2  # splits
         images = runs * run.epochs * len(experiment.split.train)
         hours = images / trained / 3600

@@ -112,7 +112,6 @@ class Experiment(lightning.LightningModule):
             run.model, run.loss, run.weighting, counts, run.epochs, run.recipe.gamma, taxonomy()
         )
         self.curves: list[dict[str, float]] = []
-        self._watching: list[Any] = []
         if run.recipe.channels_last:
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -182,9 +181,6 @@ class Experiment(lightning.LightningModule):
             7_919 * (self.current_epoch + 1) + self.run.split + 10**6 * self.global_rank
         )
         self.criterion.set_epoch(self.current_epoch)
-        for handle in self._watching:
-            handle.remove()
-        self._watching = [self.criterion.register_weighting_hook(self._see)]
         self._seen = torch.zeros(3, len(CLASSES), dtype=torch.float64, device=self.device)
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.device)
         self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -194,7 +190,8 @@ class Experiment(lightning.LightningModule):
         inputs = self.inputs[index, view].to(self.device, non_blocking=True)
         target = self.target[index.to(self.device)]
         logits = self.model(self.encoder(inputs), target)
-        loss: Tensor = self.criterion(logits, target)
+        with self.criterion.register_weighting_hook(self._see):
+            loss: Tensor = self.criterion(logits, target)
         self._losses += torch.stack([loss.detach(), torch.ones_like(loss)]) * len(target)
         return loss
 
@@ -370,7 +367,7 @@ def evaluate_parts(
     """Metrics and predictions of each part, by its name."""
     metrics: dict[str, dict[str, float]] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    half = experiment.run.recipe.precision.startswith("bf16")
+    half = experiment.run.recipe.half
     for part, (samples, rows, weight) in parts.items():
         probabilities, greedy = predict(
             experiment.encoder, experiment.model, samples.inputs, rows, half

@@ -142,7 +142,8 @@ def check_binary(logits: Tensor, target: Tensor) -> None:
     if target.is_complex():
         raise TypeError(f"target must hold 0, 1 or probabilities, got dtype {target.dtype}")
     if is_readable(target) and target.numel():
-        low, high = target.aminmax()
+        values = target.long() if is_index(target) else target  # uint16 has no minimum
+        low, high = values.aminmax()
         if low < 0 or high > 1:
             raise ValueError(
                 f"target must lie in [0, 1], got values from {low.item()} to {high.item()}"

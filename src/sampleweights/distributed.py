@@ -39,7 +39,11 @@ def all_sum(value: Tensor | float, device: torch.device, group: dist.ProcessGrou
             "sample_weight must not require a gradient where the sum of the weights of all "
             "processes is divided by (global_batch=True, reduction='weighted_mean')"
         )
-    total = torch.as_tensor(value, dtype=torch.float64, device=device).clone()
+    # a number is filled in by the device; as_tensor would copy it there
+    if isinstance(value, Tensor):
+        total = value.to(device, torch.float64, copy=True)
+    else:
+        total = torch.full((), value, dtype=torch.float64, device=device)
     dist.all_reduce(total, group=group)
     return total
 
@@ -79,7 +83,7 @@ def _by_sample(target: Tensor, loss: Tensor) -> Tensor:
 def _sizes(loss: Tensor, group: dist.ProcessGroup | None) -> list[int]:
     """How many samples each rank has; without waiting for a GPU if the group has a CPU backend."""
     on_cpu = "cpu" in dist.get_backend_config(group)
-    own = torch.tensor([loss.numel()], device="cpu" if on_cpu else loss.device)
+    own = torch.full((1,), loss.numel(), device="cpu" if on_cpu else loss.device)
     sizes = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
     dist.all_gather(sizes, own, group=group)
     return [int(size) for size in sizes]

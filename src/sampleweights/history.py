@@ -14,16 +14,15 @@ from torch import Tensor, nn
 
 from sampleweights._checks import check_tensor, is_index
 from sampleweights._eager import is_readable
+from sampleweights.data_map import draw
 from sampleweights.losses.base import Criterion, Samples, world_size
+from sampleweights.observations import COLUMNS, add_to_mean, observe
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 __all__ = ["LossHistory"]
-
-_CURRENT = ("times", "loss", "weight", "kept", "judged", "p", "margin", "correct")
-"""The columns of the current epoch: sums over the times that a sample was seen."""
 
 
 class LossHistory(nn.Module):
@@ -104,11 +103,13 @@ class LossHistory(nn.Module):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.num_samples, self.num_epochs = num_samples, num_epochs or 0
-        self.register_buffer("current", torch.zeros(num_samples, len(_CURRENT)))
+        self.register_buffer("current", torch.zeros(num_samples, len(COLUMNS)))
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
-        for name in ("epochs_seen", "epochs_judged", "times", "times_kept", "forgotten"):
+        for name in ("epochs_seen", "epochs_judged", "times", "forgotten"):
             self.register_buffer(name, torch.zeros(num_samples, dtype=torch.int32))
-        for name in ("loss", "loss_squares", "p", "p_squares", "margin", "correct", "weight"):
+        for name in ("loss", "loss_squares", "p", "p_squares", "margin", "correct"):
+            self.register_buffer(name, torch.zeros(num_samples))
+        for name in ("weight", "times_kept"):  # of a dense loss a share is kept: no whole number
             self.register_buffer(name, torch.zeros(num_samples))
         self.register_buffer("was_correct", torch.zeros(num_samples, dtype=torch.bool))
         self.register_buffer("first_learned", torch.full((num_samples,), -1, dtype=torch.int32))
@@ -177,12 +178,6 @@ class LossHistory(nn.Module):
             check_tensor(name, tensor)
         if not is_index(index):
             raise TypeError(f"index must hold positions (integer), got dtype {index.dtype}")
-        for name, of_loss in (("weight", weight), ("valid", valid)):
-            if of_loss is not None and of_loss.shape != loss.shape:
-                raise ValueError(
-                    f"{name} must have the shape of the losses, {tuple(loss.shape)}, got "
-                    f"{tuple(of_loss.shape)}"
-                )
         index = index.to(current.device, torch.int64, non_blocking=True)
         if index.shape != loss.shape[:1]:
             raise ValueError(
@@ -195,32 +190,8 @@ class LossHistory(nn.Module):
                 raise IndexError(
                     f"index must be from 0 to {self.num_samples - 1}, got {low} to {high}"
                 )
-        loss, one = loss.detach().float(), torch.ones_like(loss, dtype=torch.float32)
-        weight = one if weight is None else weight.float()
-        columns = torch.stack([one, loss, weight, (weight > 0).float()], -1)
-        if valid is not None:
-            columns = columns.where(valid[..., None], 0)
-        if columns.ndim > 2:
-            columns = columns.flatten(1, -2).sum(1)
-            columns = columns / columns[:, :1].clamp(min=1)
-        judged = self._judge(logits, target)
-        # nothing is judged without labels, nor where they are ignored
-        judged = columns.new_zeros(len(columns), 4) if judged is None else judged * columns[:, :1]
-        current.index_add_(0, index, torch.cat([columns, judged], 1).to(current))
-
-    def _judge(self, logits: Tensor | None, target: Tensor | None) -> Tensor | None:
-        """One, probability of the target, margin and correctness, (N, 4); None where unknown."""
-        if logits is None or target is None or logits.ndim != 2 or logits.shape[1] < 2:
-            return None
-        if not is_index(target) or target.shape != logits.shape[:1]:
-            return None
-        logits = logits.detach().float()
-        label = target.long().clamp(0, logits.shape[1] - 1)[:, None]
-        of_target = logits.gather(1, label)
-        (first, second), which = logits.topk(2, dim=1).values.unbind(1), logits.argmax(1)
-        margin = of_target[:, 0] - torch.where(which == label[:, 0], second, first)
-        p = (of_target[:, 0] - logits.logsumexp(1)).exp()
-        return torch.stack([torch.ones_like(p), p, margin, (margin > 0).float()], 1)
+        observed = observe(loss, weight, valid, logits, target)
+        current.index_add_(0, index, observed.to(current))
 
     @torch.no_grad()
     def end_epoch(self) -> None:
@@ -232,14 +203,14 @@ class LossHistory(nn.Module):
         seen = times > 0
         self.epochs_seen += seen
         loss = loss / times.clamp(min=1)
-        _welford(self.loss, self.loss_squares, loss, seen, self.epochs_seen)
+        add_to_mean(self.loss, self.loss_squares, loss, seen, self.epochs_seen)
         self.times += times.round().int()
-        self.times_kept += kept.round().int()
+        self.times_kept += kept
         self.weight += weight
         has_label = judged > 0
         self.epochs_judged += has_label
         p, margin, correct = (value / judged.clamp(min=1) for value in (p, margin, correct))
-        _welford(self.p, self.p_squares, p, has_label, self.epochs_judged)
+        add_to_mean(self.p, self.p_squares, p, has_label, self.epochs_judged)
         self.margin += margin
         self.correct += correct
         right = correct > 0.5
@@ -263,7 +234,8 @@ class LossHistory(nn.Module):
 
         ============================ ===========================================================
         ``importance``               total weight received
-        ``kept``                     share of its presentations in which the weight was above 0
+        ``kept``                     share of its presentations in which the weight was above 0;
+                                     of a dense loss: of its valid positions
         ``mean_loss``, ``loss_std``  over the epochs
         ``confidence``               mean probability of its label (data map, vertical)
         ``variability``              standard deviation of that (data map, horizontal)
@@ -273,7 +245,16 @@ class LossHistory(nn.Module):
         ``first_learned``            epoch in which it was first right; -1: never
         ``times``                    presentations
         ============================ ===========================================================
+
+        They cover the closed epochs. A warning says so where batches were recorded since, as it
+        happens when the last ``end_epoch()`` is forgotten.
         """
+        if self.current[:, 0].any():
+            warnings.warn(
+                f"scores cover the {int(self.epochs)} closed epochs, not the batches recorded "
+                "since: call end_epoch() first",
+                stacklevel=2,
+            )
         seen, judged = self.epochs_seen > 0, self.epochs_judged > 0
         epochs, epochs_judged = self.epochs_seen.clamp(min=1), self.epochs_judged.clamp(min=1)
 
@@ -318,40 +299,19 @@ class LossHistory(nn.Module):
         on the right the ambiguous ones. Needs matplotlib.
 
         Args:
-            target: class indices, (num_samples,): a colour for each class; None colours by
-                ``correctness``.
+            target: class indices, (num_samples,): a colour for each class, no dot where below 0
+                (ignored); None colours by ``correctness``.
             class_names: for the legend; None for numbers.
             ax: where to draw; None makes a figure.
 
         Raises:
-            ValueError: a ``target`` of another length.
+            TypeError, ValueError: a ``target`` that is no class index for each sample, a class
+                without a name.
 
         References:
             Swayamdipta et al., Dataset Cartography, EMNLP 2020, Figure 1.
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            ax = plt.subplots(figsize=(6, 4.5), layout="constrained")[1]
-        scores = {name: value.cpu() for name, value in self.scores().items()}
-        x, y = scores["variability"], scores["confidence"]
-        dots: dict[str, Any] = {"s": 8, "alpha": 0.6, "linewidths": 0, "rasterized": True}
-        if target is None:
-            drawn = ax.scatter(x, y, c=scores["correctness"], vmin=0, vmax=1, **dots)
-            ax.figure.colorbar(drawn, ax=ax, label="correctness")
-        else:
-            label = torch.as_tensor(target).cpu()
-            if label.shape != x.shape:
-                raise ValueError(
-                    f"target must have shape ({self.num_samples},), got {tuple(label.shape)}"
-                )
-            for c in sorted(set(label.tolist())):
-                of_class = label == c
-                name = str(c) if class_names is None else class_names[c]
-                ax.scatter(x[of_class], y[of_class], label=name, **dots)
-            ax.legend(markerscale=2)
-        ax.set(xlabel="variability", ylabel="confidence", xlim=(0, 0.5), ylim=(-0.02, 1.02))
-        return ax
+        return draw(self.scores(), target, class_names, ax)
 
     def extra_repr(self) -> str:
         return f"num_samples={self.num_samples}" + (
@@ -370,30 +330,20 @@ class LossHistory(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        saved = state_dict.get(f"{prefix}current")
-        kept = state_dict.get(f"{prefix}losses")
-        if saved is not None and kept is not None:
-            came, here = (len(saved), len(kept)), (self.num_samples, self.num_epochs)
-            if came != here:
-                warnings.warn(
-                    f"the saved history is of {came[0]} samples and {came[1]} epochs, this one of "
-                    f"{here[0]} and {here[1]}: what both have is kept, the rest is new",
-                    stacklevel=2,
-                )
-                state_dict = dict(state_dict)
-                new = LossHistory(self.num_samples, self.num_epochs or None)
-                for name, fresh in new.named_buffers():
-                    value = state_dict[prefix + name]
-                    both = tuple(
-                        slice(min(n, m)) for n, m in zip(fresh.shape, value.shape, strict=True)
-                    )
-                    fresh[both] = value[both]
-                    state_dict[prefix + name] = fresh
+        saved = state_dict.get(f"{prefix}losses")
+        here = (self.num_epochs, self.num_samples)
+        if saved is not None and saved.ndim == 2 and saved.shape != here:
+            warnings.warn(
+                f"the saved history is of {saved.shape[1]} samples and {saved.shape[0]} epochs, "
+                f"this one of {here[1]} and {here[0]}: what both have is kept, the rest is new",
+                stacklevel=2,
+            )
+            state_dict = dict(state_dict)
+            for name, fresh in LossHistory(here[1], here[0] or None).named_buffers():
+                value = state_dict.get(prefix + name)
+                if value is None or (name == "current" and value.shape[1:] != fresh.shape[1:]):
+                    continue  # missing or of other columns: for torch to report
+                both = tuple(map(slice, map(min, fresh.shape, value.shape)))
+                fresh[both] = value[both]
+                state_dict[prefix + name] = fresh
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _welford(mean: Tensor, squares: Tensor, value: Tensor, where: Tensor, count: Tensor) -> None:
-    """Add ``value`` to running means and sums of squared deviations, where told."""
-    change = (value - mean).where(where, 0)
-    mean += change / count.clamp(min=1)
-    squares += change * (value - mean).where(where, 0)

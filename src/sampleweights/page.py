@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import io
 import math
@@ -10,9 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sampleweights.data_map import check_labels, svg
 from sampleweights.history import LossHistory
 
 __all__ = ["write_page"]
@@ -24,7 +27,10 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-
        background: var(--background); }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 h3 { margin: 1.2rem 0 .4rem; font-size: 1rem; } p, figcaption { max-width: 46rem; }
-nav a { margin-right: .8rem; } .quiet { color: var(--quiet); }
+nav { max-height: 12rem; overflow-y: auto; } .quiet { color: var(--quiet); }
+nav a, .key { display: inline-block; margin-right: .8rem; }
+h2, nav, .key { overflow-wrap: anywhere; }
+section { content-visibility: auto; contain-intrinsic-size: auto 60rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .7rem; }
 .card { background: var(--card); border-radius: .5rem; overflow: hidden; font-size: .75rem; }
 .card img { display: block; width: 100%; height: auto; }
@@ -33,7 +39,6 @@ nav a { margin-right: .8rem; } .quiet { color: var(--quiet); }
 figure { margin: 1rem 0; } figure svg { width: 100%; max-width: 46rem; height: auto; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .3em; }
 """
-_COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#888888"]
 
 _STRIPS = {
     "Most important": "the highest total weight; among equals the highest mean loss",
@@ -46,9 +51,9 @@ _STRIPS = {
 def write_page(
     path: str | Path,
     history: LossHistory,
-    image: Callable[[int], Any],
-    target: Tensor | Sequence[int],
-    class_names: Sequence[str],
+    image: Callable[[int], Any] | None = None,
+    target: Tensor | Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
     *,
     names: Sequence[str] | None = None,
     per_class: int = 8,
@@ -60,102 +65,138 @@ def write_page(
     probably mislabelled, each with its image, scores and trajectory; and the data map.
 
     Args:
-        path: the file.
+        path: the file, written as UTF-8.
         history: with ``num_epochs`` given, for trajectories.
         image: from the position of a sample to its picture: a path to a file, the bytes of a PNG
-            or JPEG, or a PIL image (which is made small).
-        target: (num_samples,), class indices.
-        class_names: a name for each class.
+            or JPEG, a PIL image, or a tensor or array of shape (H, W), (C, H, W) or (H, W, C) with
+            1, 3 or 4 channels, uint8 or floating from 0 to 1. The last two need pillow, which
+            makes them small. None: cards without a picture.
+        target: (num_samples,), class indices; a sample below 0 (ignored) is not shown. None: one
+            section with all samples.
+        class_names: a name for each class; None for its number.
         names: a name for each sample; None for its position.
         per_class: how many samples of each kind and class.
         title: of the page.
 
     Raises:
-        ValueError: lengths that do not fit.
+        TypeError, ValueError: lengths that do not fit, a target without class indices, a class
+            without a name, a picture that is none of these.
+        ImportError: a picture of a tensor or array, without pillow.
     """
-    label = torch.as_tensor(target).cpu().long()
     size = history.num_samples
-    for name, sequence in (("target", label), ("names", names)):
-        if sequence is not None and len(sequence) != size:
-            raise ValueError(f"{name} must have {size} values, got {len(sequence)}")
-    if len(label) and int(label.max()) >= len(class_names):
-        raise ValueError(
-            f"class_names must name {int(label.max()) + 1} classes, got {len(class_names)}"
-        )
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    if names is not None and len(names) != size:
+        raise ValueError(f"names must have {size} values, got {len(names)}")
+    name_of = list(map(str, range(size) if names is None else names))
+    if target is None:
+        label, class_of = torch.zeros(size, dtype=torch.int64), {0: "All samples"}
+    else:
+        label, class_of = check_labels(target, class_names, size)
     scores = {name: value.cpu().double() for name, value in history.scores().items()}
-    orders = {
-        "Most important": _order(-scores["importance"], -scores["mean_loss"]),
-        "Least needed": _order(scores["importance"], scores["mean_loss"]),
-        "Probably mislabelled": _order(scores["area_under_margin"]),
+    margin, shown = scores["area_under_margin"], scores["importance"].isfinite() & (label >= 0)
+    strips = {
+        "Most important": (_order(-scores["importance"], -scores["mean_loss"]), shown),
+        "Least needed": (_order(scores["importance"], scores["mean_loss"]), shown),
+        "Probably mislabelled": (_order(margin), shown & (margin < 0)),
     }
-    ceiling = (
-        float(history.losses[history.losses.isfinite()].float().quantile(0.99))
-        if (history.losses.isfinite().any() and history.losses.numel() < 2**24)
-        else float(scores["mean_loss"].nan_to_num().max())
-    )
+    chosen = {
+        strip: _first_of_each(order[where[order]], label, per_class)
+        for strip, (order, where) in strips.items()
+    }
+    losses, weights = history.losses.cpu().numpy(), history.weights.cpu().numpy()
+    ceiling = _ceiling(losses, scores["mean_loss"])
+    table = {name: value.numpy() for name, value in scores.items()}
 
+    @functools.cache  # a sample may be in several strips
     def card(i: int) -> str:
-        name = str(i) if names is None else names[i]
+        name = html.escape(name_of[i])
+        row = {key: float(values[i]) for key, values in table.items()}
         lines = [
-            f"<b>{html.escape(name)}</b>",
-            f"weight {scores['importance'][i]:.3g}, kept {scores['kept'][i]:.0%}",
-            f"loss {scores['mean_loss'][i]:.2f}, right {scores['correctness'][i]:.0%}",
-            f"margin {scores['area_under_margin'][i]:.2f}",
+            f"<b>{name}</b>",
+            f"weight {row['importance']:.3g}, kept {row['kept']:.0%}",
+            f"loss {row['mean_loss']:.2f}",
         ]
-        picture = f'<img src="{_embed(image(i))}" alt="sample {html.escape(name)}" loading="lazy">'
-        trajectory = _trajectory(history.losses[:, i], history.weights[:, i], ceiling)
+        if math.isfinite(row["area_under_margin"]):
+            lines[-1] += f", right {row['correctness']:.0%}"
+            lines.append(f"margin {row['area_under_margin']:.2f}")
+        picture = ""
+        if image is not None:
+            source = _data_uri(f"image({i})", image(i))
+            picture = f'<img src="{source}" alt="sample {name}" loading="lazy">'
+        trajectory = _trajectory(losses[:, i].tolist(), weights[:, i].tolist(), ceiling)
         return f'<div class="card">{picture}<div>{"<br>".join(lines)}{trajectory}</div></div>'
 
-    seen = scores["importance"].isfinite()
+    present, counts = np.unique(label[shown].numpy(), return_counts=True)
+    class_of = {c: class_of[c] for c in present.tolist()}
+    links = "".join(f'<a href="#class{c}">{html.escape(n)}</a> ' for c, n in class_of.items())
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{int(seen.sum()):,} samples, {int(history.epochs)} epochs. A card shows a sample's "
+        f"<p>{int(shown.sum()):,} samples, {int(history.epochs)} epochs. A card shows a sample's "
         "total weight over the training and in how many of its presentations that weight was above "
         "0, its mean loss, how often it was classified as labelled, and its mean margin (the logit "
         "of its label less the highest other one). The curve is its loss over the epochs; orange "
         "marks are the epochs in which it counted.</p>",
-        "<nav>"
-        + "".join(
-            f'<a href="#class{c}">{html.escape(name)}</a>' for c, name in enumerate(class_names)
-        )
-        + "</nav>",
-        _data_map(scores, label, class_names),
+        f"<nav>{links}</nav>" if len(class_of) > 1 else "",
+        svg(scores, label, class_of),
     ]
-    for c, class_name in enumerate(class_names):
-        of_class = seen & (label == c)
+    for (c, name), count in zip(class_of.items(), counts.tolist(), strict=True):
         parts.append(
-            f'<h2 id="class{c}">{html.escape(class_name)} '
-            f'<span class="quiet">{int(of_class.sum()):,} samples</span></h2>'
+            f'<section id="class{c}"><h2>{html.escape(name)} '
+            f'<span class="quiet">{count:,} samples</span></h2>'
         )
         for strip, meaning in _STRIPS.items():
-            chosen = [i for i in orders[strip] if of_class[i]][:per_class]
-            if strip == "Probably mislabelled":
-                chosen = [i for i in chosen if scores["area_under_margin"][i] < 0]
-            if chosen:
+            if cards := "".join(map(card, chosen[strip].get(c, []))):
                 parts.append(f'<h3>{strip} <span class="quiet">{meaning}</span></h3>')
-                parts.append(f'<div class="cards">{"".join(map(card, chosen))}</div>')
+                parts.append(f'<div class="cards">{cards}</div>')
+        parts.append("</section>")
     Path(path).write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
         + "\n".join(parts)
-        + "</html>\n"
+        + "</html>\n",
+        encoding="utf-8",  # as declared, whatever the locale
     )
 
 
-def _order(*keys: Tensor) -> list[int]:
+def _order(*keys: Tensor) -> Tensor:
     """Positions by the first key, then the second; what has none comes last."""
     order = torch.arange(len(keys[0]))
     for key in reversed(keys):
         order = order[key.nan_to_num(math.inf)[order].argsort(stable=True)]
-    positions: list[int] = order.tolist()
-    return positions
+    return order
 
 
-def _embed(picture: Any) -> str:
+def _first_of_each(order: Tensor, label: Tensor, count: int) -> dict[int, list[int]]:
+    """The first ``count`` positions of ``order`` in each class: one sort, no loop over samples."""
+    order = order[label[order].argsort(stable=True)]
+    classes, starts = np.unique(label[order].numpy(), return_index=True)
+    parts = np.split(order.numpy(), starts[1:])
+    return {c: part[:count].tolist() for c, part in zip(classes.tolist(), parts, strict=False)}
+
+
+def _ceiling(losses: np.ndarray, mean_loss: Tensor) -> float:
+    """The top of the trajectories: what all but 1 % of the losses are below."""
+    finite = losses[np.isfinite(losses)]
+    if len(finite) == 0:
+        return float(mean_loss.nan_to_num(0, 0, 0).max())
+    every = len(finite) // 2**22 + 1  # enough for a percentile
+    return float(np.quantile(finite[::every].astype(np.float32), 0.99))
+
+
+def _data_uri(name: str, picture: Any) -> str:
+    """A picture as it stands in ``src``; what is neither file nor bytes as a small JPEG."""
     if isinstance(picture, (str, Path)):
         picture = Path(picture).read_bytes()
+    if isinstance(picture, (Tensor, np.ndarray)):
+        picture = _from_array(name, picture)
     if not isinstance(picture, bytes):
+        if not hasattr(picture, "thumbnail"):
+            raise TypeError(
+                f"{name} must be a path, bytes, a PIL image, a tensor or an array, got "
+                f"{type(picture).__name__}"
+            )
         small = picture.convert("RGB")
         small.thumbnail((240, 240))
         file = io.BytesIO()
@@ -165,16 +206,51 @@ def _embed(picture: Any) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def _trajectory(losses: Tensor, weights: Tensor, ceiling: float) -> str:
+def _from_array(name: str, pixels: Tensor | np.ndarray) -> Any:
+    """A PIL image. Channels that may be first or last: first in a tensor, last in an array."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            f"{name} is a {type(pixels).__name__}, which needs pillow: pip install pillow"
+        ) from error
+    shape, dtype = tuple(pixels.shape), pixels.dtype
+    is_tensor = isinstance(pixels, Tensor)
+    if isinstance(pixels, Tensor):
+        pixels = pixels.detach().cpu()
+        pixels = (pixels.float() if pixels.is_floating_point() else pixels).numpy()
+    channels = [d for d in ((0, 2) if is_tensor else (2, 0)) if len(shape) == 3]
+    channels = [d for d in channels if shape[d] in (1, 3, 4)]
+    if 0 in shape or not (len(shape) == 2 or channels):
+        raise ValueError(
+            f"{name} must have shape (H, W), (C, H, W) or (H, W, C) with 1, 3 or 4 channels, got "
+            f"{shape}"
+        )
+    if channels:
+        pixels = np.moveaxis(pixels, channels[0], 2)
+        pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    if np.issubdtype(pixels.dtype, np.floating):
+        low, high = float(pixels.min()), float(pixels.max())
+        if not -1e-3 <= low <= high <= 1 + 1e-3:
+            raise ValueError(
+                f"{name} must be from 0 to 1, got {low:.3g} to {high:.3g}: undo its normalization"
+            )
+        pixels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"{name} must be uint8 or floating, got dtype {dtype}")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _trajectory(losses: list[float], weights: list[float], ceiling: float) -> str:
     """Loss over epochs as a line, epochs with a weight above 0 as marks under it."""
-    if not losses.isfinite().any():
+    if not any(map(math.isfinite, losses)):
         return ""
     width, height = 120.0, 32.0
     step = width / max(len(losses) - 1, 1)
     points, marks = [], []
-    for epoch, (loss, weight) in enumerate(zip(losses.tolist(), weights.tolist(), strict=True)):
+    for epoch, (loss, weight) in enumerate(zip(losses, weights, strict=True)):
         x = epoch * step
-        if loss == loss:
+        if math.isfinite(loss):
             y = (height - 5) * (1 - min(loss / max(ceiling, 1e-6), 1)) + 1
             points.append(f"{x:.1f},{y:.1f}")
         if weight > 0:
@@ -185,44 +261,4 @@ def _trajectory(losses: Tensor, weights: Tensor, ceiling: float) -> str:
         'stroke="var(--loss)" stroke-width="1.5" vector-effect="non-scaling-stroke"/>'
         f'<path d="{"".join(marks)}" stroke="var(--kept)" stroke-width="1.5" '
         'vector-effect="non-scaling-stroke"/></svg>'
-    )
-
-
-def _data_map(scores: dict[str, Tensor], label: Tensor, class_names: Sequence[str]) -> str:
-    """Confidence over variability of at most 4,000 samples, a colour for each class."""
-    known = scores["confidence"].isfinite().nonzero()[:, 0]
-    if len(known) == 0:
-        return ""
-    chosen = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[:4000]]
-    x, y = scores["variability"][chosen] / 0.5, scores["confidence"][chosen]
-    width, height, left, below = 640, 400, 46, 40
-    dots = "".join(
-        f'<circle cx="{left + px * (width - left - 8):.1f}" '
-        f'cy="{8 + (1 - py) * (height - below - 8):.1f}" r="2" '
-        f'fill="{_COLOURS[c % len(_COLOURS)]}" fill-opacity=".55"/>'
-        for px, py, c in zip(x.tolist(), y.tolist(), label[chosen].tolist(), strict=True)
-    )
-    bottom = height - below
-    axes = f'<path d="M{left} 8V{bottom}H{width - 8}" fill="none" stroke="var(--quiet)"/>'
-    text = 'font-size="13" fill="currentColor"'
-    ticks = "".join(
-        f'<text x="{left - 6}" y="{12 + (1 - v) * (bottom - 8):.0f}" text-anchor="end" {text}>{v:g}'
-        f'</text><text x="{left + v * (width - left - 8):.0f}" y="{bottom + 16}" '
-        f'text-anchor="{"end" if v == 1 else "middle"}" {text}>{v / 2:g}</text>'
-        for v in (0, 0.5, 1)
-    )
-    names = "".join(
-        f'<span style="white-space:nowrap;margin-right:.8em"><span class="dot" '
-        f'style="background:{_COLOURS[c % len(_COLOURS)]}"></span>{html.escape(name)}</span> '
-        for c, name in enumerate(class_names)
-    )
-    return (
-        f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="data map">'
-        f"{axes}{ticks}"
-        f'<text x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle" {text}>variability'
-        f'</text><text transform="translate(13 {bottom / 2}) rotate(-90)" text-anchor="middle" '
-        f"{text}>confidence</text>{dots}</svg><figcaption>{names}<br>"
-        f'<span class="quiet">Data map of {len(chosen):,} samples: mean probability of the label '
-        "over the epochs, and its standard deviation. Top left: easy; bottom left: hard, or "
-        "labelled wrongly; right: ambiguous.</span></figcaption></figure>"
     )

@@ -200,7 +200,8 @@ def weighted_mean(loss: Tensor, weight: Tensor | None, divisor: Tensor | float) 
         divisor = 1
     is_one = isinstance(divisor, int) and divisor == 1
     if weight is not None:
-        weight = weight.to(loss.dtype)
+        if weight.dtype != loss.dtype:
+            weight = weight.to(loss.dtype)
         return _weighted_sum(loss, weight if is_one else weight / divisor)
     if is_one:
         return loss.sum()

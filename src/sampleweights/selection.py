@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sampleweights._eager import is_readable
+from sampleweights._eager import is_readable, is_tracing
 
 __all__ = ["kept_count", "select"]
 
@@ -27,6 +27,9 @@ _LOOP_AT_MOST = 64
 
 _SORT_AT_MOST = 2**10
 """So few samples of several groups are sorted in less time than they are counted."""
+
+_COUNT_FROM = 64
+"""Groups of fewer samples, on average, are sorted: there would be more counts than samples."""
 
 _SAMPLE_FROM, _SAMPLE = 2**15, 2**12
 """From this size on a threshold is first enclosed, with a sample of this size."""
@@ -83,6 +86,8 @@ def select(
         >>> select(loss, 0.25, largest=True), select(loss, 0.25, largest=False)
         (tensor([False,  True, False, False]), tensor([False, False,  True, False]))
     """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        raise RuntimeError("torch.jit.trace cannot record a selection: use torch.export instead")
     flat = loss.detach().reshape(-1)
     if flat.dtype.itemsize < 4:
         flat = flat.float()
@@ -90,11 +95,14 @@ def select(
         valid = valid.reshape(-1)
     if group is not None:
         group = group.detach().reshape(-1).long()
-    if flat.numel() == 0:
-        keep = torch.zeros_like(flat, dtype=torch.bool)
-    elif is_readable(flat):
+    if is_readable(flat):  # before any size is looked at, to which compiled code would be bound
         keep = _select_on_host(flat, float(fraction), largest, valid, group)
     else:
+        if is_tracing():
+            raise RuntimeError(
+                "torch.jit.trace cannot record which samples of a batch are selected (TorchScript "
+                "has no bits of floating-point numbers); use torch.compile or torch.export"
+            )
         if not isinstance(fraction, Tensor):
             fraction = torch.full((), fraction, dtype=torch.float64, device=flat.device)
         key = _ascending_key(flat, largest)
@@ -114,7 +122,7 @@ def _select_on_host(
     loss: Tensor, fraction: float, largest: bool, valid: Tensor | None, group: Tensor | None
 ) -> Tensor:
     if loss.numel() <= _LOOP_AT_MOST:
-        return torch.tensor(_loop(loss, fraction, largest, valid, group))
+        return torch.tensor(_loop(loss, fraction, largest, valid, group), dtype=torch.bool)
     # numpy puts NaN behind everything: the wanted samples are at the end of ``values``
     values = loss.numpy() if largest else -loss.numpy()
     chosen = None
@@ -215,13 +223,21 @@ def _last_of_each_group(values: np.ndarray, fraction: float, group: np.ndarray) 
         low, high = 0, int(group.max())
     elif low:
         group = group - low
+    num_groups = high - low + 1
+    if _SORT_AT_MOST < values.size < _COUNT_FROM * num_groups:
+        kept = torch.tensor(fraction, dtype=torch.float64)
+        key = _ascending_key(torch.from_numpy(values), largest=True)
+        sorted_out: np.ndarray = _first_of_each_group(
+            key, kept, None, torch.from_numpy(group)
+        ).numpy()
+        return sorted_out
 
     def count(size: np.ndarray) -> np.ndarray:
         m: np.ndarray = np.floor(fraction * size + 0.5).astype(np.int64)
         at_least_one: np.ndarray = np.minimum(np.maximum(m, 1), size)
         return at_least_one
 
-    return _last_bits(_ascending_bits(values), count, group, high - low + 1)
+    return _last_bits(_ascending_bits(values), count, group, num_groups)
 
 
 def _last_bits(
@@ -326,10 +342,12 @@ def _first_of_each_group(
     order, by_group = _by_group(key, group)
     size = key.numel()
     position = torch.arange(size, device=key.device)
-    edge = torch.ones_like(by_group[:1], dtype=torch.bool)
-    changes = by_group[1:] != by_group[:-1]
-    start = torch.where(torch.cat([edge, changes]), position, 0).cummax(0).values
-    end = torch.where(torch.cat([changes, edge]), position + 1, size)
+    # comparing slices, which are of length N - 1, would bind compiled code to N != 2
+    before, after = (position - 1).clamp(min=0), (position + 1).clamp(max=size - 1)
+    is_first = (position == 0) | (by_group != by_group[before])
+    is_last = (position == size - 1) | (by_group != by_group[after])
+    start = torch.where(is_first, position, 0).cummax(0).values
+    end = torch.where(is_last, position + 1, size)
     end = end.flip(0).cummin(0).values.flip(0)
     keep = position - start < kept_count(fraction, end - start)
     if valid is not None:

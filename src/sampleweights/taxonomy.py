@@ -53,6 +53,7 @@ class Taxonomy(nn.Module):
     paths: Tensor
     node_level: Tensor
     node_parent: Tensor
+    only_child: Tensor
 
     def __init__(
         self,
@@ -83,16 +84,19 @@ class Taxonomy(nn.Module):
         number = {path: node for node, path in enumerate(numbered)}
         self.nodes = tuple(path[-1] for path in numbered)
         self.num_levels = max(map(len, leaf_paths))
-        table = [
+        rows = [
             [number[by_name[leaf][:depth]] for depth in range(1, len(by_name[leaf]) + 1)]
             for leaf in self.leaves
         ]
-        padded = [row + [self.ignore_index] * (self.num_levels - len(row)) for row in table]
+        padded = [row + [self.ignore_index] * (self.num_levels - len(row)) for row in rows]
         level = [len(path) - 1 for path in numbered]
         parent = [number.get(path[:-1], -1) for path in numbered]
-        self.register_buffer("paths", torch.tensor(padded), persistent=False)
-        self.register_buffer("node_level", torch.tensor(level), persistent=False)
-        self.register_buffer("node_parent", torch.tensor(parent), persistent=False)
+        children = Counter(parent)
+        only = [children[above] == 1 for above in parent]
+        tables = {"paths": padded, "node_level": level, "node_parent": parent, "only_child": only}
+        with torch.inference_mode(False):  # an inference tensor cannot be saved for backward
+            for name, table in tables.items():
+                self.register_buffer(name, torch.tensor(table), persistent=False)
 
     @property
     def num_nodes(self) -> int:
@@ -137,7 +141,8 @@ class Taxonomy(nn.Module):
             \log \sum_{u \in \text{siblings}(v)} \exp z_u \Big)
 
         where :math:`z_v` is the logit of node v at its own level. The leaves' probabilities sum
-        to 1. Gradient flows.
+        to 1; a node without siblings has probability 1, also where its logit is infinite. Gradient
+        flows.
 
         Shape:
             - logits: :math:`(N, L, K)`, floating, with K the number of nodes.
@@ -156,6 +161,8 @@ class Taxonomy(nn.Module):
         # each node's logit at its own level (N, K), in at least float32
         own = logits[:, self.node_level, node]
         own = own.to(torch.promote_types(own.dtype, torch.float32))
+        # exp(z) / exp(z) is 1 for whatever z goes to; in floats inf - inf is NaN
+        own = own.masked_fill(self.only_child & own.isinf(), 0)
         # logsumexp over siblings, which are the nodes of one parent; slot 0 is the root
         slot = (self.node_parent + 1).expand_as(own)
         top = own.new_full((len(own), self.num_nodes + 1), -torch.inf)

@@ -363,7 +363,7 @@ def test_frozen_maps_do_not_read_another_encoders(tmp_path: object) -> None:
     for seed in (0, 1, 0):
         torch.manual_seed(seed)
         encoder = Encoder(load_backbone("test_efficientnet", ("-1",), "random"))
-        seen.append(encoders.frozen_maps(encoder, "maps", images, signatures, folder))
+        seen.append(encoders.frozen_maps(encoder, "maps", images, signatures, folder, half=True))
         direct = encoder(images[:3]).permute(0, 2, 3, 1)
         torch.testing.assert_close(seen[-1][:3].float(), direct.float(), atol=0.05, rtol=0.05)
     assert seen[0].equal(seen[2])

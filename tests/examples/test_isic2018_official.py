@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from examples.isic2018.official import (
     PREFIX,
     DataError,
     download,
+    find,
     official,
     read_csv,
 )
@@ -242,6 +244,58 @@ def test_a_reply_in_chunks_that_breaks_is_told(
     state["chunked"] = True
     with pytest.raises(DataError, match="can not be downloaded .* run the same command again"):
         download("Training", tmp_path / "got", url)
+
+
+FORMS = ["zip", "csv", "folder"]
+
+
+def in_form(form: str, name: str, root: Path) -> Path:
+    """Change the CSV file of that name, which lies in a zip or bare, to one of three forms."""
+    table = read_csv(find(root, name), [])
+    for path in (root / f"{PREFIX}{name}.zip", root / f"{PREFIX}{name}.csv"):
+        path.unlink(missing_ok=True)
+    path = root / f"{PREFIX}{name}"
+    if form == "zip":
+        with zipfile.ZipFile(f"{path}.zip", "w") as archive:
+            archive.writestr(f"{path.name}/{path.name}.csv", table.to_csv(index=False))
+        return root / f"{path.name}.zip"
+    folder = path if form == "folder" else root
+    folder.mkdir(exist_ok=True)
+    table.to_csv(folder / f"{path.name}.csv", index=False)
+    return path if form == "folder" else folder / f"{path.name}.csv"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["Training_GroundTruth", "Training_LesionGroupings"])
+def test_a_file_that_is_there_in_any_form_is_not_downloaded(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, form: str
+) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    expected = official(root).table
+    in_form(form, name, root)
+    before = sorted(root.iterdir())
+    download("Training", root)
+    assert sorted(root.iterdir()) == before
+    pd.testing.assert_frame_equal(official(root).table, expected)
+
+
+def test_unpacked_images_are_not_downloaded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib.request, "urlopen", None)
+    shutil.unpack_archive(root / IMAGES, root)
+    (root / IMAGES).unlink()
+    download("Training", root)
+    assert not (root / IMAGES).exists()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_mirror_may_hold_a_file_in_any_form(root: Path, tmp_path: Path, form: str) -> None:
+    made = in_form(form, "Training_GroundTruth", root)
+    download("Training", tmp_path / "got", str(root))
+    assert (tmp_path / "got" / made.name).is_dir() == (form == "folder")
+    pd.testing.assert_frame_equal(official(tmp_path / "got").table, official(root).table)
 
 
 def test_a_mirror_that_is_a_folder_or_none(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from torch import nn
 
 import sampleweights as sw
 from examples.isic2018 import __main__ as cli
-from examples.isic2018 import claims, data, grid, results
+from examples.isic2018 import claims, data, encoders, grid, recipes, results
 from examples.isic2018.data import CLASSES
 from examples.isic2018.official import DataError
 from examples.isic2018.recipes import (
@@ -86,6 +85,91 @@ def test_the_paper_preset_is_the_papers() -> None:
     assert (recipe.adam_rate, recipe.sgd_rate, recipe.schedule) == (1e-5, 1e-4, "steps")
     assert not recipe.freeze_backbone
     assert recipe.adapter == 0
+
+
+@pytest.mark.parametrize(
+    ("onednn", "instructions", "expected"),
+    [
+        (True, True, True),  # AVX512_BF16, which every processor with AMX has too
+        (True, False, False),  # other AVX-512: oneDNN takes bfloat16, and emulates it
+        (True, None, False),  # a torch that does not tell
+        (False, True, False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_compute_in_it(
+    monkeypatch: pytest.MonkeyPatch, onednn: bool, instructions: bool | None, expected: bool
+) -> None:
+    a_processor(monkeypatch, instructions)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    assert recipes.has_native_bfloat16() is expected
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True)])
+def test_bfloat16_is_for_gpus_that_compute_in_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: bool
+) -> None:
+    a_processor(monkeypatch, not expected)  # which does not matter
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert recipes.has_native_bfloat16() is expected
+    assert recipe_of("--preset", "modern").half is expected
+
+
+def a_processor(monkeypatch: pytest.MonkeyPatch, bfloat16: bool | None) -> None:
+    """No GPU, and a processor with or without bfloat16 instructions; None: torch can not tell."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cpu, recipes.BFLOAT16_TEST, lambda: bfloat16, raising=False)
+    if bfloat16 is None:
+        monkeypatch.delattr(torch.cpu, recipes.BFLOAT16_TEST)
+
+
+def recipe_of(*arguments: str) -> Recipe:
+    return cli.recipe_of(cli.parse_arguments(["train", "--data-root", "nowhere", *arguments]))
+
+
+def test_a_preset_for_cpus_has_the_precision_that_is_fast_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_processor(monkeypatch, True)
+    half = recipe_of("--preset", "fast")
+    assert half == PRESETS["fast"]
+    assert half.precision == "bf16-mixed"
+    a_processor(monkeypatch, False)
+    full = recipe_of("--preset", "fast")
+    assert full == replace(half, precision="32-true")
+    # their results differ, and so do the folders of their runs
+    assert a_run(full).name != a_run(half).name
+    # what is asked for is done; and jobs may be sent to GPUs from a machine without one
+    assert recipe_of("--preset", "fast", "--precision", "bf16-mixed") == half
+    assert recipe_of("--preset", "modern") == PRESETS["modern"]
+
+
+def test_frozen_maps_are_computed_in_the_recipes_precision(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    forward = encoders.Encoder.forward
+
+    def noting(self: encoders.Encoder, images: torch.Tensor) -> torch.Tensor:
+        seen.add(torch.is_autocast_enabled("cpu"))
+        return forward(self, images)
+
+    monkeypatch.setattr(encoders.Encoder, "forward", noting)
+    maps = {}
+    for processor in (True, False):
+        a_processor(monkeypatch, processor)
+        arguments = ["--data-root", str(root), "--preset", "fast", *TINY, "--output", str(tmp_path)]
+        source = cli.source_of(cli.parse_arguments(["train", *arguments]))
+        maps[processor] = source.open("flat").inputs
+        assert seen == {processor}
+        seen.clear()
+    assert not maps[True].equal(maps[False])
+    # a cache that comes from another machine is neither read nor continued in the other precision
+    caches = sorted(path.name for path in (tmp_path / "cache").glob("*test_efficientnet*.npy"))
+    assert [("bfloat16" in name, "float32" in name) for name in caches] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
 
 
 def test_the_grid_is_the_papers_and_more() -> None:
@@ -318,7 +402,7 @@ def test_the_grid_survives_kill_9(tmp_path: Path) -> None:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     process.stderr.close()
     # its workers end with it: the locks become free
@@ -578,6 +662,22 @@ def test_help_is_for_newcomers(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "python -m examples.isic2018 reproduce --data-root DIR --preset fast" in out
     assert "--batch-size" in out
+
+
+def test_the_help_needs_nothing_that_only_unix_has() -> None:
+    script = """
+import runpy, sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None  # as on Windows: importing it raises ImportError
+sys.argv = ["isic2018", "--help"]
+runpy.run_module("examples.isic2018", run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "python -m examples.isic2018 reproduce" in done.stdout
 
 
 # --------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_modules_inside_are_submodules() -> None:
     outer = sw.WeightedLoss(inner)
     outer.set_epoch(7)
     assert inner.weighter.inactive
-    assert "criterion.weighter.fraction" in outer.state_dict()
+    assert "criterion.weighter.epoch" in outer.state_dict()
 
 
 def test_bad_criteria() -> None:

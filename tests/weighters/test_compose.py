@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
+import reference
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import sampleweights as sw
 
@@ -31,7 +35,57 @@ def test_each_weighter_sees_the_loss_times_the_weights_before_it() -> None:
     weight = sw.Compose([Doubler(), Doubler(), [Doubler()]])(loss, target, valid)
     assert weight.tolist() == [8, 8]
     assert [losses for losses, _, _ in seen] == [[1, 3], [2, 6], [4, 12]]
-    assert all(t is target and v is valid for _, t, v in seen)
+    assert all(t is target and v.tolist() == [True, True] for _, t, v in seen)
+
+
+def test_what_an_earlier_one_drops_is_not_valid_for_the_later_ones() -> None:
+    loss = torch.arange(8.0)
+    hard, easy = sw.OHEM(schedule=0.5), sw.SelfPaced(schedule=0.5)
+    assert sw.Compose([hard, easy])(loss).tolist() == [0, 0, 0, 0, 1, 1, 0, 0]
+    assert sw.Compose([easy, hard])(loss).tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+    assert sw.Compose([hard, [easy, hard]])(loss).tolist() == [0, 0, 0, 0, 0, 1, 0, 0]
+    valid = torch.arange(8) < 6
+    assert sw.Compose([hard, easy])(loss, valid=valid).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+
+
+fractions = st.sampled_from([0.2, 0.5, 1.0])
+
+
+@given(st.data(), st.lists(st.floats(0, 9, width=32), min_size=1, max_size=24))
+def test_equals_the_oracle(data: st.DataObject, losses: list[float]) -> None:
+    size, counts = len(losses), [6, 3, 1]
+    target = data.draw(st.lists(st.integers(0, 2), min_size=size, max_size=size))
+    valid = data.draw(st.lists(st.booleans(), min_size=size, max_size=size))
+    weighters: list[sw.Weighter] = []
+    weighers: list[reference.Weigher] = []
+    kinds = st.lists(st.tuples(st.integers(0, 2), fractions, st.booleans()), min_size=1, max_size=3)
+    for kind, fraction, per_class in data.draw(kinds):
+        if kind == 2:
+            weighters.append(sw.ClassBalanced(counts, normalize=None))
+            by_class = [float(weight) for weight in reference.class_balanced(counts)]
+            weighers.append(
+                lambda _, valid, by_class=by_class: [
+                    by_class[t] * v for t, v in zip(target, valid, strict=True)
+                ]
+            )
+        else:
+            cls = (sw.SelfPaced, sw.OHEM)[kind]
+            weighters.append(cls(schedule=fraction, per_class=per_class))
+            weighers.append(
+                partial(
+                    lambda seen, valid, **how: [
+                        float(keep) for keep in reference.selected(seen, valid=valid, **how)
+                    ],
+                    fraction=fraction,
+                    largest=kind == 1,
+                    group=target if per_class else None,
+                )
+            )
+    weight = sw.Compose(weighters)(
+        torch.tensor(losses, dtype=torch.float64), torch.tensor(target), torch.tensor(valid)
+    )
+    expected = reference.composed(weighers, losses, valid)
+    assert [w * v for w, v in zip(weight.tolist(), valid, strict=True)] == pytest.approx(expected)
 
 
 def test_what_one_drops_does_not_come_back_as_nan() -> None:

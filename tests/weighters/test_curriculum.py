@@ -24,19 +24,32 @@ def test_follows_the_schedule(cls: type) -> None:
         assert weighter.inactive == (epoch >= 6)
 
 
-def test_per_class_equals_the_oracle() -> None:
+@pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
+def test_per_class_equals_the_oracle(cls: type) -> None:
     generator = torch.Generator().manual_seed(0)
     loss = torch.rand(40, generator=generator)
     target = torch.randint(4, (40,), generator=generator)
     valid = torch.rand(40, generator=generator) < 0.8
-    weight = sw.OHEM(schedule=0.3, per_class=True)(loss, target, valid)
+    weight = cls(schedule=0.3, per_class=True)(loss, target, valid)
+    largest = cls is sw.OHEM
     expected = reference.selected(
-        loss.tolist(), 0.3, largest=True, valid=valid.tolist(), group=target.tolist()
+        loss.tolist(), 0.3, largest=largest, valid=valid.tolist(), group=target.tolist()
     )
     assert weight.bool().tolist() == expected
     for c in target[valid].unique():
         kept = weight[(target == c) & valid].sum()
         assert kept == reference.kept_count(0.3, int(((target == c) & valid).sum()))
+
+
+def test_easy_samples_of_each_class_leave_rare_classes_in() -> None:
+    target = torch.tensor([0] * 95 + [1] * 5)
+    loss = torch.rand(100, generator=torch.Generator().manual_seed(0)) + 2 * target
+    balanced = sw.ClassBalanced([95, 5])
+    easy = sw.SelfPaced(schedule=0.5, per_class=True)
+    for weighter in (easy, sw.Compose([balanced, easy]), sw.Compose([easy, balanced])):
+        kept = weighter(loss, target) > 0
+        assert kept[target == 1].sum() == 3
+        assert kept.sum() == 51
 
 
 @pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
@@ -89,6 +102,116 @@ def test_load_state_dict_restores_what_is_skipped() -> None:
     assert fresh(torch.tensor([1.0, 2.0])).tolist() == [0, 1]
 
 
+def test_a_checkpoint_holds_the_epoch_and_the_own_schedule_gives_the_fraction() -> None:
+    saved, other, longer = sw.OHEM(10), sw.OHEM(schedule=0.25), sw.OHEM(40)
+    saved.set_epoch(9)
+    assert saved.state_dict() == {"epoch": torch.tensor(9.0)}
+    other.load_state_dict(saved.state_dict())
+    assert other(torch.rand(100)).sum() == 25
+    longer.load_state_dict(saved.state_dict())
+    assert longer.epoch == 9
+    assert longer.fraction == Sigmoid(40)(9)
+    assert not longer.inactive
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_checkpoint_fills_a_weighter_without_memory(assign: bool) -> None:
+    saved = sw.SelfPaced(10)
+    saved.set_epoch(2)
+    weighter = sw.SelfPaced(10).to("meta")
+    if not assign:
+        weighter.to_empty(device="cpu")
+    weighter.load_state_dict(saved.state_dict(), assign=assign)
+    assert weighter.fraction == saved.fraction
+    assert weighter(torch.arange(50.0)).equal(saved(torch.arange(50.0)))
+
+
+def test_an_old_checkpoint_keeps_its_fraction_until_the_epoch_is_set() -> None:
+    criterion = sw.CrossEntropyLoss(weighter=[sw.ClassBalanced([2, 1]), sw.OHEM(10)])
+    old = criterion.state_dict()
+    del old["weighter.weighters.1.epoch"]
+    old["weighter.weighters.1.fraction"] = torch.tensor(0.75, dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"OHEM is of an older version .* \(0\.75\).*set_epoch"):
+        criterion.load_state_dict(old)
+    assert "weighter.weighters.1.fraction" in old
+    assert criterion.weighter.weighters[1].fraction == 0.75
+    old["weighter.weighters.1.fraction"] = torch.tensor(1.0)
+    with pytest.warns(UserWarning, match="older version"):
+        criterion.load_state_dict(old)
+    assert criterion.weighter.weighters[1].inactive
+    criterion.set_epoch(0)
+    assert criterion.weighter.weighters[1].fraction == 0.5
+
+
+def test_a_state_without_the_epoch_is_as_strict_as_torch() -> None:
+    weighter = sw.OHEM(10)
+    weighter.set_epoch(3)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        weighter.load_state_dict({})
+    weighter.load_state_dict({}, strict=False)
+    assert weighter.epoch == 3
+
+
+def calls(weighter: sw.Weighter, times: int = 1001) -> None:
+    for _ in range(times):
+        weighter(torch.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
+def test_a_forgotten_set_epoch_is_told_once(cls: type) -> None:
+    weighter = cls(10)
+    calls(weighter, 999)
+    message = rf"{cls.__name__} was called 1000 times .* fraction 0\.5 of epoch 0.*set_epoch\(epoch"
+    with pytest.warns(UserWarning, match=message) as told:
+        calls(weighter, 3000)
+    assert len(told) == 1
+    late = cls(schedule=lambda epoch: 0.5 if epoch < 30 else 1.0)
+    with pytest.warns(UserWarning, match=message):
+        calls(late)
+
+
+def test_nobody_is_told_who_did_not_forget() -> None:
+    """Warnings are errors here."""
+    told = sw.OHEM(10)
+    told.set_epoch(0)
+    evaluated = sw.OHEM(10).eval()
+    loaded = sw.OHEM(10)
+    loaded.load_state_dict(told.state_dict())
+    constant = sw.OHEM(schedule=lambda epoch: 0.5)
+    listed = sw.OHEM(schedule=lambda epoch: [0.5][int(epoch)])  # ends with the training
+    for weighter in (told, evaluated, loaded, constant, listed, sw.OHEM(schedule=0.5)):
+        calls(weighter)
+
+
+def test_counting_calls_recompiles_nothing() -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    weighter = sw.OHEM(100)
+    compiled = torch.compile(weighter, fullgraph=True, backend=backend)
+    for epoch in range(20):
+        compiled(torch.rand(8))
+        weighter(torch.rand(8))
+        if epoch > 9:
+            weighter.set_epoch(epoch)
+    assert len(graphs) == 1
+
+
+def test_built_in_inference_mode_it_trains() -> None:
+    with torch.inference_mode():
+        weighters = [sw.OHEM(10), sw.SelfPaced(10), sw.EffectiveNumber([3, 2, 1])]
+        criterion = sw.CrossEntropyLoss(weighter=weighters)
+    criterion.set_epoch(3)
+    criterion.load_state_dict(criterion.state_dict())
+    logits = torch.randn(4, 3, requires_grad=True)
+    criterion(logits, torch.tensor([0, 1, 2, 0])).backward()
+    assert logits.grad is not None
+
+
 @pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
 def test_bad_arguments(cls: type) -> None:
     for kwargs, message in [
@@ -108,10 +231,12 @@ def test_bad_arguments(cls: type) -> None:
         cls(10)(torch.tensor([1, 2]))
 
 
+@pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
 @pytest.mark.parametrize("target", [None, torch.rand(3), torch.zeros(2, dtype=torch.long)])
-def test_per_class_needs_class_indices(target: torch.Tensor | None) -> None:
-    with pytest.raises(ValueError, match=r"class indices of shape \(3,\) for OHEM\(per_class=Tr"):
-        sw.OHEM(10, per_class=True)(torch.rand(3), target)
+def test_per_class_needs_class_indices(cls: type, target: torch.Tensor | None) -> None:
+    expected = rf"class indices of shape \(3,\) for {cls.__name__}\(per_class=True\), got"
+    with pytest.raises(ValueError, match=expected):
+        cls(10, per_class=True)(torch.rand(3), target)
 
 
 def test_repr() -> None:

@@ -16,9 +16,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sampleweights._eager import is_plain
 from sampleweights.functional.reference import softmax_loss_reference
 
-__all__ = ["softmax_loss"]
+__all__ = ["softmax_loss", "try_out"]
 
 
 @triton.jit
@@ -82,7 +83,8 @@ def _forward_kernel(
     slope = factor
     if FOCAL:
         factor = tl.where(q > 0.0, tl.exp(gamma * tl.log(q)), 0.0 * q)
-        steep = gamma * factor * (of_target / total) * (value / tl.maximum(q, 1e-37))
+        # value / q alone may overflow where factor is 0: smoothing leaves a value at q = 0
+        steep = gamma * (of_target / total) * (factor * value / tl.maximum(q, 1e-30))
         # where the loss is infinite its gradient is that of cross-entropy
         infinite = value == float("inf")
         factor = tl.where(infinite, 1.0, factor)
@@ -93,11 +95,14 @@ def _forward_kernel(
     value = tl.where(exists, value, float("nan"))
     slope = tl.where(exists, slope, float("nan"))
     tl.store(loss + row, tl.where(live, value, 0.0), mask=in_range)
+    # added to row, which is int64: 2 * num_rows may not fit into num_rows's int32
+    second = row + num_rows
+    third = second + num_rows
     tl.store(stats + row, lse, mask=in_range)
-    tl.store(stats + num_rows + row, q, mask=in_range)
-    tl.store(stats + 2 * num_rows + row, slope, mask=in_range)
+    tl.store(stats + second, q, mask=in_range)
+    tl.store(stats + third, slope, mask=in_range)
     if FOCAL and SMOOTH:
-        tl.store(stats + 3 * num_rows + row, factor, mask=in_range)
+        tl.store(stats + (third + num_rows), factor, mask=in_range)
 
 
 @triton.jit
@@ -124,18 +129,23 @@ def _backward_kernel(
     COLS: tl.constexpr,
 ):
     """Gradient of ROWS samples by COLS logits; samples without gradient are not read."""
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    # one dimension of the grid for both, since CUDA allows no more than 65,535 in the second
+    program = tl.program_id(0).to(tl.int64)
+    row_blocks = (num_rows - 1) // ROWS + 1
+    row = program % row_blocks * ROWS + tl.arange(0, ROWS)
     in_range = row < num_rows
     y = tl.load(target + row, mask=in_range, other=0)
     grad = tl.load(grad_loss + row, mask=in_range, other=0.0).to(tl.float32)
     active = in_range & (y != ignore_index) & (grad != 0.0)
     lse = tl.load(stats + row, mask=active, other=0.0)
-    q = tl.load(stats + num_rows + row, mask=active, other=0.0)
-    slope = tl.load(stats + 2 * num_rows + row, mask=active, other=0.0)
-    c = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    second = row + num_rows
+    third = second + num_rows
+    q = tl.load(stats + second, mask=active, other=0.0)
+    slope = tl.load(stats + third, mask=active, other=0.0)
+    c = program // row_blocks * COLS + tl.arange(0, COLS)
     column = (c < num_classes)[None, :]
-    n, s, c64 = row // inner, row % inner, c.to(tl.int64)
-    pointer = logits + (n * stride_n + s * stride_s)[:, None] + c64[None, :] * stride_c
+    n, s = row // inner, row % inner
+    pointer = logits + (n * stride_n + s * stride_s)[:, None] + c[None, :] * stride_c
     x = tl.load(pointer, mask=active[:, None] & column, other=float("-inf")).to(tl.float32)
     is_target = c[None, :] == y[:, None]
     p = tl.exp(x - lse[:, None])
@@ -143,12 +153,12 @@ def _backward_kernel(
     if SMOOTH:
         factor = slope
         if FOCAL:
-            factor = tl.load(stats + 3 * num_rows + row, mask=active, other=0.0)
+            factor = tl.load(stats + (third + num_rows), mask=active, other=0.0)
         uniform = tl.where(is_target, 1.0, 0.0) - 1.0 / num_classes
         out += (smoothing * factor)[:, None] * uniform
     out = tl.where(active[:, None], grad[:, None] * out, 0.0)
     pointer = grad_logits + (n * out_stride_n + s * out_stride_s)[:, None]
-    pointer += c64[None, :] * out_stride_c
+    pointer += c[None, :] * out_stride_c
     tl.store(pointer, out.to(grad_logits.dtype.element_ty), mask=in_range[:, None] & column)
 
 
@@ -162,6 +172,72 @@ def _tile(num_classes: int, stride_c: int) -> dict[str, int]:
     return {"ROWS": 128, "COLS": min(columns, 32), "num_warps": 4}
 
 
+def _forward(
+    logits: Tensor, target: Tensor, gamma: float, ignore_index: int, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """The losses, and the three or four numbers for each that the backward pass needs."""
+    # (N, C, S): S positions for each of the N; a view wherever the strides allow one
+    flat = logits.reshape(*logits.shape[:2], -1)
+    num_rows, num_classes = target.numel(), flat.shape[1]
+    focal, smooth = gamma != 0, label_smoothing != 0
+    loss = torch.empty_like(target, dtype=torch.float32)
+    stats = loss.new_empty(4 if focal and smooth else 3, num_rows)
+    tile = _tile(num_classes, flat.stride(1))
+    with torch.cuda.device_of(flat):  # Triton launches on the current device
+        _forward_kernel[(triton.cdiv(num_rows, tile["ROWS"]),)](
+            flat,
+            target,
+            loss,
+            stats,
+            num_rows,
+            num_classes,
+            flat.shape[2],
+            *flat.stride(),
+            ignore_index,
+            gamma,
+            label_smoothing,
+            FOCAL=focal,
+            SMOOTH=smooth,
+            **tile,
+        )
+    return loss, stats
+
+
+def _backward(
+    logits: Tensor,
+    target: Tensor,
+    stats: Tensor,
+    grad: Tensor,
+    gamma: float,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    flat = logits.reshape(*logits.shape[:2], -1)
+    gradient = torch.empty_like(flat)
+    num_rows, num_classes = target.numel(), flat.shape[1]
+    tile = _tile(num_classes, flat.stride(1))
+    blocks = triton.cdiv(num_rows, tile["ROWS"]) * triton.cdiv(num_classes, tile["COLS"])
+    with torch.cuda.device_of(flat):
+        _backward_kernel[(blocks,)](
+            flat,
+            target,
+            stats,
+            grad.contiguous(),
+            gradient,
+            num_rows,
+            num_classes,
+            flat.shape[2],
+            *flat.stride(),
+            *gradient.stride(),
+            ignore_index,
+            label_smoothing,
+            FOCAL=gamma != 0,
+            SMOOTH=label_smoothing != 0,
+            **tile,
+        )
+    return gradient.reshape(logits.shape)
+
+
 class _SoftmaxLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -172,31 +248,8 @@ class _SoftmaxLoss(torch.autograd.Function):
         ignore_index: int,
         label_smoothing: float,
     ) -> Tensor:
-        # (N, C, S): S positions for each of the N; a view wherever the strides allow one
-        flat = logits.detach().reshape(*logits.shape[:2], -1)
         target = target.contiguous()
-        num_rows, num_classes = target.numel(), flat.shape[1]
-        focal, smooth = gamma != 0, label_smoothing != 0
-        loss = torch.empty_like(target, dtype=torch.float32)
-        stats = loss.new_empty(4 if focal and smooth else 3, num_rows)
-        tile = _tile(num_classes, flat.stride(1))
-        with torch.cuda.device_of(flat):  # Triton launches on the current device
-            _forward_kernel[(triton.cdiv(num_rows, tile["ROWS"]),)](
-                flat,
-                target,
-                loss,
-                stats,
-                num_rows,
-                num_classes,
-                flat.shape[2],
-                *flat.stride(),
-                ignore_index,
-                gamma,
-                label_smoothing,
-                FOCAL=focal,
-                SMOOTH=smooth,
-                **tile,
-            )
+        loss, stats = _forward(logits.detach(), target, gamma, ignore_index, label_smoothing)
         ctx.save_for_backward(logits, target, stats)
         ctx.arguments = gamma, ignore_index, label_smoothing
         return loss
@@ -205,37 +258,16 @@ class _SoftmaxLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, target, stats = ctx.saved_tensors
         gamma, ignore_index, label_smoothing = ctx.arguments
-        if torch.is_grad_enabled():  # a second derivative is asked for
-            loss = softmax_loss_reference(
-                logits, target, gamma, None, ignore_index, label_smoothing
-            )
-            [gradient] = torch.autograd.grad(loss, logits, grad.to(loss.dtype), create_graph=True)
-            return gradient, None, None, None, None
-        flat = logits.reshape(*logits.shape[:2], -1)
-        gradient = torch.empty_like(flat)
-        tile = _tile(flat.shape[1], flat.stride(1))
-        num_rows, num_classes = target.numel(), flat.shape[1]
-        with torch.cuda.device_of(flat):
-            _backward_kernel[
-                (triton.cdiv(num_rows, tile["ROWS"]), triton.cdiv(num_classes, tile["COLS"]))
-            ](
-                flat,
-                target,
-                stats,
-                grad.contiguous(),
-                gradient,
-                num_rows,
-                num_classes,
-                flat.shape[2],
-                *flat.stride(),
-                *gradient.stride(),
-                ignore_index,
-                label_smoothing,
-                FOCAL=gamma != 0,
-                SMOOTH=label_smoothing != 0,
-                **tile,
-            )
-        return gradient.reshape(logits.shape), None, None, None, None
+        twice = torch.is_grad_enabled()  # a second derivative is asked for
+        if twice or not is_plain(grad):  # or many gradients at once (is_grads_batched=True)
+            with torch.enable_grad():
+                loss = softmax_loss_reference(
+                    logits, target, gamma, None, ignore_index, label_smoothing
+                )
+            [gradient] = torch.autograd.grad(loss, logits, grad.to(loss.dtype), create_graph=twice)
+        else:
+            gradient = _backward(logits, target, stats, grad, *ctx.arguments)
+        return gradient, None, None, None, None
 
 
 def softmax_loss(
@@ -245,5 +277,16 @@ def softmax_loss(
 
     logits ``(N, C, ...)`` in float32, bfloat16 or float16; target ``(N, ...)`` int64.
     """
-    loss: Tensor = _SoftmaxLoss.apply(logits, target, gamma, ignore_index, label_smoothing)
+    # Triton would take a number in a tensor for a pointer
+    numbers = float(gamma), int(ignore_index), float(label_smoothing)
+    loss: Tensor = _SoftmaxLoss.apply(logits, target, *numbers)
     return loss
+
+
+def try_out(device: torch.device, dtype: torch.dtype) -> None:
+    """Compile and launch both kernels once, with everything in them that a GPU may lack."""
+    logits = torch.zeros(1, 2, dtype=dtype, device=device)
+    target = torch.zeros(1, dtype=torch.int64, device=device)
+    arguments = 2.0, -100, 0.1
+    loss, stats = _forward(logits, target, *arguments)
+    _backward(logits, target, stats, loss, *arguments)

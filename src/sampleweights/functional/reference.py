@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sampleweights._checks import check_class_indices, class_dim, is_index
-from sampleweights._eager import is_eager, is_readable
+from sampleweights._eager import is_plain, is_readable
 
 
 def valid_mask(target: Tensor, ignore_index: float) -> Tensor | None:
@@ -17,6 +17,7 @@ def valid_mask(target: Tensor, ignore_index: float) -> Tensor | None:
     if ignore_index != ignore_index:
         return ~target.isnan() if target.is_floating_point() else None
     if is_index(target):
+        target = target.long()  # uint8 would turn -100 into 156, and uint16 has no minimum
         if is_readable(target) and target.numel():
             if ignore_index < 0:
                 every = target.min().item() > ignore_index
@@ -24,7 +25,6 @@ def valid_mask(target: Tensor, ignore_index: float) -> Tensor | None:
                 every = target.max().item() < ignore_index
             if every:
                 return None
-        target = target.long()  # uint8 would turn -100 into 156
     return target != ignore_index
 
 
@@ -33,7 +33,8 @@ def output_dtype(logits: Tensor, target: Tensor) -> torch.dtype:
     dtype = logits.dtype
     if target.is_floating_point():
         dtype = torch.promote_types(dtype, target.dtype)
-    if torch.is_autocast_enabled(logits.device.type):
+    # the meta device has no autocast, and asking for it is an error
+    if logits.device.type != "meta" and torch.is_autocast_enabled(logits.device.type):
         dtype = torch.promote_types(dtype, torch.float32)
     return dtype
 
@@ -105,14 +106,17 @@ def focal_factor(nll: Tensor, gamma: float) -> Tensor:
 
 def focal_of_nll(nll: Tensor, gamma: float) -> Tensor:
     r""":math:`(1 - p)^\gamma (-\log p)` from :math:`-\log p`."""
-    if is_eager():
+    if is_plain(nll):
         value: Tensor = _FocalOfNll.apply(nll, gamma)  # type: ignore[no-untyped-call]
         return value
     return focal_factor(nll, gamma) * nll
 
 
 class _FocalOfNll(torch.autograd.Function):
-    """The same with its derivative in closed form: a third of the work, and of the graph."""
+    """The same with its derivative in closed form: a third of the work, and of the graph.
+
+    Without forward-mode differentiation, whose tangents would not reach the saved derivative.
+    """
 
     @staticmethod
     def forward(ctx: Any, nll: Tensor, gamma: float) -> Tensor:

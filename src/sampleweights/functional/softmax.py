@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import warnings
 
 import torch
 from torch import Tensor
 
 from sampleweights._checks import check_classification, check_gamma, check_label_smoothing, is_index
-from sampleweights._eager import is_eager
+from sampleweights._eager import is_eager, is_plain
 from sampleweights.functional.reference import (
     look_up_valid,
     output_dtype,
@@ -57,7 +58,7 @@ def cross_entropy(
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 5.
     """
     check_classification(logits, target, weight, ignore_index)
-    check_label_smoothing(label_smoothing)
+    label_smoothing = check_label_smoothing(label_smoothing)
     return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
 
 
@@ -107,8 +108,8 @@ def focal_loss(
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 6.
     """
     check_classification(logits, target, weight, ignore_index)
-    check_gamma(gamma)
-    check_label_smoothing(label_smoothing)
+    gamma = check_gamma(gamma)
+    label_smoothing = check_label_smoothing(label_smoothing)
     return softmax_loss(logits, target, gamma, weight, ignore_index, label_smoothing)
 
 
@@ -138,20 +139,47 @@ def has_kernel(
 ) -> bool:
     """Whether the Triton kernels compute this: on CUDA, and large enough to be worth a launch.
 
-    Compiled code has no use for them: the compiler fuses the reference in the same way.
+    Compiled code has no use for them: the compiler fuses the reference in the same way. Sizes come
+    after that, since a size that is looked at while compiling is a guard.
     """
     return (
-        logits.is_cuda
+        _on_one_gpu(logits, target)
+        and is_eager()
         and logits.numel() >= 2**20
         and logits.ndim > 1
         and logits.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and is_index(target)
         and (weight is None or label_smoothing == 0)
-        and is_eager()
-        and _has_triton()
+        and is_plain(logits)
+        and is_plain(target)
+        and _kernels_work(logits.device, logits.dtype)
     )
 
 
+def _on_one_gpu(logits: Tensor, target: Tensor) -> bool:
+    return logits.is_cuda and logits.device == target.device
+
+
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _kernels_work(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton is here and can compile for this device: tried once, on two logits.
+
+    Triton needs a C compiler when it runs, and a GPU that knows the dtype. A program that works
+    without Triton works with it.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        from sampleweights.functional import kernels
+
+        kernels.try_out(device, dtype)
+    except Exception as error:  # whatever Triton, the compiler it calls or the driver raise
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        warnings.warn(
+            f"large losses of {dtype} on {device} are computed by torch's own operations, with "
+            f"more memory, since Triton cannot run kernels there ({reason:.300})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True

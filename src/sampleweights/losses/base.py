@@ -210,7 +210,8 @@ class Criterion(nn.Module, ABC):
         else:
             divisor = self._denominator(samples, weight, normalizer)
             value = weighted_mean(samples.loss, weight, divisor)
-        return value.to(samples.dtype or samples.loss.dtype)
+        dtype = samples.dtype or samples.loss.dtype
+        return value if value.dtype == dtype else value.to(dtype)
 
     def _weigh(
         self,
@@ -225,7 +226,7 @@ class Criterion(nn.Module, ABC):
         loss, weighter, weight = samples.loss.detach(), self.weighter, None
         dtype = accumulation_dtype(loss.dtype)
         if weighter is not None and not weighter.inactive:
-            self._check_num_classes(samples.num_classes)
+            self._check_num_classes(weighter, samples.num_classes)
             loss = loss if loss.dtype == dtype else loss.to(dtype)
             part = weighter.without_class_weights if samples.is_class_weighted else weighter
             within = within or self
@@ -246,8 +247,8 @@ class Criterion(nn.Module, ABC):
         sample_weight = _expand_to(loss, sample_weight).to(dtype)
         return sample_weight if weight is None else weight * sample_weight
 
-    def _check_num_classes(self, num_classes: int | None) -> None:
-        made_for = None if self.weighter is None else self.weighter.num_classes
+    def _check_num_classes(self, weighter: Weighter, num_classes: int | None) -> None:
+        made_for = weighter.num_classes
         if made_for is not None and num_classes is not None and made_for != num_classes:
             raise ValueError(
                 f"weighter was made for {made_for} classes, logits have {num_classes}"

@@ -94,8 +94,8 @@ class SoftmaxLoss(Criterion):
         if weighter is not None and not weighter.inactive:
             class_factor = weighter.class_factor
         weighted, class_weight = target, None
-        if class_factor is not None:
-            self._check_num_classes(num_classes)
+        if weighter is not None and class_factor is not None:
+            self._check_num_classes(weighter, num_classes)
             dtype = output_dtype(logits, target)
             target = target.to(accumulation_dtype(target.dtype))
             logits = logits.to(torch.promote_types(logits.dtype, target.dtype))
@@ -129,48 +129,54 @@ class SoftmaxLoss(Criterion):
         check_tensor("target", target)
         if logits.ndim == 1 and target.shape == (1,) and is_index(target):  # torch allows it
             target = target.squeeze(0)
-        if sample_weight is None and self._is_one_call(logits, target):
-            if self.weighter is not None and not self.weighter.inactive:
-                if self._is_class_frequency(logits, target):
-                    return self._class_frequency(logits, target, normalizer)
-            elif normalizer is None:
-                return self._torchs_own(logits, target)
+        if sample_weight is None:
+            value = self._in_one_call(logits, target, normalizer)
+            if value is not None:
+                return value
         return super().forward(logits, target, sample_weight=sample_weight, normalizer=normalizer)
 
-    def _is_one_call(self, logits: Tensor, target: Tensor) -> bool:
-        """Whether one call of F.cross_entropy is all that there is to compute."""
-        if self.gamma != 0 or self.reduction not in ("mean", "sum") or target.numel() == 0:
-            return False
-        if self.num_processes > 1 or self.is_watched:
-            return False
-        if has_kernel(logits, target, self.weight, self.label_smoothing):
-            return False
-        # with a weighter, the mean divides by M even if there are class weights
-        return self.weighter is None or self.weight is None or self.reduction == "sum"
-
-    def _is_class_frequency(self, logits: Tensor, target: Tensor) -> bool:
-        """Whether the weights are class weights alone, as torch's own kernel takes them."""
-        return (
-            isinstance(self.weighter, ClassFrequency)
-            and self.weight is None
-            and is_index(target)
+    def _in_one_call(
+        self, logits: Tensor, target: Tensor, normalizer: Tensor | float | None
+    ) -> Tensor | None:
+        """The loss, where one call of F.cross_entropy is all there is to compute; else None."""
+        reduction, weight, weighter = self.reduction, self.weight, self.weighter
+        if self.gamma != 0 or self.is_watched or self.num_processes > 1:
+            return None
+        if reduction not in ("mean", "sum") or target.numel() == 0:
+            return None
+        if has_kernel(logits, target, weight, self.label_smoothing):
+            return None
+        if weighter is None or weighter.inactive:
+            # with a weighter, the mean divides by M even if there are class weights
+            same = weighter is None or weight is None or reduction == "sum"
+            return self._torchs_own(logits, target) if same and normalizer is None else None
+        if (
+            isinstance(weighter, ClassFrequency)
+            and not weighter.has_absent  # one of those in the target is an error
+            and weight is None
             and self.label_smoothing == 0
             and logits.dtype.itemsize >= 4  # torch sums in the dtype of the logits
-            and not self.weighter.has_absent
-        )
+            and is_index(target)
+        ):
+            return self._class_frequency(weighter, logits, target, normalizer)
+        return None
 
     def _class_frequency(
-        self, logits: Tensor, target: Tensor, normalizer: Tensor | float | None
+        self,
+        weighter: ClassFrequency,
+        logits: Tensor,
+        target: Tensor,
+        normalizer: Tensor | float | None,
     ) -> Tensor:
         """Weights over M as torch's ``weight=``: no tensor of one value per sample is needed."""
         check_classification(logits, target, None, self.ignore_index)
-        self._check_num_classes(logits.shape[class_dim(logits)])
-        assert isinstance(self.weighter, ClassFrequency)
-        weight = self.weighter.class_factor
-        check_normalizer(normalizer, check_reduction(self.reduction))
-        if self.reduction == "mean":
+        self._check_num_classes(weighter, logits.shape[class_dim(logits)])
+        reduction = check_reduction(self.reduction)
+        check_normalizer(normalizer, reduction)
+        weight = weighter.class_factor
+        if reduction == "mean":
             valid = valid_mask(target, self.ignore_index) if normalizer is None else None
-            divisor = denominator("mean", target.numel(), valid=valid, normalizer=normalizer)
+            divisor = denominator(reduction, target.numel(), valid=valid, normalizer=normalizer)
             weight = weight / (nonzero(divisor) if isinstance(divisor, Tensor) else divisor)
         weight = weight.to(output_dtype(logits, target))
         return torch_cross_entropy(logits, target, weight, self.ignore_index, 0.0, "sum")

@@ -42,9 +42,11 @@ class Weighter(nn.Module, ABC):
         >>> import torch
         >>> from sampleweights import Weighter
         >>> class Clipped(Weighter):
-        ...     '''Leave out what lies far above the median.'''
+        ...     '''Leave out what lies far above the median of the valid samples.'''
         ...     def forward(self, loss, target=None, valid=None):
-        ...         return (loss <= 3 * loss.median()).to(loss.dtype)
+        ...         valid = torch.ones_like(loss, dtype=torch.bool) if valid is None else valid
+        ...         median = loss.masked_fill(~valid, torch.nan).nanmedian()
+        ...         return (valid & ~(loss > 3 * median)).to(loss.dtype)
         >>> Clipped()(torch.tensor([0.1, 0.2, 0.3, 9.0]))
         tensor([1., 1., 1., 0.])
     """
@@ -81,6 +83,13 @@ class Weighter(nn.Module, ABC):
     def set_epoch(self, epoch: float) -> None:
         """Tell the weighter, and those nested in it, the epoch (from 0; may be a fraction)."""
         set_epoch_below(self, epoch)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        # built under torch.inference_mode, a buffer could not be filled or loaded outside of it
+        if tensor is not None and tensor.is_inference():
+            with torch.inference_mode(False):
+                tensor = tensor.clone()
+        super().register_buffer(name, tensor, persistent)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # float64 buffers are exact values (fractions, class weights), cast where they are used:

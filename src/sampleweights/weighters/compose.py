@@ -21,7 +21,9 @@ class Compose(Weighter):
 
     Each weighter sees the loss already multiplied by the weights before it, so order has a
     meaning: ``[ClassBalanced(...), OHEM(...)]`` ranks by class-weighted loss, ``[OHEM(...),
-    ClassBalanced(...)]`` by raw loss. Criteria turn a plain list into a ``Compose``.
+    ClassBalanced(...)]`` by raw loss. A sample to which one of them gives 0 is not valid for those
+    after it, neither ranked nor counted: ``[OHEM(schedule=0.5), SelfPaced(schedule=0.5)]`` keeps
+    the easier half of the harder half. Criteria turn a plain list into a ``Compose``.
 
     Shape:
         - loss, target, valid, Output: as for every :class:`Weighter`.
@@ -100,10 +102,13 @@ class Compose(Weighter):
     ) -> Tensor | None:
         product: Tensor | None = None
         for part in parts:
-            weight = part(loss, target, valid)
+            if product is not None:
+                # a sample that was dropped is neither ranked nor counted by the others
+                kept = product != 0
+                valid = kept if valid is None else valid & kept
+            weight = part(loss if product is None else weigh(loss, product), target, valid)
             if weight is not None:
                 product = weight if product is None else product * weight
-                loss = weigh(loss, weight)
         return product
 
 

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+import warnings
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from sampleweights import selection
 from sampleweights._checks import as_number, check_floating
+from sampleweights._eager import is_eager
 from sampleweights.schedules import Constant, Schedule, Sigmoid
 from sampleweights.weighters.base import Weighter
 
 __all__ = ["OHEM", "SelfPaced"]
 
 
-class _Curriculum(Weighter):
-    """A weighter with a kept fraction that follows a schedule."""
+_FORGOTTEN_AFTER = 1000
+"""Training calls without ``set_epoch`` after which a changing schedule warns: two or three epochs
+of a data set of 50,000 samples. Who sets the epoch at the end of each, and not at its start, has
+usually set it by then."""
 
+
+class _Curriculum(Weighter):
+    """A weighter that keeps a fraction of the batch, or of each class, along a schedule."""
+
+    largest: ClassVar[bool]
+    """Whether the samples of highest loss are kept, or those of lowest."""
+
+    epoch: Tensor
     fraction: Tensor
 
-    def __init__(self, num_epochs: float | None, schedule: Any) -> None:
+    def __init__(
+        self,
+        num_epochs: float | None = None,
+        *,
+        schedule: Schedule | float | None = None,
+        per_class: bool = False,
+    ) -> None:
         super().__init__()
         if (num_epochs is None) == (schedule is None):
             raise ValueError(
@@ -32,18 +50,42 @@ class _Curriculum(Weighter):
         if num_epochs is not None:
             schedule = Sigmoid(num_epochs)
         elif isinstance(schedule, (numbers.Real, Tensor)):
-            schedule = Constant(float(schedule))
+            schedule = Constant(float(schedule))  # type: ignore[unreachable]
         if not callable(schedule):
             raise ValueError(
                 f"schedule must be a callable or a fraction in (0, 1], got {schedule!r}"
             )
         self.schedule: Schedule = schedule
-        self.register_buffer("fraction", torch.ones((), dtype=torch.float64))
+        self.per_class = per_class
+        # A checkpoint holds the epoch, and the schedule says what follows from it. The fraction is
+        # a buffer too: compiled code reads it, and so does not depend on its value.
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("fraction", torch.ones((), dtype=torch.float64), persistent=False)
         self.set_epoch(0)
+        self._calls_to_warning = 0 if isinstance(schedule, Constant) else _FORGOTTEN_AFTER
 
     @property
     def inactive(self) -> bool:
         return self._keeps_all
+
+    def forward(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        check_floating("loss", loss)
+        if self.per_class and (
+            target is None or target.is_floating_point() or target.shape != loss.shape
+        ):
+            came = "None" if target is None else f"{target.dtype} {tuple(target.shape)}"
+            raise ValueError(
+                f"target must hold class indices of shape {tuple(loss.shape)} for "
+                f"{type(self).__name__}(per_class=True), got {came}"
+            )
+        # not in compiled code, which would be compiled anew for every count
+        if is_eager() and self._calls_to_warning and self.training:
+            self._count_call()
+        group = target if self.per_class else None
+        keep = selection.select(loss, self.fraction, largest=self.largest, valid=valid, group=group)
+        return keep.to(loss.dtype)
 
     def set_epoch(self, epoch: float) -> None:
         epoch = as_number("epoch", epoch)
@@ -54,16 +96,63 @@ class _Curriculum(Weighter):
             raise ValueError(
                 f"schedule must return a fraction in (0, 1], got {fraction} at epoch {epoch}"
             )
+        self.epoch.fill_(epoch)
+        self._keep(fraction)
+        self._calls_to_warning = 0
+
+    def _keep(self, fraction: float) -> None:
         self.fraction.fill_(fraction)
         self._keeps_all = fraction == 1
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        if not self.fraction.is_meta:
-            self._keeps_all = bool(self.fraction == 1)
+    def _count_call(self) -> None:
+        self._calls_to_warning -= 1
+        if self._calls_to_warning:
+            return
+        fraction = float(self.schedule(0))
+        if _changes(self.schedule, fraction):
+            warnings.warn(
+                f"{type(self).__name__} was called {_FORGOTTEN_AFTER} times in training and "
+                f"set_epoch never: it still keeps the fraction {fraction:g} of epoch 0. Call "
+                f"criterion.set_epoch(epoch) at the start of each epoch, or give a number as "
+                f"schedule= for a fraction that stays",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        old = None
+        if prefix + "epoch" not in state_dict and prefix + "fraction" in state_dict:
+            state_dict = {**state_dict, prefix + "epoch": self.epoch}
+            old = state_dict.pop(prefix + "fraction")
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if prefix + "epoch" not in state_dict or self.epoch.is_meta:
+            return
+        if self.fraction.is_meta:  # `assign=True` brings the epoch only
+            self.fraction = torch.ones_like(self.epoch)
+        if old is None:
+            self.set_epoch(self.epoch)  # type: ignore[arg-type]
+            return
+        self._keep(float(old))
+        warnings.warn(
+            f"the checkpoint of {type(self).__name__} is of an older version and holds the kept "
+            f"fraction ({float(old):g}), not the epoch: that fraction is kept until "
+            f"set_epoch(epoch) is called",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def extra_repr(self) -> str:
-        return f"schedule={self.schedule!r}"
+        return f"schedule={self.schedule!r}" + (", per_class=True" if self.per_class else "")
+
+
+def _changes(schedule: Schedule, fraction: float) -> bool:
+    """Whether a schedule leaves its first fraction at some later epoch."""
+    try:
+        return any(schedule(epoch) != fraction for epoch in (1, 10, 100))
+    except Exception:  # one of the user's own may end with the training
+        return False
 
 
 class SelfPaced(_Curriculum):
@@ -74,10 +163,13 @@ class SelfPaced(_Curriculum):
         m = \lfloor f(e) M + 1/2 \rfloor
 
     with :math:`M` the number of valid samples and :math:`f` the schedule; at least one sample is
-    kept. Equal losses are taken in order of position, a NaN loss is always kept first.
+    kept. Equal losses are taken in order of position, a NaN loss is always kept first. With
+    ``per_class=True`` the same holds within each class that the batch contains, so that a rare
+    class, whose losses are the highest, keeps its share.
 
     Shape:
         - loss: :math:`(N, ...)`, floating.
+        - target: the shape of ``loss``, integer; needed with ``per_class=True`` only.
         - valid: the shape of ``loss``, bool.
         - Output: the shape and dtype of ``loss``, 0 or 1, detached.
 
@@ -86,9 +178,11 @@ class SelfPaced(_Curriculum):
             :class:`~sampleweights.schedules.Sigmoid`.
         schedule: instead of ``num_epochs``, any callable from the epoch to a fraction in (0, 1],
             or a fraction that stays.
+        per_class: keep the easiest samples of each class, not of the batch.
 
     Raises:
-        ValueError: none or both of the two, ``num_epochs`` below 1, a fraction outside (0, 1].
+        ValueError: none or both of the two, ``num_epochs`` below 1, a fraction outside (0, 1];
+            in the call, ``per_class=True`` without class indices.
 
     Example:
         >>> import torch
@@ -97,6 +191,8 @@ class SelfPaced(_Curriculum):
         >>> loss = torch.tensor([0.1, 2.0, 0.3, 1.0])
         >>> weighter(loss)
         tensor([1., 0., 1., 0.])
+        >>> SelfPaced(num_epochs=10, per_class=True)(loss, torch.tensor([0, 1, 0, 1]))
+        tensor([1., 0., 0., 1.])
         >>> weighter.set_epoch(5)
         >>> weighter(loss)
         tensor([1., 1., 1., 1.])
@@ -107,20 +203,12 @@ class SelfPaced(_Curriculum):
 
     References:
         Kumar, Packer & Koller, Self-Paced Learning for Latent Variable Models, NIPS 2010.
+        Ghasedi, Wang, Deng & Huang, Balanced Self-Paced Learning for Generative Adversarial
+        Clustering Network, CVPR 2019 (for ``per_class``, there over clusters).
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Sec. 3.3.
     """
 
-    def __init__(
-        self, num_epochs: float | None = None, *, schedule: Schedule | float | None = None
-    ) -> None:
-        super().__init__(num_epochs, schedule)
-
-    def forward(
-        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
-    ) -> Tensor:
-        check_floating("loss", loss)
-        keep = selection.select(loss, self.fraction, largest=False, valid=valid)
-        return keep.to(loss.dtype)
+    largest = False
 
 
 class OHEM(_Curriculum):
@@ -172,31 +260,4 @@ class OHEM(_Curriculum):
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Sec. 3.3.
     """
 
-    def __init__(
-        self,
-        num_epochs: float | None = None,
-        *,
-        schedule: Schedule | float | None = None,
-        per_class: bool = False,
-    ) -> None:
-        super().__init__(num_epochs, schedule)
-        self.per_class = per_class
-
-    def forward(
-        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
-    ) -> Tensor:
-        check_floating("loss", loss)
-        group = target if self.per_class else None
-        if self.per_class and (
-            target is None or target.is_floating_point() or target.shape != loss.shape
-        ):
-            came = "None" if target is None else f"{target.dtype} {tuple(target.shape)}"
-            raise ValueError(
-                f"target must hold class indices of shape {tuple(loss.shape)} for "
-                f"OHEM(per_class=True), got {came}"
-            )
-        keep = selection.select(loss, self.fraction, largest=True, valid=valid, group=group)
-        return keep.to(loss.dtype)
-
-    def extra_repr(self) -> str:
-        return super().extra_repr() + (", per_class=True" if self.per_class else "")
+    largest = True

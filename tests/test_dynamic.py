@@ -1,0 +1,66 @@
+"""Batches of changing size: one export, and at most two compilations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from contracts import LOSSES, WEIGHTERS
+from torch import Tensor, nn
+
+SIZES = (16, 4096, 5000, 70_000)
+PAIRS = [
+    (loss, weighter)
+    for loss in LOSSES
+    for weighter in (None, *WEIGHTERS)
+    if weighter is None or LOSSES[loss].weighter(weighter) is not None
+]
+
+
+def build(loss: str, weighter: str | None) -> tuple[nn.Module, Tensor, Tensor]:
+    entry = LOSSES[loss]
+    logits, target = entry.batch()
+    criterion = entry.build(weighter=None if weighter is None else entry.weighter(weighter))
+    return criterion, logits, target
+
+
+def of_size(tensor: Tensor, size: int) -> Tensor:
+    """So many samples, of which no two are equal, so that a ranking does not hang on rounding."""
+    index = torch.arange(size) % len(tensor)
+    rows = tensor[index]
+    if not rows.is_floating_point():
+        return rows
+    generator = torch.Generator().manual_seed(3)
+    return rows + torch.randn(rows.shape, generator=generator)
+
+
+@pytest.mark.parametrize(("loss", "weighter"), PAIRS)
+def test_compiled_at_most_twice(loss: str, weighter: str | None) -> None:
+    criterion, logits, target = build(loss, weighter)
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    compiled = torch.compile(criterion, fullgraph=True, dynamic=True, backend=backend)
+    for size in SIZES:
+        x, y = of_size(logits, size), of_size(target, size)
+        torch.testing.assert_close(compiled(x, y), criterion(x, y), rtol=1e-4, atol=1e-6)
+    assert len(graphs) <= 2
+
+
+@pytest.mark.parametrize(("loss", "weighter"), PAIRS)
+def test_exported_once(loss: str, weighter: str | None) -> None:
+    criterion, logits, target = build(loss, weighter)
+    size = torch.export.Dim("size", min=2, max=2**20)
+    exported = torch.export.export(
+        criterion,
+        (of_size(logits, 16), of_size(target, 16)),
+        dynamic_shapes=({0: size}, {0: size}),
+    ).module()
+    for size in SIZES:
+        x, y = of_size(logits, size), of_size(target, size)
+        torch.testing.assert_close(exported(x, y), criterion(x, y), rtol=1e-4, atol=1e-6)
