@@ -30,8 +30,8 @@ FLOORS = [
     {"history", "selective"},
     {"page"},
     {"__init__", "integrations/__init__"},
-    {"integrations/torchmetrics", "integrations/transformers"},
-    {"integrations/lightning"},
+    {"integrations/evaluation", "integrations/torchmetrics"},
+    {"integrations/lightning", "integrations/transformers"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

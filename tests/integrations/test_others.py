@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,54 @@ class TestSkorch:
             whole.module_.state_dict().values(), resumed.module_.state_dict().values(), strict=True
         ):
             assert a.equal(b)
+
+
+def recipe(**names: Any) -> dict[str, Any]:
+    """What the blocks of the page's section on skorch define."""
+    page = Path(__file__).parents[2] / "docs" / "integrations.md"
+    section = page.read_text(encoding="utf-8").split("## skorch")[1].split("\n## ")[0]
+    for code in re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE):
+        exec(code, names)
+    return names
+
+
+class TestTheRecipeForSkorch:
+    def test_probabilities(self) -> None:
+        skorch = pytest.importorskip("skorch")
+        inputs, target = (values.numpy() for values in data())
+        focal = recipe(sw=sw, module=network, num_epochs=3)["net"]
+        plain = skorch.NeuralNetClassifier(
+            network,
+            criterion=sw.CrossEntropyLoss,
+            predict_nonlinearity=focal.predict_nonlinearity,
+        )
+        for net in (focal, plain):
+            net.set_params(max_epochs=2, verbose=0)
+            net.fit(inputs, target)
+            probabilities = net.predict_proba(inputs)
+            np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+            with torch.no_grad():
+                logits = net.module_(torch.from_numpy(inputs))
+            np.testing.assert_allclose(probabilities, logits.softmax(1).numpy(), rtol=1e-5)
+
+    def test_binary_probabilities(self) -> None:
+        pytest.importorskip("skorch")
+        inputs, target = data()[0].numpy(), (data()[1] > 0).numpy().astype("int64")
+
+        def one_logit() -> nn.Module:
+            torch.manual_seed(0)
+            return nn.Linear(5, 1)
+
+        net = recipe(sw=sw, module=one_logit, num_epochs=3)["binary_net"]
+        net.set_params(max_epochs=20, lr=1.0, verbose=0)
+        net.fit(inputs, target)
+        probabilities = net.predict_proba(inputs)
+        assert probabilities.shape == (32, 2)
+        np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-6)
+        with torch.no_grad():
+            positive = net.module_(torch.from_numpy(inputs)).sigmoid().squeeze(1)
+        np.testing.assert_allclose(probabilities[:, 1], positive.numpy(), rtol=1e-5)
+        assert set(net.predict(inputs)) <= {0, 1}
 
 
 def test_class_weights_are_scikit_learns_balanced() -> None:

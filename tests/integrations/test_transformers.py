@@ -14,7 +14,11 @@ import sampleweights as sw
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from sampleweights.integrations.transformers import EpochCallback, LossFunction  # noqa: E402
+from sampleweights.integrations.transformers import (  # noqa: E402
+    EpochCallback,
+    LossFunction,
+    WeightingTrainer,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 VOCABULARY, LENGTH = 11, 7
@@ -101,7 +105,7 @@ def test_equals_the_trainers_own_loss(tmp_path: Path) -> None:
 def test_tokens_are_mined_and_a_killed_training_ends_the_same(tmp_path: Path) -> None:
     criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(6))
     whole = train(tmp_path / "whole", criterion)
-    assert criterion.weighter.fraction == sw.schedules.Sigmoid(6)(2)
+    assert criterion.weighter.fraction == sw.schedules.Sigmoid(6)(2 + 3 / 4)
     options = {"save_strategy": "steps", "save_steps": 1}
     train(tmp_path / "part", sw.CrossEntropyLoss(weighter=sw.OHEM(6)), max_steps=6, **options)
     resumed = train(
@@ -130,3 +134,250 @@ def test_what_does_not_fit() -> None:
         LossFunction(sw.CrossEntropyLoss(reduction="sum"))
     with pytest.raises(ValueError, match="global_batch"):
         LossFunction(sw.CrossEntropyLoss(global_batch=True))
+
+
+class Recorded(sw.OHEM):
+    """OHEM that notes the fraction of every batch."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.seen: list[float] = []
+
+    def forward(self, *args: Any) -> Tensor:
+        self.seen.append(float(self.fraction))
+        return super().forward(*args)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_schedule_moves_at_every_update(accumulated: int, tmp_path: Path) -> None:
+    recorded = Recorded(4)  # not yet 1 in the two epochs
+    train(
+        tmp_path,
+        sw.CrossEntropyLoss(weighter=recorded),
+        num_train_epochs=2,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=accumulated,
+    )
+    schedule = sw.schedules.Sigmoid(4)
+    expected = [schedule((step - step % accumulated) / 8) for step in range(16)]
+    assert recorded.seen == pytest.approx(expected)
+
+
+def test_a_training_of_one_epoch(tmp_path: Path) -> None:
+    recorded = Recorded(1)
+    train(
+        tmp_path,
+        sw.CrossEntropyLoss(weighter=recorded),
+        num_train_epochs=1,
+        per_device_train_batch_size=2,
+    )
+    assert recorded.seen == [sw.schedules.Sigmoid(1)(step / 8) for step in range(4)]
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "weighted_mean"])
+def test_evaluation_is_the_mean_of_all(counted: bool, reduction: str) -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, LENGTH, 5), torch.randint(5, (4, LENGTH))
+    labels[0, :3] = -100
+    criterion = sw.CrossEntropyLoss(
+        weighter=[sw.ClassBalanced([5, 4, 3, 2, 1]), sw.OHEM(4)], reduction=reduction
+    )
+    function = LossFunction(criterion)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    modes = []
+    number = labels.ne(-100).sum() if counted else None
+    with criterion.register_weighting_hook(lambda c, samples, w: modes.append((c.training, w))):
+        for epoch in range(4):
+            criterion.set_epoch(epoch)
+            with torch.no_grad():
+                loss = function({"logits": logits}, labels, number)
+            torch.testing.assert_close(loss, expected)
+    assert modes == [(False, None)] * 4
+    assert not torch.allclose(function({"logits": logits}, labels, number), expected)
+    assert criterion.training
+
+
+def test_the_trainer_evaluates_without_the_weighter(tmp_path: Path) -> None:
+    criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(6))
+    trainer = train(tmp_path, criterion, learning_rate=0.0, num_train_epochs=1)
+    losses = []
+    for epoch in (0, 1, 2):
+        criterion.set_epoch(epoch)
+        losses.append(trainer.evaluate(texts()[:8])["eval_loss"])
+    assert losses[0] == losses[1] == losses[2]
+
+
+def call(criterion: Any, logits: Any, labels: Tensor, number: Any = None, **options: Any) -> Tensor:
+    return LossFunction(criterion)({"logits": logits}, labels, number, **options)
+
+
+def test_the_number_of_items_of_each_of_several_gpus() -> None:
+    logits, labels = torch.randn(6, 3), torch.randint(3, (6,))
+    number = torch.tensor(3).unsqueeze(0).expand(2, -1)  # as the Trainer makes it
+    expected = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(call(sw.CrossEntropyLoss(), logits, labels, number), expected)
+
+
+def test_multi_label_tokens() -> None:
+    logits, labels = torch.randn(2, 5, 4), torch.randint(2, (2, 5, 4))
+    plain = sw.BinaryFocalLoss()
+    for number in (None, labels.ne(-100).sum()):
+        for given in (labels, labels.float()):
+            loss = call(sw.BinaryFocalLoss(), logits, given, number)
+            torch.testing.assert_close(loss, plain(logits, labels))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_probabilities_of_tokens(wrapped: bool) -> None:
+    logits, labels = torch.randn(2, 5, 4), torch.rand(2, 5, 4).softmax(-1)
+    criterion = sw.CrossEntropyLoss()
+    if wrapped:
+        criterion = sw.WeightedLoss(torch.nn.CrossEntropyLoss(reduction="none"))
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(0, 1))
+    for number in (None, labels.ne(-100).sum()):  # the Trainer counts every probability
+        torch.testing.assert_close(call(criterion, logits, labels, number), expected)
+        whole = call(criterion, logits[:, 0], labels[:, 0], None if number is None else number / 5)
+        part = torch.nn.functional.cross_entropy(logits[:, 0], labels[:, 0])
+        torch.testing.assert_close(whole, part)
+
+
+def test_levels_of_a_hierarchy() -> None:
+    tree = sw.Taxonomy({"animal": ["cat", "dog"], "plant": ["oak"]})
+    logits, leaf = torch.randn(4, tree.num_levels, tree.num_nodes), torch.tensor([0, 1, 2, 2])
+    by_tree = sw.HierarchicalLoss(sw.CrossEntropyLoss(), taxonomy=tree)
+    torch.testing.assert_close(call(by_tree, logits, leaf, torch.tensor(4)), by_tree(logits, leaf))
+    by_level = sw.HierarchicalLoss(sw.CrossEntropyLoss())
+    labels = torch.tensor([[0, 1], [0, -100], [1, 2], [-100, -100]])
+    expected = by_level(logits, labels)
+    for given in (logits, list(logits.unbind(1))):
+        for number in (None, labels.ne(-100).sum()):
+            torch.testing.assert_close(call(by_level, given, labels, number), expected)
+
+
+def test_weights_of_samples_and_of_tokens() -> None:
+    logits, labels = torch.randn(2, 5, 4), torch.randint(4, (2, 5))
+    weight = torch.tensor([0.0, 2.0])
+    per_token = torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none")
+    for given in (weight, weight[:, None].expand(2, 5)):
+        loss = call(sw.CrossEntropyLoss(), logits, labels, sample_weight=given)
+        torch.testing.assert_close(loss, per_token[1].mean())
+        shifted = LossFunction(sw.CrossEntropyLoss(), shift=True)
+        loss = shifted({"logits": logits}, labels, sample_weight=given)
+        expected = torch.nn.functional.cross_entropy(logits[1, :-1], labels[1, 1:])
+        torch.testing.assert_close(loss, expected)
+
+
+# ---------------------------------------------------------------------------------------------
+# WeightingTrainer
+# ---------------------------------------------------------------------------------------------
+
+
+class Classifier(torch.nn.Module):
+    """Takes nothing but its features and labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(4, 3)
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        return {"logits": self.linear(features)}
+
+
+def numbered(*, weighted: bool = True) -> list[dict[str, Any]]:
+    g = torch.Generator().manual_seed(2)
+    return [
+        {
+            "features": torch.randn(4, generator=g),
+            "labels": torch.randint(3, (), generator=g),
+            "index": i,
+        }
+        | ({"sample_weight": float(i % 3)} if weighted else {})
+        for i in range(16)
+    ]
+
+
+def trainer_of(folder: Path, criterion: Any, data: Any, net: Any = None, **options: Any) -> Any:
+    given = {name: options.pop(name) for name in ("history", "shift") if name in options}
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder), use_cpu=True, report_to=[], lr_scheduler_type="constant",
+        disable_tqdm=True, max_grad_norm=0.0,
+        **{"num_train_epochs": 3, "per_device_train_batch_size": 4, "save_strategy": "no",
+           "learning_rate": 0.1, "save_steps": 1} | options,
+    )  # fmt: skip
+    net = Classifier() if net is None else net
+    return WeightingTrainer(net, arguments, train_dataset=data, criterion=criterion, **given)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_sample_weights_from_a_column(accumulated: int, removed: bool, tmp_path: Path) -> None:
+    data = numbered()
+    trainer = trainer_of(
+        tmp_path, sw.CrossEntropyLoss(), data, num_train_epochs=1, optim="sgd",
+        per_device_train_batch_size=16 // accumulated, gradient_accumulation_steps=accumulated,
+        remove_unused_columns=removed,
+    )  # fmt: skip
+    trainer.train()
+    net = Classifier()
+    features, labels = (torch.stack([s[k] for s in data]) for k in ("features", "labels"))
+    weight = torch.tensor([s["sample_weight"] for s in data])
+    loss = torch.nn.functional.cross_entropy(net.linear(features), labels, reduction="none")
+    (loss * weight).mean().backward()
+    expected = net.linear.weight - 0.1 * net.linear.weight.grad
+    torch.testing.assert_close(trainer.model.linear.weight, expected)
+    with torch.no_grad():
+        after = trainer.model.linear(features)
+    loss = torch.nn.functional.cross_entropy(after, labels, reduction="none")
+    told = trainer.evaluate(data)["eval_loss"]
+    assert told == pytest.approx(float((loss * weight).mean()))
+    unlabelled = [{k: v for k, v in s.items() if k != "labels"} for s in data]
+    assert trainer.predict(unlabelled).predictions.shape == (16, 3)
+
+
+@pytest.mark.parametrize("killed_after", [4, 6])
+@pytest.mark.parametrize("tokens", [False, True])
+def test_a_killed_history_goes_on(tokens: bool, killed_after: int, tmp_path: Path) -> None:
+    """After an epoch's last step, and in mid-epoch."""
+    data: Any = [sample | {"index": i} for i, sample in enumerate(texts())]
+    data = data if tokens else numbered()
+
+    def build(name: str, **options: Any) -> Any:
+        return trainer_of(
+            tmp_path / name, sw.CrossEntropyLoss(weighter=sw.OHEM(6)), data,
+            model() if tokens else None, history=sw.LossHistory(16, 3), shift=tokens,
+            learning_rate=0.01, **options,
+        )  # fmt: skip
+
+    whole = build("whole")
+    whole.train()
+    build("part", max_steps=killed_after, save_strategy="steps").train()
+    resumed = build("part", save_strategy="steps")
+    resumed.train(resume_from_checkpoint=True)
+    assert parameters(resumed).equal(parameters(whole))
+    assert whole.history.epochs == 3
+    expected = whole.history.state_dict()
+    for name, value in resumed.history.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0, equal_nan=True)
+    times = torch.full((16,), 3, dtype=torch.int32)
+    assert whole.history.times.equal(times)
+
+
+def test_evaluation_is_not_recorded(tmp_path: Path) -> None:
+    history = sw.LossHistory(16)
+    trainer = trainer_of(tmp_path, sw.CrossEntropyLoss(), numbered(), history=history)
+    trainer.evaluate(numbered())
+    assert history.current.sum() == 0
+    trainer = trainer_of(
+        tmp_path, sw.CrossEntropyLoss(), texts(), model(), history=history, shift=True,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="a column 'index'"):
+        trainer.train()
+
+
+def test_a_checkpoint_of_another_trainer(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-4").mkdir()
+    trainer = trainer_of(tmp_path, sw.CrossEntropyLoss(), numbered())
+    with pytest.raises(ValueError, match="must be one of a WeightingTrainer"):
+        trainer.train(resume_from_checkpoint=True)

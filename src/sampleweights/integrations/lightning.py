@@ -1,10 +1,14 @@
-"""For Lightning: the epoch is set, and what the weighters did is logged."""
+"""For Lightning: the epoch is set, what the weighters did is logged, validation is unweighted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 try:
@@ -13,36 +17,54 @@ except ImportError:  # the package of the same under its older name
     import pytorch_lightning as pl
 
 from sampleweights._checks import is_index
+from sampleweights.integrations.evaluation import without_weighters
 from sampleweights.integrations.torchmetrics import WeightingMetric
 from sampleweights.losses.base import Criterion, HookHandle, Samples
-from sampleweights.weighters.base import set_epoch_below
+from sampleweights.weighters.base import Weighter, set_epoch_below
 
 __all__ = ["WeightingCallback"]
 
+Key = tuple[str, "int | None"]
+"""Which criterion, and for how many classes; None where targets are not class indices."""
 
-def outermost(module: nn.Module) -> Iterator[Criterion]:
-    """The criteria below ``module``, but not those inside another criterion."""
-    for child in module.children():
+
+def outermost(module: nn.Module, path: str = "") -> Iterator[tuple[str, Criterion]]:
+    """The criteria below ``module`` with their names, but not those inside another criterion."""
+    for name, child in module.named_children():
+        # torch.compile wraps a module in one that holds it under this name
+        below = path if name == "_orig_mod" else f"{path}.{name}" if path else name
         if isinstance(child, Criterion):
-            yield child
+            yield below, child
         else:
-            yield from outermost(child)
+            yield from outermost(child, below)
 
 
 class WeightingCallback(pl.Callback):
-    """Calls ``set_epoch`` on every criterion and weighter of a LightningModule, and logs them.
+    """Sets the epoch of all criteria and weighters of a LightningModule, and logs their weights.
 
-    At the end of each epoch, over all processes: ``weighting/kept``, the share of the samples with
-    a weight above 0, and for class indices ``weighting/kept/<class>`` and
-    ``weighting/weight/<class>``, the mean weight. A checkpoint within an epoch carries the sums so
+    It calls ``set_epoch`` at every training step, with a fraction of an epoch, so that a schedule
+    also moves in a training of one epoch. (Where Lightning does not know the number of batches,
+    with the whole epoch.)
+
+    Validation and test run without the weighters: their loss is the mean over the samples, which
+    does not change with a schedule, so that early stopping and checkpoints can monitor it.
+
+    At the end of each epoch it logs, over all processes, ``weighting/kept``, the share of the
+    samples with a weight above 0, and for class indices ``weighting/kept/<class>`` and
+    ``weighting/weight/<class>``, the mean weight. With several criteria the name of each follows
+    the prefix: ``weighting/<criterion>/kept``. A checkpoint within an epoch carries the sums so
     far; the criteria's own state is part of the module's.
 
     Args:
-        class_names: for the log, one for each class; None for numbers.
+        class_names: for the log, one for each class; with several criteria a dictionary from the
+            criterion's name in the module to its class names. None for numbers.
         prefix: of all names in the log.
 
     Raises:
-        ValueError: in the first batch, ``class_names`` that are not one for each class.
+        ValueError: class names that are not one for each class (in the first batch), or that are
+            for a criterion that the module does not have (at the start of ``fit``).
+
+    A warning says so where the module holds nothing of this library.
 
     Example::
 
@@ -50,57 +72,135 @@ class WeightingCallback(pl.Callback):
     """
 
     def __init__(
-        self, class_names: Sequence[str] | None = None, *, prefix: str = "weighting"
+        self,
+        class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        *,
+        prefix: str = "weighting",
     ) -> None:
         self.class_names, self.prefix = class_names, prefix
-        self._metric: WeightingMetric | None = None
+        self._metrics: dict[Key, WeightingMetric] = {}
+        self._names: list[str] = []
         self._handles: list[HookHandle] = []
+        self._evaluation = ExitStack()
+
+    # -----------------------------------------------------------------------------------------
+    # Watching
+    # -----------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        criteria = {criterion: name for name, criterion in outermost(pl_module)}
+        self._names = list(criteria.values())
+        if not any(isinstance(part, (Criterion, Weighter)) for part in pl_module.modules()):
+            warnings.warn(
+                f"WeightingCallback found no criterion or weighter of sampleweights in "
+                f"{type(pl_module).__name__}, so it does nothing: make it an attribute of the "
+                "module, self.criterion = CrossEntropyLoss(...)",
+                stacklevel=2,
+            )
+        if isinstance(self.class_names, Mapping):
+            unknown = sorted(set(self.class_names) - set(self._names))
+            if unknown:
+                raise ValueError(f"class_names must name criteria of {self._names}, got {unknown}")
+        for criterion, name in criteria.items():
+            self._watch(pl_module, criterion, name)
+
+    def _watch(self, pl_module: pl.LightningModule, criterion: Criterion, name: str) -> None:
         def observe(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
             if pl_module.training:
-                self._add(samples, weight)
+                self._add(name, samples, weight)
 
-        for criterion in outermost(pl_module):
-            self._handles.append(criterion.register_weighting_hook(observe))
+        self._handles.append(criterion.register_weighting_hook(observe))
 
-    def _add(self, samples: Samples, weight: Tensor | None) -> None:
-        target = samples.target
-        by_class = target is not None and is_index(target)
+    def _add(self, name: str, samples: Samples, weight: Tensor | None) -> None:
+        by_class = samples.target is not None and is_index(samples.target)
         num_classes = samples.num_classes if by_class else None
-        if self._metric is None or self._metric.num_classes != num_classes:
-            names = self.class_names
+        metric = self._metrics.get((name, num_classes))
+        if metric is None:
+            names = self._class_names(name)
             if names is not None and num_classes is not None and len(names) != num_classes:
-                raise ValueError(f"class_names must name {num_classes} classes, got {len(names)}")
-            self._metric = WeightingMetric(num_classes)
-        self._metric.to(samples.loss.device).update_from(samples, weight)
+                raise ValueError(
+                    f"class_names must name {num_classes} classes for {name!r}, got {len(names)}; "
+                    "for criteria of different classes give a dictionary"
+                )
+            metric = self._metrics[name, num_classes] = WeightingMetric(num_classes)
+        metric.to(samples.loss.device).update_from(samples, weight)
+
+    def _class_names(self, name: str) -> Sequence[str] | None:
+        names = self.class_names
+        return names.get(name) if isinstance(names, Mapping) else names
+
+    # -----------------------------------------------------------------------------------------
+    # Training
+    # -----------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         set_epoch_below(pl_module, trainer.current_epoch)
-        self._metric = None
+        self._metrics.clear()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        num_batches = trainer.num_training_batches
+        if math.isfinite(num_batches):
+            set_epoch_below(pl_module, trainer.current_epoch + batch_idx / num_batches)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._metric is None:
-            return
-        result = self._metric.compute()
-        log = {"kept": result["kept"]}
-        for c in range(self._metric.num_classes or 0):
-            name = str(c) if self.class_names is None else self.class_names[c]
-            log[f"kept/{name}"] = result["kept_per_class"][c]
-            log[f"weight/{name}"] = result["weight_per_class"][c]
-        pl_module.log_dict({f"{self.prefix}/{name}": value for name, value in log.items()})
+        log: dict[str, Tensor] = {}
+        for name in self._names:
+            metrics = {n: metric for (of, n), metric in self._metrics.items() if of == name}
+            if not metrics:
+                continue
+            path = f"{self.prefix}/{name}" if len(self._names) > 1 else self.prefix
+            sums = torch.stack([metric.sums.sum(0) for metric in metrics.values()]).sum(0)
+            count, _, kept = trainer.strategy.reduce(sums, reduce_op="sum")
+            log[f"{path}/kept"] = (kept / count).float()
+            # in one order in all processes, since each metric adds up over them
+            numbers = sorted(n for n in metrics if n is not None)
+            for n in numbers:
+                # two heads with one criterion have different classes
+                head = f"{n} classes/" if len(numbers) > 1 else ""
+                result, names = metrics[n].compute(), self._class_names(name)
+                for c in range(n):
+                    label = head + (str(c) if names is None else names[c])
+                    log[f"{path}/kept/{label}"] = result["kept_per_class"][c]
+                    log[f"{path}/weight/{label}"] = result["weight_per_class"][c]
+        if log:
+            pl_module.log_dict(log)
+
+    # -----------------------------------------------------------------------------------------
+    # Evaluation
+    # -----------------------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluation.close()
+        self._evaluation.enter_context(without_weighters(pl_module))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluation.close()  # before the checkpoints, whose callbacks come last
+
+    on_test_start = on_validation_start
+    on_test_end = on_validation_end
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._evaluation.close()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._evaluation.close()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
+    # -----------------------------------------------------------------------------------------
+    # Checkpoints
+    # -----------------------------------------------------------------------------------------
+
     def state_dict(self) -> dict[str, Any]:
-        if self._metric is None:
-            return {}
-        return {"num_classes": self._metric.num_classes, "metric": self._metric.state_dict()}
+        return {"metrics": {key: metric.state_dict() for key, metric in self._metrics.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict:
-            self._metric = WeightingMetric(state_dict["num_classes"])
-            self._metric.load_state_dict(state_dict["metric"])
+        self._metrics.clear()
+        for (name, num_classes), state in state_dict.get("metrics", {}).items():
+            metric = self._metrics[name, num_classes] = WeightingMetric(num_classes)
+            metric.load_state_dict(state)

@@ -1,15 +1,26 @@
-"""For the Trainer of Hugging Face transformers: a loss function and a callback."""
+"""For the Trainer of Hugging Face transformers: a loss function, a callback, and a Trainer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-from transformers import TrainerCallback
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
 
-from sampleweights.losses.base import Criterion
+from sampleweights._checks import is_index
+from sampleweights.history import LossHistory
+from sampleweights.integrations.evaluation import without_weighters
+from sampleweights.losses.base import Criterion, Samples
+from sampleweights.losses.cross_entropy import SoftmaxLoss
+from sampleweights.losses.hierarchical import HierarchicalLoss
+from sampleweights.losses.weighted import WeightedLoss
 
-__all__ = ["EpochCallback", "LossFunction"]
+__all__ = ["EpochCallback", "LossFunction", "WeightingTrainer"]
 
 
 class LossFunction:
@@ -18,6 +29,16 @@ class LossFunction:
     Right under gradient accumulation: the sum of the weighted losses is divided by
     ``num_items_in_batch``, the items of the whole accumulated batch, which the Trainer counts.
     A plain mean here would be too large by the number of accumulation steps.
+
+    Evaluation, which is where autograd is off, runs without the weighters: its loss is the mean
+    over the items, which does not change with a schedule, so that early stopping and
+    ``load_best_model_at_end`` can use it.
+
+    Shape:
+        - logits: what the model calls ``logits``. Tokens, (N, T, C), become N T samples, unless
+          the criterion is a ``HierarchicalLoss``, which takes what the model gives.
+        - labels: class indices, (N,) or (N, T); or (N, C) or (N, T, C), the shape of the logits:
+          probabilities, or the labels of ``BinaryFocalLoss``.
 
     Args:
         criterion: with ``reduction`` "mean" or "weighted_mean", and without ``global_batch``,
@@ -53,22 +74,70 @@ class LossFunction:
         self.criterion, self.shift = criterion, shift
 
     def __call__(
-        self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+        self,
+        outputs: Any,
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+        *,
+        sample_weight: Tensor | None = None,
     ) -> Tensor:
-        logits: Tensor = outputs["logits"] if hasattr(outputs, "keys") else outputs[0]
+        """Return the loss; ``sample_weight``: (N,), or one weight for each loss."""
+        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+        device = (logits if isinstance(logits, Tensor) else logits[0]).device
         if self.shift:
-            logits, labels = logits[..., :-1, :], labels[..., 1:]
-        if logits.ndim == 3:  # (N, T, C): every token is a sample
-            logits, labels = logits.flatten(0, 1), labels.flatten()
-        self.criterion.to(logits.device)
-        if isinstance(num_items_in_batch, Tensor):
-            num_items_in_batch = num_items_in_batch.to(logits.device).squeeze()
-        loss: Tensor = self.criterion(logits, labels, normalizer=num_items_in_batch)
+            logits, labels = logits[:, :-1], labels[:, 1:]
+            if sample_weight is not None and sample_weight.ndim > 1:
+                sample_weight = sample_weight[:, 1:]
+        normalizer: Tensor | float | None = num_items_in_batch
+        if isinstance(normalizer, Tensor):
+            # without a launcher the Trainer gives each of several GPUs its part, (n_gpu, 1)
+            normalizer = normalizer.to(device).sum()
+        if normalizer is not None:
+            normalizer = self._num_samples(logits, labels, normalizer)
+        if self._has_tokens(logits, labels):
+            if sample_weight is not None and sample_weight.ndim == 1:
+                sample_weight = sample_weight[:, None].expand(logits.shape[:2])
+            if sample_weight is not None:
+                sample_weight = sample_weight.flatten(0, 1)
+            logits, labels = logits.flatten(0, 1), labels.flatten(0, 1)
+        # the Trainer's evaluation turns off autograd and does not know the criterion
+        training = torch.is_grad_enabled()
+        self.criterion.to(device).train(training)
+        with nullcontext() if training else without_weighters(self.criterion):
+            loss: Tensor = self.criterion(
+                logits, labels, sample_weight=sample_weight, normalizer=normalizer
+            )
         return loss
+
+    def _has_tokens(self, logits: Any, labels: Tensor) -> bool:
+        """Whether the logits are (N, T, C), of N T samples."""
+        if isinstance(self.criterion, HierarchicalLoss) or logits.ndim != 3:
+            return False
+        if labels.shape == logits.shape:
+            return True
+        return is_index(labels) and labels.shape == logits.shape[:2]
+
+    def _num_samples(
+        self, logits: Any, labels: Tensor, num_items: Tensor | float
+    ) -> Tensor | float:
+        """What the Trainer counted are labels; a sample may have several."""
+        criterion: Any = self.criterion
+        if isinstance(criterion, HierarchicalLoss):
+            if criterion.taxonomy is None:  # the class of each level, -100 where there is none
+                present = labels.ne(-100)
+                return num_items * present.any(1).sum() / present.sum().clamp(min=1)
+            return num_items
+        inner = criterion.criterion if isinstance(criterion, WeightedLoss) else criterion
+        if isinstance(inner, (SoftmaxLoss, nn.CrossEntropyLoss)) and labels.shape == logits.shape:
+            return num_items / labels.shape[-1]  # probabilities of all classes
+        return num_items
 
 
 class EpochCallback(TrainerCallback):
-    """Calls ``set_epoch`` at the beginning of each epoch, also after a resume.
+    """Calls ``set_epoch`` before every update, with the fraction of an epoch that has passed.
+
+    So a schedule also moves in a training of one epoch. All batches that are accumulated for one
+    update have the same epoch; after a resume it goes on where it was.
 
     Args:
         criterion: anything with ``set_epoch``.
@@ -77,5 +146,192 @@ class EpochCallback(TrainerCallback):
     def __init__(self, criterion: Any) -> None:
         self.criterion = criterion
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.criterion.set_epoch(state.epoch or 0)
+
+
+COLUMNS = ("sample_weight", "index")
+
+
+class WeightingTrainer(Trainer):
+    """A Trainer with a criterion of this library, for data sets that weight or number samples.
+
+    Two columns of the data set, both optional, go to the criterion and not to the model:
+
+    ================= ==========================================================================
+    ``sample_weight`` a number for each sample, or one for each token: multiplies the loss, in
+                      evaluation also
+    ``index``         the position of the sample in the training set, for ``history``
+    ================= ==========================================================================
+
+    Checkpoints hold the states of the criterion and of the history, so that a training that is
+    resumed ends as it would have without the interruption.
+
+    Args:
+        *args: those of the Trainer.
+        criterion: as in :class:`LossFunction`.
+        history: if given, records every training batch, by its ``index``, and ends its epochs. Of
+            tokens it records the mean over those of a sample.
+        shift: as in :class:`LossFunction`.
+        **kwargs: those of the Trainer, without ``compute_loss_func``.
+
+    Raises:
+        ValueError: a criterion that does not fit; in training, a history without an ``index``.
+
+    Example::
+
+        history = LossHistory(len(dataset))
+        trainer = WeightingTrainer(
+            model,
+            args,
+            train_dataset=dataset,  # with a column "index"
+            criterion=CrossEntropyLoss(weighter=OHEM(3)),
+            history=history,
+        )
+        trainer.train()
+        history.to_pandas().sort_values("importance")
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        criterion: Criterion,
+        history: LossHistory | None = None,
+        shift: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.criterion, self.history = criterion, history
+        self._loss = LossFunction(criterion, shift=shift)
+        self._columns: dict[str, Tensor] = {}
+        super().__init__(*args, compute_loss_func=self._compute, **kwargs)
+        self.data_collator: Any = _KeepColumns(self.data_collator)
+        self._keeper = _Keeper(criterion, history)
+        self.add_callback(EpochCallback(criterion))
+        self.add_callback(self._keeper)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        names: list[str] = self._signature_columns
+        names.extend(name for name in COLUMNS if name not in names)
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
+        if isinstance(resume_from_checkpoint, (str, Path)):
+            self._keeper.load(Path(resume_from_checkpoint), self.args.process_index)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        names = self.label_names
+        if not names or any(inputs.get(name) is None for name in names):
+            inputs = _without_columns(inputs)  # nothing to compute, and the model is called with it
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self._columns = {name: inputs[name] for name in COLUMNS if name in inputs}
+        try:
+            return super().compute_loss(model, _without_columns(inputs), *args, **kwargs)
+        finally:
+            self._columns = {}
+
+    def _compute(
+        self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        sample_weight, index = (self._columns.get(name) for name in COLUMNS)
+        history = self.history if torch.is_grad_enabled() else None
+        if history is None:
+            return self._loss(outputs, labels, num_items_in_batch, sample_weight=sample_weight)
+        if index is None:
+            raise ValueError(
+                "the data set must have a column 'index', the position of each sample, for history="
+            )
+        self._keeper.is_open = True
+
+        def observe(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
+            of_tokens = len(samples.loss) != len(index)
+
+            def by_sample(value: Tensor | None) -> Tensor | None:
+                if value is None or not of_tokens:
+                    return value
+                return value.unflatten(0, (len(index), -1))
+
+            loss: Any = by_sample(samples.loss)
+            history.update(
+                index,
+                loss,
+                by_sample(weight),
+                logits=None if of_tokens else samples.logits,
+                target=None if of_tokens else samples.target,
+                valid=by_sample(samples.valid),
+            )
+
+        with self.criterion.register_weighting_hook(observe):
+            return self._loss(outputs, labels, num_items_in_batch, sample_weight=sample_weight)
+
+
+def _without_columns(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name not in COLUMNS}
+
+
+class _KeepColumns:
+    """A collator that takes the columns out of the features, since others may not know them."""
+
+    def __init__(self, collator: Callable[[list[Any]], Any]) -> None:
+        self.collator = collator
+
+    def __call__(self, features: list[Any]) -> Any:
+        if not isinstance(features[0], Mapping):
+            return self.collator(features)
+        batch = self.collator([_without_columns(feature) for feature in features])
+        for name in COLUMNS:
+            if name in features[0]:
+                values = [torch.as_tensor(feature[name]) for feature in features]
+                batch[name] = torch.stack(values)
+        return batch
+
+
+class _Keeper(TrainerCallback):
+    """Ends the epochs of the history, and saves it and the criterion with every checkpoint."""
+
+    def __init__(self, criterion: Criterion, history: LossHistory | None) -> None:
+        self.parts: dict[str, nn.Module] = {"criterion": criterion}
+        if history is not None:
+            self.parts["history"] = history
+        self.is_open = False
+        """Whether the history has an epoch that has not ended."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for part in self.parts.values():
+            part.to(args.device)
+
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.criterion.set_epoch(int(state.epoch or 0))
+        if float(state.epoch or 0).is_integer():
+            self.on_epoch_end()  # a checkpoint of an epoch's last step was saved before its end
+
+    def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        history: Any = self.parts.get("history")
+        if history is not None and self.is_open:
+            history.end_epoch()
+        self.is_open = False
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if args.save_only_model or not folder.is_dir():  # nothing can be resumed from there
+            return
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        torch.save({**states, "is_open": self.is_open}, self._file(folder, args.process_index))
+
+    def load(self, folder: Path, process: int) -> None:
+        file = self._file(folder, process)
+        if not file.exists():
+            raise ValueError(f"the checkpoint must be one of a WeightingTrainer, has no {file}")
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        for name, part in self.parts.items():
+            if name in saved:
+                part.load_state_dict(saved[name])
+        self.is_open = saved["is_open"]
+
+    @staticmethod
+    def _file(folder: Path, process: int) -> Path:
+        # of every process, since each has seen other samples of the epoch
+        return folder / f"sampleweights_{process}.pt"
