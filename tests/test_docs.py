@@ -88,6 +88,16 @@ def common() -> dict[str, Any]:
     }
 
 
+def of_class_balanced() -> dict[str, Any]:
+    pandas = pytest.importorskip("pandas")
+    target = Images.target.tolist()
+    return {
+        "train_table": pandas.DataFrame({"label": target}),
+        "train_masks": [torch.zeros(2, 3, dtype=torch.long), torch.tensor([[1, 2, 255]])],
+        "train_loader": DataLoader(Images(), 6),
+    }
+
+
 def of_hierarchical() -> dict[str, Any]:
     return {"logits": torch.randn(6, 3, 7), "leaf": torch.arange(6) % 4}
 
@@ -125,6 +135,7 @@ def of_integrations() -> dict[str, Any]:
 
 
 SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
+    "docs/methods/class-balanced.md": of_class_balanced,
     "docs/methods/binary-focal.md": lambda: {"label": torch.eye(4)},
     "docs/integrations.md": of_integrations,
     "docs/methods/hierarchical.md": of_hierarchical,

@@ -94,6 +94,11 @@ class LossFunction:
             normalizer = normalizer.to(device).sum()
         if normalizer is not None:
             normalizer = self._num_samples(logits, labels, normalizer)
+            # where every label of the accumulated batch is ignored the loss is 0, over 1
+            if isinstance(normalizer, Tensor):
+                normalizer = normalizer.masked_fill(normalizer == 0, 1)
+            else:
+                normalizer = normalizer or 1
         if self._has_tokens(logits, labels):
             if sample_weight is not None and sample_weight.ndim == 1:
                 sample_weight = sample_weight[:, None].expand(logits.shape[:2])
