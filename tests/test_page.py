@@ -240,6 +240,7 @@ RED[..., 0] = 255
 def test_pictures_from_tensors_and_arrays(
     history: sw.LossHistory, tmp_path: Path, picture: Any, size: Any, pixel: Any
 ) -> None:
+    pytest.importorskip("PIL")
     decoded = decode(write(history, tmp_path / "page.html", image=lambda i: picture))
     assert decoded.size == pytest.approx(size, abs=1)
     assert decoded.getpixel((0, 0)) == pytest.approx(pixel, abs=3)

@@ -85,7 +85,7 @@ class Weighter(nn.Module, ABC):
         set_epoch_below(self, epoch)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        # built under torch.inference_mode, a buffer could not be filled or loaded outside of it
+        """As in torch; what was built under ``torch.inference_mode`` can be changed outside of it."""
         if tensor is not None and tensor.is_inference():
             with torch.inference_mode(False):
                 tensor = tensor.clone()
