@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from sampleweights.reduction import reduce, weigh
 
 samples = st.lists(
-    st.tuples(st.floats(0, 100), st.floats(0, 10, allow_subnormal=False) | st.just(0.0), st.booleans()), max_size=20
+    st.tuples(
+        st.floats(0, 100),
+        st.floats(0, 10, allow_subnormal=False) | st.just(0.0),
+        st.booleans(),
+    ),
+    max_size=20,
 )
 
 

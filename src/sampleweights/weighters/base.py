@@ -85,7 +85,7 @@ class Weighter(nn.Module, ABC):
         set_epoch_below(self, epoch)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """As in torch; what was built under ``torch.inference_mode`` can be changed outside of it."""
+        """As in torch; what is built under ``torch.inference_mode`` can be changed later."""
         if tensor is not None and tensor.is_inference():
             with torch.inference_mode(False):
                 tensor = tensor.clone()
