@@ -39,6 +39,7 @@ def run(report: Report, seconds: float) -> None:
     )
     model = network().to(device)
     criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(num_epochs=100)).to(device)
+    criterion.set_epoch(0)
     images = torch.randn(BATCH, 3, PIXELS, PIXELS, device=device)
     target = torch.randint(NUM_CLASSES, (BATCH,), device=device)
     logits = model(images).detach()

@@ -58,7 +58,9 @@ def weighters(num_classes: int) -> dict[str, Callable[[], sw.Weighter | None]]:
 def ours(num_classes: int) -> Iterator[tuple[str, str, Criterion]]:
     for loss, cls in (("CrossEntropyLoss", sw.CrossEntropyLoss), ("FocalLoss", sw.FocalLoss)):
         for name, build in weighters(num_classes).items():
-            yield loss, name, cls(weighter=build())
+            criterion = cls(weighter=build())
+            criterion.set_epoch(0)  # told, so that it does not warn after many calls
+            yield loss, name, criterion
 
 
 def _one_hot(target: Tensor, like: Tensor) -> Tensor:
