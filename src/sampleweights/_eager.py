@@ -59,11 +59,13 @@ def is_plain(tensor: Tensor) -> bool:
         in_memory = tensor.data_ptr() != 0
     except RuntimeError:  # a batched tensor
         return False
-    if _forward_level() < 0:  # unpack_dual takes microseconds to say that there are no tangents
+    if not may_have_tangents():
         return in_memory
     dual = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]
     return in_memory and dual.tangent is None
 
 
-def _forward_level() -> int:
-    return getattr(forward_ad, "_current_level", 0)
+def may_have_tangents() -> bool:
+    """Whether forward-mode differentiation is on; ``unpack_dual`` takes microseconds to say so."""
+    level: int = getattr(forward_ad, "_current_level", 0)
+    return level >= 0

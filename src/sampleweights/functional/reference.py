@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sampleweights._checks import check_class_indices, class_dim, is_index
-from sampleweights._eager import is_plain, is_readable
+from sampleweights._eager import is_eager, is_readable, may_have_tangents
 
 
 def valid_mask(target: Tensor, ignore_index: float) -> Tensor | None:
@@ -106,7 +106,7 @@ def focal_factor(nll: Tensor, gamma: float) -> Tensor:
 
 def focal_of_nll(nll: Tensor, gamma: float) -> Tensor:
     r""":math:`(1 - p)^\gamma (-\log p)` from :math:`-\log p`."""
-    if is_plain(nll):
+    if is_eager() and not may_have_tangents():
         value: Tensor = _FocalOfNll.apply(nll, gamma)  # type: ignore[no-untyped-call]
         return value
     return focal_factor(nll, gamma) * nll

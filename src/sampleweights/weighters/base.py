@@ -54,6 +54,9 @@ class Weighter(nn.Module, ABC):
     num_classes: int | None = None
     """How many classes the weighter was made for; None if it does not matter. Criteria check it."""
 
+    may_drop = True
+    """Whether a valid sample can get the weight 0."""
+
     @property
     def inactive(self) -> bool:
         """Whether every weight is 1, whatever the loss; a criterion then skips the weighter."""

@@ -32,6 +32,7 @@ def shortened(per_class: Tensor) -> str:
 class ClassFrequency(Weighter):
     """A weight per class, looked up."""
 
+    may_drop = False  # the class of a valid sample has samples
     class_counts: Tensor
     class_weight: Tensor
 

@@ -101,14 +101,16 @@ class Compose(Weighter):
         valid: Tensor | None,
     ) -> Tensor | None:
         product: Tensor | None = None
+        may_drop = False
         for part in parts:
-            if product is not None:
+            if product is not None and may_drop:
                 # a sample that was dropped is neither ranked nor counted by the others
                 kept = product != 0
                 valid = kept if valid is None else valid & kept
             weight = part(loss if product is None else weigh(loss, product), target, valid)
             if weight is not None:
                 product = weight if product is None else product * weight
+                may_drop = may_drop or getattr(part, "may_drop", True)
         return product
 
 
