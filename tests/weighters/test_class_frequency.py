@@ -363,3 +363,17 @@ def test_a_weight_that_underflows_is_no_absent_class() -> None:
     weighter = sw.EffectiveNumber([10**9, 10, 0], normalize=None)
     weight = weighter(torch.rand(2, dtype=torch.float16), torch.tensor([0, 1]))
     assert weight.isfinite().all()
+
+
+def test_weights_that_are_kept_follow_what_they_came_from() -> None:
+    weighter = sw.ClassBalanced([3, 1])
+    first = weighter.weight_over(4, torch.float32)
+    assert weighter.weight_over(4, torch.float32) is first
+    torch.testing.assert_close(weighter.weight_over(8, torch.float32), first / 2)
+    assert weighter.weight_over(8, torch.float64).dtype == torch.float64
+    weighter.class_weight.mul_(3)  # as load_state_dict changes it
+    torch.testing.assert_close(weighter.weight_over(4, torch.float32), 3 * first)
+    weighter.class_weight = weighter.class_weight * 2  # as `.to` may
+    torch.testing.assert_close(weighter.weight_over(4, torch.float32), 6 * first)
+    with torch.inference_mode():
+        torch.testing.assert_close(weighter.weight_over(4, torch.float32), 6 * first)

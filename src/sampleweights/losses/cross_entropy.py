@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +31,6 @@ from sampleweights.reduction import (
     check_normalizer,
     check_reduction,
     denominator,
-    nonzero,
 )
 from sampleweights.weighters.base import Weighter
 from sampleweights.weighters.class_frequency import ClassFrequency
@@ -149,7 +148,7 @@ class SoftmaxLoss(Criterion):
         if weighter is None or weighter.inactive:
             # with a weighter, the mean divides by M even if there are class weights
             same = weighter is None or weight is None or reduction == "sum"
-            return self._torchs_own(logits, target) if same and normalizer is None else None
+            return self._torchs_own(logits, target, weight) if same and normalizer is None else None
         if (
             isinstance(weighter, ClassFrequency)
             and not weighter.has_absent  # one of those in the target is an error
@@ -173,34 +172,35 @@ class SoftmaxLoss(Criterion):
         self._check_num_classes(weighter, logits.shape[class_dim(logits)])
         reduction = check_reduction(self.reduction)
         check_normalizer(normalizer, reduction)
-        weight = weighter.class_factor
-        if reduction == "mean":
-            valid = valid_mask(target, self.ignore_index) if normalizer is None else None
-            divisor = denominator(reduction, target.numel(), valid=valid, normalizer=normalizer)
-            weight = weight / (nonzero(divisor) if isinstance(divisor, Tensor) else divisor)
-        weight = weight.to(output_dtype(logits, target))
+        valid = valid_mask(target, self.ignore_index) if normalizer is None else None
+        divisor = denominator(reduction, target.numel(), valid=valid, normalizer=normalizer)
+        weight = weighter.weight_over(divisor, output_dtype(logits, target))
         return torch_cross_entropy(logits, target, weight, self.ignore_index, 0.0, "sum")
 
-    def _torchs_own(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _torchs_own(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """F.cross_entropy to the last bit, but 0 where no sample counts and torch has 0 / 0."""
-        check_classification(logits, target, self.weight, self.ignore_index)
-        weight, nothing = self.weight, None
-        if self.reduction == "mean" and not target.is_floating_point():
-            counts = valid_mask(target, self.ignore_index)
-            if weight is not None:
-                counts = look_up_valid(weight, target, counts) != 0
-            if counts is not None and not (is_readable(counts) and bool(counts.any())):
-                nothing = ~counts.any()
-            if weight is not None and nothing is not None:  # torch's gradient would be 0 / 0 too
+        ignore_index, label_smoothing = self.ignore_index, self.label_smoothing
+        check_classification(logits, target, weight, ignore_index)
+        if self.reduction == "sum" or target.is_floating_point():
+            reduction: Literal["sum", "mean"] = "sum" if self.reduction == "sum" else "mean"
+            return torch_cross_entropy(
+                logits, target, weight, ignore_index, label_smoothing, reduction
+            )
+        if is_readable(logits):
+            loss = torch_cross_entropy(
+                logits, target, weight, ignore_index, label_smoothing, "mean"
+            )
+            value = loss.item()
+            if value == value:  # 0 / 0 is NaN: one look at it costs less than one at each target
+                return loss
+        nothing, counts = None, valid_mask(target, ignore_index)
+        if weight is not None:
+            counts = look_up_valid(weight, target, counts) != 0
+        if counts is not None:
+            nothing = ~counts.any()
+            if weight is not None:  # torch's gradient would be 0 / 0 too
                 weight = torch.where(nothing, torch.ones_like(weight), weight)
-        loss = torch_cross_entropy(
-            logits,
-            target,
-            weight,
-            self.ignore_index,
-            self.label_smoothing,
-            "sum" if self.reduction == "sum" else "mean",
-        )
+        loss = torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing, "mean")
         return loss if nothing is None else loss.masked_fill(nothing, 0)
 
     def _arguments_repr(self) -> list[str]:

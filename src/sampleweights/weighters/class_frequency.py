@@ -14,6 +14,7 @@ from sampleweights._eager import is_readable
 from sampleweights.counting import count_classes
 from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
 from sampleweights.functional.reference import look_up_valid
+from sampleweights.reduction import nonzero
 from sampleweights.weighters.base import Weighter
 
 if TYPE_CHECKING:
@@ -42,11 +43,24 @@ class ClassFrequency(Weighter):
             self.register_buffer("class_counts", class_counts.clone())
             self.register_buffer("class_weight", class_weight.clone())
         self.num_classes = class_counts.numel()
+        self._kept: tuple[Tensor, tuple[Any, ...], Tensor] | None = None
         self._find_absent()
 
     @property
     def class_factor(self) -> Tensor:
         return self.class_weight
+
+    def weight_over(self, divisor: Tensor | float, dtype: torch.dtype) -> Tensor:
+        """``class_weight / divisor``, kept from batch to batch: most have the same size."""
+        weight = self.class_weight
+        if isinstance(divisor, Tensor):
+            return (weight / nonzero(divisor)).to(dtype)
+        if not is_readable(weight) or weight.is_inference():
+            return (weight / divisor).to(dtype)
+        key = divisor, dtype, weight._version  # which changes with every change in place
+        if self._kept is None or self._kept[0] is not weight or self._kept[1] != key:
+            self._kept = weight, key, (weight / divisor).to(dtype)
+        return self._kept[2]
 
     def without_class_weights(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
