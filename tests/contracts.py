@@ -152,3 +152,15 @@ PAIRS = [
     for weighter in [None, *WEIGHTERS]
     if weighter is None or LOSSES[loss].weighter(weighter) is not None
 ]
+
+
+def compiled(criterion: Any, **options: Any) -> tuple[Any, list[Any]]:
+    """The criterion compiled as one graph, and the list that every compilation adds to."""
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    return torch.compile(criterion, fullgraph=True, backend=backend, **options), graphs

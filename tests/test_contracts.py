@@ -18,6 +18,7 @@ from contracts import (
     PAIRS,
     SCHEDULES,
     WEIGHTERS,
+    compiled,
     indices,
 )
 from torch import Tensor, nn
@@ -159,17 +160,10 @@ class TestPair:
 
     def test_compiles_whole_and_at_most_twice(self, loss: str, weighter: str | None) -> None:
         criterion, logits, target = build(loss, weighter)
-        graphs = []
-
-        def backend(graph: Any, inputs: Any) -> Any:
-            graphs.append(graph)
-            return graph
-
-        torch._dynamo.reset()
-        compiled = torch.compile(criterion, fullgraph=True, backend=backend)
+        in_one_graph, graphs = compiled(criterion)
         for epoch in range(NUM_EPOCHS):
             criterion.set_epoch(epoch)
-            torch.testing.assert_close(compiled(logits, target), criterion(logits, target))
+            torch.testing.assert_close(in_one_graph(logits, target), criterion(logits, target))
         assert len(graphs) <= 2
 
     def test_inputs_are_not_changed(self, loss: str, weighter: str | None) -> None:

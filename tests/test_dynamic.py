@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from contracts import LOSSES, WEIGHTERS
+from contracts import LOSSES, PAIRS, compiled
 from torch import Tensor, nn
 
 SIZES = (16, 4096, 5000, 70_000)
-PAIRS = [
-    (loss, weighter)
-    for loss in LOSSES
-    for weighter in (None, *WEIGHTERS)
-    if weighter is None or LOSSES[loss].weighter(weighter) is not None
-]
 
 
 def build(loss: str, weighter: str | None) -> tuple[nn.Module, Tensor, Tensor]:
@@ -38,17 +30,10 @@ def of_size(tensor: Tensor, size: int) -> Tensor:
 @pytest.mark.parametrize(("loss", "weighter"), PAIRS)
 def test_compiled_at_most_twice(loss: str, weighter: str | None) -> None:
     criterion, logits, target = build(loss, weighter)
-    graphs = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph
-
-    torch._dynamo.reset()
-    compiled = torch.compile(criterion, fullgraph=True, dynamic=True, backend=backend)
+    small_and_large, graphs = compiled(criterion, dynamic=True)
     for size in SIZES:
         x, y = of_size(logits, size), of_size(target, size)
-        torch.testing.assert_close(compiled(x, y), criterion(x, y), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(small_and_large(x, y), criterion(x, y), rtol=1e-4, atol=1e-6)
     assert len(graphs) <= 2
 
 
