@@ -19,8 +19,8 @@ import sampleweights as sw
 torch.set_num_threads(1)  # small tensors: more threads are slower
 
 # %%
-# The text is Python's own documentation, one token for each character. A part of it stays clean, for
-# the reference model; another part, also clean, is the test. In the rest, which is the training
+# The text is Python's own documentation, one token for each character. A part of it stays clean,
+# for the reference model; another part, also clean, is the test. In the rest, which is the training
 # text, every fifth character on average becomes a random one.
 text = "\n".join(topics.values())[:180_000]
 alphabet = sorted(set(text))
@@ -104,7 +104,7 @@ for name, model in models.items():
     print(f"{name:<25} {bits[name]:.3f} bits per character, {share[name]:4.0%} of kept is noise")
 
 # %%
-# A row of the training text, with its noise in red. Below, the loss of each character under the
+# A row of the training text, with its noise in blue. Below, the loss of each character under the
 # model that learned from all tokens, and what ``OHEM`` keeps without and with the reference losses.
 i = int(noisy[:200].sum(1).argmax())
 losses = losses_of(models["all tokens"], train)
@@ -119,7 +119,7 @@ for j, token in enumerate(train[i, 1:]):
         j,
         0,
         character if character.isprintable() else "·",
-        color="red" if noisy[i, j] else "black",
+        color="blue" if noisy[i, j] else "black",
         ha="center",
         va="center",
         family="monospace",
