@@ -39,6 +39,13 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
     "Compose(nested)": lambda: sw.Compose(
         [sw.SelfPaced(NUM_EPOCHS), [sw.EffectiveNumber(COUNTS), sw.OHEM(NUM_EPOCHS)]]
     ),
+    "Deferred": lambda: sw.Deferred(sw.EffectiveNumber(COUNTS), 3),
+    "Deferred(nested)": lambda: sw.Deferred(
+        [sw.ClassBalanced(COUNTS), sw.Deferred(sw.OHEM(schedule=0.25), 2)], 3
+    ),
+    "Compose(Deferred)": lambda: sw.Compose(
+        [sw.Deferred(sw.ClassBalanced(COUNTS), 3), sw.OHEM(schedule=0.5)]
+    ),
 }
 
 ROOT = Path(__file__).parents[1]

@@ -130,3 +130,18 @@ def reduced(losses: list[float], weights: list[float], valid: list[bool], reduct
         return total / len(pairs)
     summed = math.fsum(w for w, _ in pairs)
     return total / summed if summed else 0.0
+
+
+def calibration_error(
+    probabilities: list[list[float]], target: list[int], num_bins: int = 15
+) -> float:
+    """Expected calibration error: of the predicted class, over bins of equal width."""
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(num_bins)]
+    for p, y in zip(probabilities, target, strict=True):
+        confidence = max(p)
+        place = min(int(confidence * num_bins), num_bins - 1)
+        bins[place].append((confidence, p.index(confidence) == y))
+    total = 0.0
+    for members in bins:
+        total += abs(math.fsum(c - right for c, right in members))
+    return total / len(target)

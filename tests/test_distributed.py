@@ -60,6 +60,7 @@ class Case:
     """All samples of the last rank are ignored."""
     sample_weight: bool = False
     normalizer: float | None = None
+    reference: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,14 +99,16 @@ class Case:
     def run(self, model: nn.Module, criterion: Any, part: slice) -> dict[str, Any]:
         features, target, sample_weight = (tensor[part] for tensor in self.batch())
         logits = model(features)
+        reference = 2 * sample_weight if self.reference else None
         value = criterion(
             logits,
             target,
             sample_weight=sample_weight if self.sample_weight else None,
             normalizer=self.normalizer,
+            reference_loss=reference,
         )
         value.backward()
-        weight = criterion._weigh(criterion.samples(logits.detach(), target))
+        weight = criterion._weigh(criterion.samples(logits.detach(), target), None, reference)
         return {
             "value": value.detach(),
             "weight": weight,
@@ -132,6 +135,8 @@ def cases(world: int) -> Iterator[Case]:
         for reduction in ("mean", "weighted_mean"):
             yield Case(loss, weighter, reduction, PARTS[world][0], sample_weight=True)
         yield Case(loss, weighter, "mean", PARTS[world][0], normalizer=5.0)
+        if "probabilities" not in loss:
+            yield Case(loss, weighter, "weighted_mean", PARTS[world][0], reference=True)
 
 
 def part_of(sizes: tuple[int, ...], rank: int) -> slice:

@@ -140,6 +140,7 @@ SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/integrations.md": of_integrations,
     "docs/methods/hierarchical.md": of_hierarchical,
     "docs/samples.md": of_samples,
+    "docs/methods/ohem.md": lambda: {"reference_model": common()["model"]},
 }
 """What single pages have besides, and the packages without which they are skipped."""
 

@@ -21,6 +21,7 @@ FLOORS = [
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},
     {"weighters/base"},
     {"weighters/class_frequency", "weighters/curriculum", "weighters/compose"},
+    {"weighters/deferred"},
     {"weighters/__init__"},
     {"losses/base"},
     {"losses/cross_entropy", "losses/weighted"},

@@ -45,6 +45,15 @@ def check_floating(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be floating, got dtype {tensor.dtype}")
 
 
+def check_reference_loss(reference_loss: Tensor, loss: Tensor) -> None:
+    check_floating("reference_loss", reference_loss)
+    if reference_loss.shape != loss.shape:
+        raise ValueError(
+            f"reference_loss must have one value per sample, shape {tuple(loss.shape)}, got "
+            f"{tuple(reference_loss.shape)}"
+        )
+
+
 def check_gamma(gamma: float) -> float:
     gamma = as_number("gamma", gamma)
     if not 0 <= gamma < math.inf:

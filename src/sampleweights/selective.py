@@ -24,6 +24,7 @@ def selective_loss(
     *,
     sample_weight: Tensor | None = None,
     normalizer: Tensor | float | None = None,
+    reference_loss: Tensor | None = None,
 ) -> Tensor:
     r"""The loss of ``criterion(model(inputs), target)``, for less than its cost.
 
@@ -36,7 +37,7 @@ def selective_loss(
     Shape:
         - inputs: a tensor :math:`(N, ...)`, or a tuple (``model(*inputs)``) or dictionary
           (``model(**inputs)``) in which every tensor of length N is indexed.
-        - target, sample_weight, normalizer, Output: as for ``criterion``.
+        - target, sample_weight, normalizer, reference_loss, Output: as for ``criterion``.
 
     Args:
         model: from ``inputs`` to logits.
@@ -45,6 +46,7 @@ def selective_loss(
         target: what is true; dense targets keep the rows in which any position counts.
         sample_weight: as for ``criterion``.
         normalizer: as for ``criterion``.
+        reference_loss: as for ``criterion``, with one value for each sample of the batch.
 
     Raises:
         ValueError: ``reduction="none"``; levels of a :class:`HierarchicalLoss` with weighters of
@@ -74,13 +76,17 @@ def selective_loss(
     for part in criterion.modules():
         if part is not criterion and isinstance(part, Criterion) and part.weighter is not None:
             raise ValueError("criterion must have no weighters on single levels")
-    extra = {"sample_weight": sample_weight, "normalizer": normalizer}
+    extra = {
+        "sample_weight": sample_weight,
+        "normalizer": normalizer,
+        "reference_loss": reference_loss,
+    }
     if criterion.weighter is None or criterion.weighter.inactive or len(target) == 0:
         return criterion(_call(model, inputs), target, **extra)  # type: ignore[no-any-return]
 
     target = fill_absent(target, sample_weight)
     scored = criterion.samples(_score(model, inputs), target)
-    weight = criterion._weigh(scored, sample_weight)
+    weight = criterion._weigh(scored, sample_weight, reference_loss)
     if weight is None:  # the class weights of probabilities are part of the losses
         weight = torch.ones_like(scored.loss)
     if criterion.is_watched:

@@ -268,6 +268,26 @@ def test_weights_of_samples_and_of_tokens() -> None:
         torch.testing.assert_close(loss, expected)
 
 
+def test_reference_losses_of_samples_and_of_tokens() -> None:
+    g = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(2, 5, 4, generator=g), torch.randint(4, (2, 5), generator=g)
+    criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5))
+    for given in (torch.tensor([0.0, 9.0]), 3 * torch.rand(2, 5, generator=g)):
+        by_token = given if given.ndim > 1 else given[:, None].expand(2, 5)
+        for shift in (False, True):
+            seen, wanted = (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
+            expected = criterion(
+                seen.flatten(0, 1), wanted.flatten(), reference_loss=by_token[:, shift:].flatten()
+            )
+            function = LossFunction(criterion, shift=shift)
+            loss = function({"logits": logits}, labels, reference_loss=given)
+            torch.testing.assert_close(loss, expected)
+            assert not torch.allclose(loss, function({"logits": logits}, labels))
+    with torch.no_grad():  # evaluation has no weighter
+        loss = call(criterion, logits, labels, reference_loss=torch.tensor([0.0, 9.0]))
+    torch.testing.assert_close(loss, call(sw.CrossEntropyLoss(), logits, labels))
+
+
 # ---------------------------------------------------------------------------------------------
 # WeightingTrainer
 # ---------------------------------------------------------------------------------------------
@@ -308,6 +328,43 @@ def trainer_of(folder: Path, criterion: Any, data: Any, net: Any = None, **optio
     )  # fmt: skip
     net = Classifier() if net is None else net
     return WeightingTrainer(net, arguments, train_dataset=data, criterion=criterion, **given)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_reference_losses_from_a_column(removed: bool, tmp_path: Path) -> None:
+    data = [sample | {"reference_loss": 0.7 * (i % 4)} for i, sample in enumerate(numbered())]
+    history = sw.LossHistory(16)
+    criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.25))
+    trainer = trainer_of(
+        tmp_path, criterion, data, num_train_epochs=1, optim="sgd", history=history,
+        per_device_train_batch_size=16, remove_unused_columns=removed,
+    )  # fmt: skip
+    trainer.train()
+    net = Classifier()
+    features, labels, weight, reference = (
+        torch.stack([torch.as_tensor(s[k]) for s in data])
+        for k in ("features", "labels", "sample_weight", "reference_loss")
+    )
+    loss = torch.nn.functional.cross_entropy(net.linear(features), labels, reduction="none")
+    kept = sw.selection.select(loss - reference, 0.25, largest=True)
+    assert not kept.equal(sw.selection.select(loss, 0.25, largest=True))
+    (loss * weight * kept).mean().backward()
+    expected = net.linear.weight - 0.1 * net.linear.weight.grad
+    torch.testing.assert_close(trainer.model.linear.weight, expected)
+
+
+def test_reference_losses_of_tokens_from_a_column(tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(3)
+    data = [text | {"reference_loss": 4 * torch.rand(LENGTH, generator=g)} for text in texts()]
+    reached = []
+    for given in (data, texts()):
+        criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.25))
+        trainer = trainer_of(
+            tmp_path, criterion, given, model(), shift=True, num_train_epochs=1, learning_rate=0.01
+        )
+        trainer.train()
+        reached.append(parameters(trainer))
+    assert not reached[0].equal(reached[1])
 
 
 @pytest.mark.parametrize("removed", [True, False])

@@ -3,10 +3,11 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import reference
 import torch
 
 import sampleweights as sw
@@ -377,3 +378,96 @@ def test_weights_that_are_kept_follow_what_they_came_from() -> None:
     torch.testing.assert_close(weighter.weight_over(4, torch.float32), 6 * first)
     with torch.inference_mode():
         torch.testing.assert_close(weighter.weight_over(4, torch.float32), 6 * first)
+
+
+def gaussians(seed: int, size: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three classes with priors 0.9, 0.09 and 0.01, whose log-odds are linear in the features."""
+    generator = torch.Generator().manual_seed(seed)
+    priors = torch.tensor([0.9, 0.09, 0.01], dtype=torch.float64)
+    target = torch.multinomial(priors, size, replacement=True, generator=generator)
+    means = torch.tensor([[0.0, 0.0], [0.7, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    noise = torch.randn(size, 2, generator=generator, dtype=torch.float64)
+    return means[target] + noise, target
+
+
+def trained(criterion: torch.nn.Module) -> torch.nn.Module:
+    features, target = gaussians(0)
+    model = torch.nn.Linear(2, 3, dtype=torch.float64)
+    torch.nn.init.zeros_(model.weight)
+    torch.nn.init.zeros_(model.bias)
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = criterion(model(features), target)
+        loss.backward()
+        return cast(torch.Tensor, loss)
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return model
+
+
+@pytest.mark.parametrize("build", [lambda c: sw.ClassBalanced(c), lambda c: sw.EffectiveNumber(c)])
+def test_calibrate_gives_the_training_distribution_back(build: Callable[..., Any]) -> None:
+    weighter = build(gaussians(0)[1].bincount(minlength=3))
+    features, target = gaussians(1)
+    plain = trained(sw.CrossEntropyLoss())(features).detach()
+    weighted = trained(sw.CrossEntropyLoss(weighter=weighter))(features).detach()
+
+    def error(logits: torch.Tensor) -> float:
+        return reference.calibration_error(logits.softmax(1).tolist(), target.tolist())
+
+    # at most 1/2 sqrt(n_b) / n in each of the 15 bins
+    sampling_error = 0.5 * (15 / len(target)) ** 0.5
+    calibrated = weighter.calibrate(weighted)
+    assert error(plain) < sampling_error
+    assert error(weighted) > 5 * sampling_error
+    assert abs(error(calibrated) - error(plain)) < sampling_error
+    # how often each class is expected, to four standard errors
+    priors = torch.tensor([0.9, 0.09, 0.01], dtype=torch.float64)
+    deviation = (calibrated.softmax(1).mean(0) - priors).abs()
+    assert (deviation < 4 * (2 * priors * (1 - priors) / len(target)).sqrt()).all()
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_calibrate_divides_the_odds_by_the_weights(cls: type) -> None:
+    weighter = cls(COUNTS)
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((5,), (3, 5), (3, 5, 2, 4), (0, 5)):
+        logits = torch.randn(shape, dtype=torch.float64, generator=generator)
+        dim = min(len(shape) - 1, 1)
+        weight = weighter.class_weight.reshape([-1] + [1] * (len(shape) - 1 - dim))
+        odds = logits.exp() / weight
+        expected = odds / odds.sum(dim, keepdim=True)
+        torch.testing.assert_close(weighter.calibrate(logits).softmax(dim), expected)
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            rounded = logits.to(dtype)
+            calibrated = weighter.calibrate(rounded)
+            assert calibrated.dtype == dtype
+            wanted = rounded.double() - weight.log()
+            torch.testing.assert_close(calibrated, wanted.to(dtype))
+
+
+def test_calibrate_passes_the_gradient_on() -> None:
+    logits = torch.randn(3, 5, requires_grad=True)
+    sw.ClassBalanced(COUNTS).calibrate(logits).sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad == 1).all()
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_calibrate_of_a_class_without_samples(cls: type) -> None:
+    calibrated = cls([5, 0, 3]).calibrate(torch.zeros(2, 3))
+    assert calibrated.isneginf().tolist() == [[False, True, False]] * 2
+    assert (calibrated.softmax(1)[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_calibrate_errors(cls: type) -> None:
+    for shape in ((5, 3), (3,), ()):
+        with pytest.raises(ValueError, match=r"logits must have 5 classes for this .*, got shape"):
+            cls(COUNTS).calibrate(torch.zeros(shape))
+    with pytest.raises(TypeError, match="logits must be floating, got dtype torch.int64"):
+        cls(COUNTS).calibrate(torch.zeros(2, 5, dtype=torch.long))

@@ -80,14 +80,17 @@ class LossFunction:
         num_items_in_batch: Tensor | int | None = None,
         *,
         sample_weight: Tensor | None = None,
+        reference_loss: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss; ``sample_weight``: (N,), or one weight for each loss."""
+        """Return the loss; ``sample_weight`` and ``reference_loss``: (N,), or one for each loss."""
+        given = {"sample_weight": sample_weight, "reference_loss": reference_loss}
+        per_sample = {name: value for name, value in given.items() if value is not None}
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         device = (logits if isinstance(logits, Tensor) else logits[0]).device
         if self.shift:
             logits, labels = logits[:, :-1], labels[:, 1:]
-            if sample_weight is not None and sample_weight.ndim > 1:
-                sample_weight = sample_weight[:, 1:]
+            for name, value in per_sample.items():
+                per_sample[name] = value[:, 1:] if value.ndim > 1 else value
         normalizer: Tensor | float | None = num_items_in_batch
         if isinstance(normalizer, Tensor):
             # without a launcher the Trainer gives each of several GPUs its part, (n_gpu, 1)
@@ -100,18 +103,15 @@ class LossFunction:
             else:
                 normalizer = normalizer or 1
         if self._has_tokens(logits, labels):
-            if sample_weight is not None and sample_weight.ndim == 1:
-                sample_weight = sample_weight[:, None].expand(logits.shape[:2])
-            if sample_weight is not None:
-                sample_weight = sample_weight.flatten(0, 1)
+            for name, value in per_sample.items():
+                each = value[:, None].expand(logits.shape[:2]) if value.ndim == 1 else value
+                per_sample[name] = each.flatten(0, 1)
             logits, labels = logits.flatten(0, 1), labels.flatten(0, 1)
         # the Trainer's evaluation turns off autograd and does not know the criterion
         training = torch.is_grad_enabled()
         self.criterion.to(device).train(training)
         with nullcontext() if training else without_weighters(self.criterion):
-            loss: Tensor = self.criterion(
-                logits, labels, sample_weight=sample_weight, normalizer=normalizer
-            )
+            loss: Tensor = self.criterion(logits, labels, normalizer=normalizer, **per_sample)
         return loss
 
     def _has_tokens(self, logits: Any, labels: Tensor) -> bool:
@@ -155,19 +155,23 @@ class EpochCallback(TrainerCallback):
         self.criterion.set_epoch(state.epoch or 0)
 
 
-COLUMNS = ("sample_weight", "index")
+PER_SAMPLE = ("sample_weight", "reference_loss")
+COLUMNS = (*PER_SAMPLE, "index")
 
 
 class WeightingTrainer(Trainer):
     """A Trainer with a criterion of this library, for data sets that weight or number samples.
 
-    Two columns of the data set, both optional, go to the criterion and not to the model:
+    Three columns of the data set, all optional, go to the criterion and not to the model:
 
-    ================= ==========================================================================
-    ``sample_weight`` a number for each sample, or one for each token: multiplies the loss, in
-                      evaluation also
-    ``index``         the position of the sample in the training set, for ``history``
-    ================= ==========================================================================
+    ================== =========================================================================
+    ``sample_weight``  a number for each sample, or one for each token: multiplies the loss, in
+                       evaluation also
+    ``reference_loss`` the loss of each sample or token under a reference model, for the weighter
+    ``index``          the position of the sample in the training set, for ``history``
+    ================== =========================================================================
+
+    With ``shift=True`` a token's value counts where the token is the label: the first is not used.
 
     Checkpoints hold the states of the criterion and of the history, so that a training that is
     resumed ends as it would have without the interruption.
@@ -242,10 +246,11 @@ class WeightingTrainer(Trainer):
     def _compute(
         self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        sample_weight, index = (self._columns.get(name) for name in COLUMNS)
+        per_sample = {name: self._columns.get(name) for name in PER_SAMPLE}
+        index = self._columns.get("index")
         history = self.history if torch.is_grad_enabled() else None
         if history is None:
-            return self._loss(outputs, labels, num_items_in_batch, sample_weight=sample_weight)
+            return self._loss(outputs, labels, num_items_in_batch, **per_sample)
         if index is None:
             raise ValueError(
                 "the data set must have a column 'index', the position of each sample, for history="
@@ -271,7 +276,7 @@ class WeightingTrainer(Trainer):
             )
 
         with self.criterion.register_weighting_hook(observe):
-            return self._loss(outputs, labels, num_items_in_batch, sample_weight=sample_weight)
+            return self._loss(outputs, labels, num_items_in_batch, **per_sample)
 
 
 def _without_columns(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sampleweights._checks import check_tensor
+from sampleweights._checks import check_reference_loss, check_tensor
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
@@ -185,10 +185,11 @@ class Criterion(nn.Module, ABC):
         *,
         sample_weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
+        reference_loss: Tensor | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
         samples = self.samples(logits, fill_absent(target, sample_weight))
-        return self._reduce(samples, sample_weight, normalizer)
+        return self._reduce(samples, sample_weight, normalizer, reference_loss)
 
     def set_epoch(self, epoch: float) -> None:
         """Tell every nested weighter which epoch it is (from 0; may be a fraction)."""
@@ -199,10 +200,11 @@ class Criterion(nn.Module, ABC):
         samples: Samples,
         sample_weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
+        reference_loss: Tensor | None = None,
     ) -> Tensor:
         """Weigh the samples, tell the hooks, sum, and divide as ``reduction`` says."""
         check_normalizer(normalizer, check_reduction(self.reduction))
-        weight = self._weigh(samples, sample_weight)
+        weight = self._weigh(samples, sample_weight, reference_loss)
         if self.is_watched:
             call_hooks(self, samples, weight)
         if self.reduction == "none":
@@ -217,6 +219,7 @@ class Criterion(nn.Module, ABC):
         self,
         samples: Samples,
         sample_weight: Tensor | None = None,
+        reference_loss: Tensor | None = None,
         within: Criterion | None = None,
     ) -> Tensor | None:
         """The weighter's weights times ``sample_weight``; None where both are absent.
@@ -225,9 +228,16 @@ class Criterion(nn.Module, ABC):
         """
         loss, weighter, weight = samples.loss.detach(), self.weighter, None
         dtype = accumulation_dtype(loss.dtype)
-        if weighter is not None and not weighter.inactive:
+        if reference_loss is not None:
+            check_reference_loss(reference_loss, loss)
+        if weighter is not None:  # now, and not in the epoch in which its weights begin
             self._check_num_classes(weighter, samples.num_classes)
+        if weighter is not None and not weighter.inactive:
             loss = loss if loss.dtype == dtype else loss.to(dtype)
+            if reference_loss is not None:
+                loss = loss - reference_loss.detach().to(dtype)
+                if samples.valid is not None:
+                    loss = loss.masked_fill(~samples.valid, 0)
             part = weighter.without_class_weights if samples.is_class_weighted else weighter
             within = within or self
             if within.num_processes > 1:

@@ -122,17 +122,24 @@ class SoftmaxLoss(Criterion):
         *,
         sample_weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
+        reference_loss: Tensor | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
         check_tensor("logits", logits)
         check_tensor("target", target)
         if logits.ndim == 1 and target.shape == (1,) and is_index(target):  # torch allows it
             target = target.squeeze(0)
-        if sample_weight is None:
+        if sample_weight is None and reference_loss is None:
             value = self._in_one_call(logits, target, normalizer)
             if value is not None:
                 return value
-        return super().forward(logits, target, sample_weight=sample_weight, normalizer=normalizer)
+        return super().forward(
+            logits,
+            target,
+            sample_weight=sample_weight,
+            normalizer=normalizer,
+            reference_loss=reference_loss,
+        )
 
     def _in_one_call(
         self, logits: Tensor, target: Tensor, normalizer: Tensor | float | None
@@ -181,6 +188,8 @@ class SoftmaxLoss(Criterion):
         """F.cross_entropy to the last bit, but 0 where no sample counts and torch has 0 / 0."""
         ignore_index, label_smoothing = self.ignore_index, self.label_smoothing
         check_classification(logits, target, weight, ignore_index)
+        if self.weighter is not None:
+            self._check_num_classes(self.weighter, logits.shape[class_dim(logits)])
         if self.reduction == "sum" or target.is_floating_point():
             reduction: Literal["sum", "mean"] = "sum" if self.reduction == "sum" else "mean"
             return torch_cross_entropy(
@@ -252,8 +261,13 @@ class CrossEntropyLoss(SoftmaxLoss):
         process_group: the processes, with ``global_batch=True``; None for all of them.
 
     The call takes ``sample_weight=``, multiplied in last, through which gradient flows if it asks
-    for one; and ``normalizer=``, a number or 0-d tensor that replaces the denominator of the
-    means: micro-batches with a common normalizer add up to the gradient of the whole batch.
+    for one; ``normalizer=``, a number or 0-d tensor that replaces the denominator of the
+    means: micro-batches with a common normalizer add up to the gradient of the whole batch; and
+    ``reference_loss=``, the loss of each sample under a reference model, in the shape of the
+    losses. The weighter then sees the loss minus the reference loss (detached); the value is that
+    of the loss alone. ``OHEM`` then keeps samples that are hard but learnable, since noise has a
+    high loss under both models. Where class weights are part of the losses (``weight``, and
+    class-frequency weighters with probabilities), compute the reference loss with them too.
 
     Raises:
         ValueError, TypeError: arguments, shapes or dtypes that do not fit.
@@ -272,6 +286,9 @@ class CrossEntropyLoss(SoftmaxLoss):
     References:
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 3
         and 5.
+        Mindermann et al., Prioritized Training on Points that Are Learnable, Worth Learning, and
+        Not Yet Learnt, ICML 2022 (``reference_loss``).
+        Lin et al., Rho-1: Not All Tokens Are What You Need, NeurIPS 2024 (the same for tokens).
     """
 
     def __init__(

@@ -48,7 +48,8 @@ class FocalLoss(SoftmaxLoss):
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
 
-    The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
+    The call takes ``sample_weight=``, ``normalizer=`` and ``reference_loss=`` as
+    :class:`CrossEntropyLoss` does.
 
     Raises:
         ValueError, TypeError: arguments, shapes or dtypes that do not fit.
@@ -121,7 +122,8 @@ class BinaryFocalLoss(Criterion):
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
 
-    The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
+    The call takes ``sample_weight=``, ``normalizer=`` and ``reference_loss=`` as
+    :class:`CrossEntropyLoss` does.
 
     Raises:
         ValueError, TypeError: arguments, shapes or dtypes that do not fit; on the CPU a target

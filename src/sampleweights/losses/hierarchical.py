@@ -51,7 +51,8 @@ class HierarchicalLoss(Criterion):
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
 
-    The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
+    The call takes ``sample_weight=``, ``normalizer=`` and ``reference_loss=`` (one value for each
+    summed loss) as :class:`CrossEntropyLoss` does.
 
     Raises:
         ValueError, TypeError: arguments, shapes or dtypes that do not fit.
@@ -116,10 +117,11 @@ class HierarchicalLoss(Criterion):
         leaf_target: Tensor | None = None,
         sample_weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
+        reference_loss: Tensor | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
         samples = self.samples(logits, target, leaf_target)
-        return self._reduce(samples, sample_weight, normalizer)
+        return self._reduce(samples, sample_weight, normalizer, reference_loss)
 
     def samples(
         self,

@@ -41,7 +41,8 @@ class WeightedLoss(Criterion):
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
 
-    The call takes ``sample_weight=`` and ``normalizer=`` as :class:`CrossEntropyLoss` does.
+    The call takes ``sample_weight=``, ``normalizer=`` and ``reference_loss=`` as
+    :class:`CrossEntropyLoss` does.
 
     Raises:
         TypeError: a ``criterion`` that is not callable.

@@ -4,5 +4,14 @@ from sampleweights.weighters.base import Weighter
 from sampleweights.weighters.class_frequency import ClassBalanced, EffectiveNumber
 from sampleweights.weighters.compose import Compose
 from sampleweights.weighters.curriculum import OHEM, SelfPaced
+from sampleweights.weighters.deferred import Deferred
 
-__all__ = ["OHEM", "ClassBalanced", "Compose", "EffectiveNumber", "SelfPaced", "Weighter"]
+__all__ = [
+    "OHEM",
+    "ClassBalanced",
+    "Compose",
+    "Deferred",
+    "EffectiveNumber",
+    "SelfPaced",
+    "Weighter",
+]

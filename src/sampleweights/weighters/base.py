@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sampleweights._checks import as_number
+from sampleweights._eager import is_eager
 
 __all__ = ["Weighter"]
 
@@ -110,3 +115,62 @@ class Weighter(nn.Module, ABC):
 
         super()._apply(keep_exact, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+_FORGOTTEN_AFTER = 1000
+"""Training calls without ``set_epoch`` after which a weighter that waits for it warns: two or three
+epochs of a data set of 50,000 samples. Who sets the epoch at the end of each, and not at its start,
+has usually set it by then."""
+
+
+class EpochWeighter(Weighter):
+    """A weighter whose weights depend on the epoch, which is all that a checkpoint holds of it."""
+
+    epoch: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.float64))
+        self._calls_to_warning = 0
+
+    def set_epoch(self, epoch: float) -> None:
+        epoch = as_number("epoch", epoch)
+        if not 0 <= epoch < math.inf:
+            raise ValueError(f"epoch must be finite and at least 0, got {epoch}")
+        self._follow(epoch)
+        self.epoch.fill_(epoch)
+        self._calls_to_warning = 0
+
+    @abstractmethod
+    def _follow(self, epoch: float) -> None:
+        """Take on what the epoch says, or raise and change nothing."""
+
+    @abstractmethod
+    def _what_stays(self) -> str | None:
+        """What a warning says of the weights while nobody sets the epoch; None: no warning."""
+
+    def _warn_if_forgotten(self, changes: bool = True) -> None:
+        self._calls_to_warning = _FORGOTTEN_AFTER if changes else 0
+
+    def _count_call(self) -> None:
+        # not in compiled code, which would be compiled anew for every count
+        if not (is_eager() and self._calls_to_warning and self.training):
+            return
+        self._calls_to_warning -= 1
+        what_stays = None if self._calls_to_warning else self._what_stays()
+        if what_stays is not None:
+            warnings.warn(
+                f"{type(self).__name__} was called {_FORGOTTEN_AFTER} times in training and "
+                f"set_epoch never: {what_stays}. Call criterion.set_epoch(epoch) at the start of "
+                f"each epoch",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if prefix + "epoch" in state_dict and not self.epoch.is_meta:
+            # of this weighter alone: those nested in it load their own
+            EpochWeighter.set_epoch(self, self.epoch)  # type: ignore[arg-type]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sampleweights._checks import Normalize, as_class_counts
+from sampleweights._checks import Normalize, as_class_counts, check_floating, class_dim
 from sampleweights._eager import is_readable
 from sampleweights.counting import count_classes
 from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
-from sampleweights.functional.reference import look_up_valid
-from sampleweights.reduction import nonzero
+from sampleweights.functional.reference import by_class, look_up_valid
+from sampleweights.reduction import accumulation_dtype, nonzero
 from sampleweights.weighters.base import Weighter
 
 if TYPE_CHECKING:
@@ -112,6 +112,45 @@ class ClassFrequency(Weighter):
         """
         cls([1], **settings)  # a wrong setting fails here, not after the counting
         return cls(count_classes(targets, num_classes, ignore_index), **settings)
+
+    def calibrate(self, logits: Tensor) -> Tensor:
+        r"""Logits whose softmax estimates the probabilities of the training distribution again.
+
+        .. math:: z_c - \log w_c
+
+        Class weights multiply the odds of the classes that a model learns; this divides by them.
+        It is exact for cross-entropy, which is proper: whatever minimises the weighted loss is
+        what minimises the plain one, plus :math:`\log w_c`. It is not exact for focal loss, which
+        is not proper.
+
+        Shape:
+            - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
+            - Output: the shape and dtype of ``logits``; computed in at least float32. A class
+              without samples gets :math:`-\infty`: in the training distribution it has
+              probability 0.
+
+        Raises:
+            TypeError: logits that are not floating.
+            ValueError: logits of another number of classes.
+
+        Example:
+            >>> import torch
+            >>> from sampleweights import ClassBalanced
+            >>> logits = torch.zeros(1, 2)  # undecided, to a model that was trained with weights
+            >>> ClassBalanced([3, 1]).calibrate(logits).softmax(1)
+            tensor([[0.7500, 0.2500]])
+        """
+        check_floating("logits", logits)
+        num_classes = self.class_weight.numel()
+        if logits.ndim == 0 or logits.shape[class_dim(logits)] != num_classes:
+            raise ValueError(
+                f"logits must have {num_classes} classes for this {type(self).__name__}, got shape "
+                f"{tuple(logits.shape)}"
+            )
+        learnt = self.class_weight.log().masked_fill(self.class_weight == 0, torch.inf)
+        dtype = accumulation_dtype(logits.dtype)
+        calibrated = logits.to(dtype) - by_class(learnt.to(dtype), logits)
+        return calibrated.to(logits.dtype)
 
     def _find_absent(self) -> None:
         self._absent = tuple(int(c) for c in (self.class_counts == 0).nonzero())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import warnings
 from typing import Any, ClassVar
@@ -11,27 +10,19 @@ import torch
 from torch import Tensor
 
 from sampleweights import selection
-from sampleweights._checks import as_number, check_floating
-from sampleweights._eager import is_eager
+from sampleweights._checks import check_floating
 from sampleweights.schedules import Constant, Schedule, Sigmoid
-from sampleweights.weighters.base import Weighter
+from sampleweights.weighters.base import EpochWeighter
 
 __all__ = ["OHEM", "SelfPaced"]
 
 
-_FORGOTTEN_AFTER = 1000
-"""Training calls without ``set_epoch`` after which a changing schedule warns: two or three epochs
-of a data set of 50,000 samples. Who sets the epoch at the end of each, and not at its start, has
-usually set it by then."""
-
-
-class _Curriculum(Weighter):
+class _Curriculum(EpochWeighter):
     """A weighter that keeps a fraction of the batch, or of each class, along a schedule."""
 
     largest: ClassVar[bool]
     """Whether the samples of highest loss are kept, or those of lowest."""
 
-    epoch: Tensor
     fraction: Tensor
 
     def __init__(
@@ -57,12 +48,11 @@ class _Curriculum(Weighter):
             )
         self.schedule: Schedule = schedule
         self.per_class = per_class
-        # A checkpoint holds the epoch, and the schedule says what follows from it. The fraction is
-        # a buffer too: compiled code reads it, and so does not depend on its value.
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.float64))
+        # The schedule gives the fraction from the epoch. It is a buffer too: compiled code reads
+        # it, and so does not depend on its value.
         self.register_buffer("fraction", torch.ones((), dtype=torch.float64), persistent=False)
         self.set_epoch(0)
-        self._calls_to_warning = 0 if isinstance(schedule, Constant) else _FORGOTTEN_AFTER
+        self._warn_if_forgotten(not isinstance(schedule, Constant))
 
     @property
     def inactive(self) -> bool:
@@ -80,44 +70,33 @@ class _Curriculum(Weighter):
                 f"target must hold class indices of shape {tuple(loss.shape)} for "
                 f"{type(self).__name__}(per_class=True), got {came}"
             )
-        # not in compiled code, which would be compiled anew for every count
-        if is_eager() and self._calls_to_warning and self.training:
-            self._count_call()
+        self._count_call()
         group = target if self.per_class else None
         keep = selection.select(loss, self.fraction, largest=self.largest, valid=valid, group=group)
         return keep.to(loss.dtype)
 
-    def set_epoch(self, epoch: float) -> None:
-        epoch = as_number("epoch", epoch)
-        if not 0 <= epoch < math.inf:
-            raise ValueError(f"epoch must be finite and at least 0, got {epoch}")
+    def _follow(self, epoch: float) -> None:
         fraction = float(self.schedule(epoch))
         if not 0 < fraction <= 1:
             raise ValueError(
                 f"schedule must return a fraction in (0, 1], got {fraction} at epoch {epoch}"
             )
-        self.epoch.fill_(epoch)
         self._keep(fraction)
-        self._calls_to_warning = 0
 
     def _keep(self, fraction: float) -> None:
+        if self.fraction.is_meta and not self.epoch.is_meta:  # `assign=True` brings the epoch only
+            self.fraction = torch.ones_like(self.epoch)
         self.fraction.fill_(fraction)
         self._keeps_all = fraction == 1
 
-    def _count_call(self) -> None:
-        self._calls_to_warning -= 1
-        if self._calls_to_warning:
-            return
+    def _what_stays(self) -> str | None:
         fraction = float(self.schedule(0))
-        if _changes(self.schedule, fraction):
-            warnings.warn(
-                f"{type(self).__name__} was called {_FORGOTTEN_AFTER} times in training and "
-                f"set_epoch never: it still keeps the fraction {fraction:g} of epoch 0. Call "
-                f"criterion.set_epoch(epoch) at the start of each epoch, or give a number as "
-                f"schedule= for a fraction that stays",
-                UserWarning,
-                stacklevel=2,
-            )
+        if not _changes(self.schedule, fraction):
+            return None
+        return (
+            f"it still keeps the fraction {fraction:g} of epoch 0 (a number as schedule= is a "
+            f"fraction that stays)"
+        )
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -127,12 +106,7 @@ class _Curriculum(Weighter):
             state_dict = {**state_dict, prefix + "epoch": self.epoch}
             old = state_dict.pop(prefix + "fraction")
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if prefix + "epoch" not in state_dict or self.epoch.is_meta:
-            return
-        if self.fraction.is_meta:  # `assign=True` brings the epoch only
-            self.fraction = torch.ones_like(self.epoch)
-        if old is None:
-            self.set_epoch(self.epoch)  # type: ignore[arg-type]
+        if old is None or self.epoch.is_meta:
             return
         self._keep(float(old))
         warnings.warn(

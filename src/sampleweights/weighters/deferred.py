@@ -1,0 +1,110 @@
+"""Weights that begin late in the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sampleweights._checks import as_number, check_floating
+from sampleweights.weighters.base import EpochWeighter, Weighter, set_epoch_below
+from sampleweights.weighters.compose import as_weighter
+
+__all__ = ["Deferred"]
+
+
+class Deferred(EpochWeighter):
+    r"""Deferred re-weighting: no weights at first, those of another weighter from an epoch on.
+
+    .. math::
+        w_j = \begin{cases} 1 & e < \text{start} \\ w_j^{\text{weighter}} & e \ge \text{start}
+        \end{cases}
+
+    with :math:`e` the epoch. A model first learns its features from all samples alike; the class
+    weights, which slow that down, then move the decision boundary. Before ``start`` the weighter
+    is inactive: a criterion computes what it computes without one.
+
+    Shape:
+        - loss, target, valid, Output: as for ``weighter``.
+
+    Args:
+        weighter: whose weights apply from ``start`` on, or a list of weighters. It gets the same
+            epochs, counted from the start of the training: ``OHEM(100)`` inside of
+            ``Deferred(..., 80)`` begins where its schedule is at epoch 80.
+        start: the first epoch with weights, at least 0; 0.8 times the number of epochs is the
+            choice of Cao et al. A checkpoint does not hold it.
+
+    Raises:
+        TypeError: something that is no weighter, a ``start`` that is no number.
+        ValueError: a ``start`` that is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights import ClassBalanced, Deferred
+        >>> weighter = Deferred(ClassBalanced([3, 1]), start=8)
+        >>> loss, target = torch.rand(3), torch.tensor([0, 0, 1])
+        >>> weighter(loss, target)
+        tensor([1., 1., 1.])
+        >>> weighter.set_epoch(8)
+        >>> weighter(loss, target)
+        tensor([0.6667, 0.6667, 2.0000])
+
+    References:
+        Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss,
+        NeurIPS 2019.
+    """
+
+    def __init__(self, weighter: Weighter | Sequence[Weighter], start: float) -> None:
+        super().__init__()
+        self.weighter = as_weighter(weighter)
+        self.start = as_number("start", start)
+        if not 0 <= self.start < math.inf:
+            raise ValueError(f"start must be finite and at least 0, got {self.start}")
+        self.num_classes = self.weighter.num_classes
+        self.may_drop = self.weighter.may_drop
+        self._waits = self.start > 0
+        self._warn_if_forgotten(self._waits)
+
+    @property
+    def inactive(self) -> bool:
+        if self._waits:
+            # here, since a criterion does not call a weighter that is inactive; for one batch it
+            # may ask twice
+            self._count_call()
+            return True
+        return self.weighter.inactive
+
+    @property
+    def class_factor(self) -> Tensor | None:
+        return None if self._waits else self.weighter.class_factor
+
+    def without_class_weights(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor | None:
+        if self._waits:
+            return None
+        return self.weighter.without_class_weights(loss, target, valid)
+
+    def forward(
+        self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        check_floating("loss", loss)
+        if self.inactive:
+            return torch.ones_like(loss) if valid is None else valid.to(loss.dtype)
+        weight: Tensor = self.weighter(loss, target, valid)
+        return weight
+
+    def set_epoch(self, epoch: float) -> None:
+        super().set_epoch(epoch)
+        set_epoch_below(self, epoch)
+
+    def _follow(self, epoch: float) -> None:
+        self._waits = epoch < self.start
+
+    def _what_stays(self) -> str:
+        return f"every weight is still 1, as before epoch {self.start:g}"
+
+    def extra_repr(self) -> str:
+        return f"start={self.start:g}"
