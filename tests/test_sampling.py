@@ -105,7 +105,7 @@ class TestFrequencies:
                 np.full(size, 0.1),
                 np.exp(9 * g.normal(size=size)),
             ):
-                table = sampling._Table(weight)
+                table = Table(weight)
                 bounds = table.cumulative[:: 1 + size // 500] / table.total
                 parts = g.integers(table.parts, size=500) / table.parts
                 uniform = np.concatenate([g.random(500), bounds, parts, [0, 1 - 2**-53]])
