@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import sampleweights as sw
 from sampleweights import sampling
-from sampleweights.drawing import CHUNK
+from sampleweights.drawing import CHUNK, Table
 
 weights = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40)
 
