@@ -33,22 +33,19 @@ class Table:
             raise ValueError(f"weight must have a finite sum, got {self.total}")
         size = len(weight)
         self.parts = 1 << (size - 1).bit_length()
-        self.begin = np.zeros(self.parts, np.int32 if size < 2**31 else np.int64)
+        begin = np.zeros(self.parts + 1, np.int32 if size < 2**31 else np.int64)
         scale = self.parts / self.total
         for low in range(0, size, CHUNK):
-            high = min(low + CHUNK, size)
-            cumulative = self.cumulative[low : high + 1]
-            # the first part that begins at or after the end of each weight
-            part = np.minimum(np.ceil(cumulative * scale), self.parts)
+            cumulative = self.cumulative[low : low + CHUNK]
+            # the first part that begins at or after the end of each weight: from the next one on
+            part = np.ceil(cumulative * scale)
             part += part / self.parts * self.total < cumulative
-            ends = np.minimum(part, self.parts).astype(np.int64)
-            if high == size:
-                ends = np.append(ends, self.parts)
-            self.begin[ends[0] : ends[-1]] = np.repeat(
-                np.arange(low + 1, high + 1, dtype=self.begin.dtype), np.diff(ends)
-            )
+            np.minimum(part, self.parts, out=part)
+            # of several weights that end in one part the last is written last
+            begin[part.astype(np.int64)] = np.arange(low + 1, low + 1 + len(part))
+        np.maximum.accumulate(begin, out=begin)
         # of numbers that the last weight ends before by rounding
-        np.minimum(self.begin, size - 1, out=self.begin)
+        self.begin = np.minimum(begin, size - 1, out=begin)
 
     def find(self, uniform: NDArray[np.float64]) -> NDArray[Any]:
         """For each number of [0, 1) the first weight whose cumulative sum is above it."""
