@@ -2,7 +2,7 @@
 
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
-python -m benchmarks losses sizes selection selective distributed history import --save
+python -m benchmarks losses sizes selection selective sampling distributed history import --save
                                               # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import distributed, history, importing, losses, selection, selective
+from benchmarks import distributed, history, importing, losses, sampling, selection, selective
 from benchmarks.measure import RESULTS, Report, keep_freed_memory
 
 SUITES = [
@@ -22,6 +22,7 @@ SUITES = [
     "sizes",
     "selection",
     "selective",
+    "sampling",
     "distributed",
     "history",
     "import",
@@ -32,8 +33,8 @@ SUITES = [
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Time and memory of losses, selection, selective backpropagation and global "
-        "batches, as ratios within one run.",
+        description="Time and memory of losses, selection, selective backpropagation, sampling "
+        "and global batches, as ratios within one run.",
     )
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"{', '.join(SUITES)} (losses)")
     parser.add_argument("--shapes", nargs="+", choices=losses.SHAPES | losses.ON_CUDA, default=[])
@@ -60,6 +61,8 @@ def main() -> None:
             losses.run_sizes(report, args.seconds)
         elif suite == "selection":
             selection.run(report, args.seconds / 4)
+        elif suite == "sampling":
+            sampling.run(report, args.seconds / 4)
         elif suite == "history":
             history.run(report, args.seconds / 2)
         elif suite == "import":

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import losses, measure, selection
+from benchmarks import losses, measure, sampling, selection
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of other libraries, where they are installed
 
@@ -43,6 +43,16 @@ def test_selection_and_distributed(
     assert "| 5,000 |" in out
     # 4 bytes of loss, 8 of target and 1 of validity for each of 64 samples, and two numbers
     assert f"| {64 * 13 + 16:,} |" in out
+
+
+def test_sampling(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "SIZES", [20, 5000])
+    monkeypatch.setattr(sampling, "MULTINOMIAL", 5000)
+    run(monkeypatch, "sampling", "--device", "cpu")
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "| yes" in line]
+    assert [row[0] for row in rows] == ["| 20", "| 5,000"]
+    assert float(rows[0][4]) > 0
+    assert rows[1][4] == "-"
 
 
 def test_an_unknown_suite(monkeypatch: pytest.MonkeyPatch) -> None:

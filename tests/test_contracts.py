@@ -27,7 +27,7 @@ import sampleweights as sw
 from sampleweights import functional, schedules, selection
 
 BASES = {"Weighter"}
-NO_LOSS_OR_WEIGHTER = {"LossHistory", "Taxonomy"}
+NO_LOSS_OR_WEIGHTER = {"LossHistory", "Taxonomy", "WeightedSampler"}
 
 
 def build(loss: str, weighter: str | None, **kwargs: Any) -> tuple[Any, Any, Tensor]:

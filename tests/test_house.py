@@ -15,7 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"_eager"},
     {"_checks"},
-    {"counting", "functional/reference", "functional/class_weights"},
+    {"counting", "drawing", "functional/reference", "functional/class_weights"},
     {"functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},
@@ -28,7 +28,7 @@ FLOORS = [
     {"losses/focal", "losses/hierarchical"},
     {"losses/__init__"},
     {"data_map", "observations"},
-    {"history", "selective"},
+    {"history", "selective", "sampling"},
     {"page"},
     {"__init__", "integrations/__init__"},
     {"integrations/evaluation", "integrations/torchmetrics"},

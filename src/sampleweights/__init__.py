@@ -13,6 +13,7 @@ from sampleweights.losses import (
     HierarchicalLoss,
     WeightedLoss,
 )
+from sampleweights.sampling import WeightedSampler
 from sampleweights.selective import selective_loss
 from sampleweights.taxonomy import Taxonomy
 from sampleweights.weighters import (
@@ -41,6 +42,7 @@ __all__ = [
     "SelfPaced",
     "Taxonomy",
     "WeightedLoss",
+    "WeightedSampler",
     "Weighter",
     "functional",
     "schedules",

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, SequentialSampler
 
 from sampleweights._checks import is_index, on_cpu
 
@@ -51,6 +52,35 @@ def count_classes(
     return counts
 
 
+def class_indices(targets: Iterable[Any] | Any) -> Tensor:
+    """The class index of every sample, ``(N,)`` int64, read as ``count_classes`` reads targets.
+
+    The order is that of the data set, so a DataLoader must not shuffle.
+    """
+    if isinstance(targets, DataLoader) and not isinstance(targets.sampler, SequentialSampler):
+        raise ValueError(
+            f"targets must come in the order of the data set, got a DataLoader with "
+            f"{type(targets.sampler).__name__}: pass the data set or its class indices"
+        )
+    pieces = [piece for piece in _pieces(targets) if piece.numel()]
+    for piece in pieces:
+        if not is_index(piece):
+            raise ValueError(f"targets must be class indices (integer), got dtype {piece.dtype}")
+        if piece.ndim > 1:
+            raise ValueError(
+                f"targets must hold one class index for each sample, got shape {tuple(piece.shape)}"
+            )
+    if not pieces:
+        raise ValueError("targets must hold at least one class index, got none")
+    indices = torch.cat([piece.reshape(-1).long() for piece in pieces])
+    if (low := int(indices.min())) < 0:
+        raise ValueError(
+            f"targets must hold class indices from 0, got {low}; leave a sample without a class "
+            f"out of the data set"
+        )
+    return indices
+
+
 def _pieces(targets: Iterable[Any] | Any) -> Iterator[Tensor]:
     """The class indices, one tensor after the other, so that no two need to be in memory."""
     if isinstance(targets, Mapping):
@@ -71,8 +101,11 @@ def _pieces(targets: Iterable[Any] | Any) -> Iterator[Tensor]:
         target = item if isinstance(item, Number) else _target_of(item)
         if isinstance(target, Number):
             numbers.append(target)
-        else:
-            yield on_cpu("targets", target)
+            continue
+        if numbers:  # the order is that of the samples
+            yield on_cpu("targets", numbers)
+            numbers = []
+        yield on_cpu("targets", target)
     yield on_cpu("targets", numbers)
 
 

@@ -1,0 +1,300 @@
+"""How often a sample is seen, instead of how much it counts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from sampleweights._checks import as_number, on_cpu
+from sampleweights.counting import class_indices
+from sampleweights.drawing import Table, generator, without_replacement
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["WeightedSampler"]
+
+CHUNK = 2**16
+"""Places that share a random generator. A sequence is drawn chunk by chunk: the first index is
+there at once, memory is that of one chunk, and resuming draws nothing that was seen before."""
+
+
+class WeightedSampler(Sampler[int]):
+    r"""Draws indices with given probabilities, the same ones for any number of processes.
+
+    .. math:: p_i = w_i / \sum_j w_j
+
+    Every process draws the same sequence from ``seed`` and the epoch and takes its own places of
+    it (rank, rank + num_replicas, ...), so that all processes together see exactly what one
+    process alone would see. Where ``num_samples`` is no multiple of ``num_replicas``, a few more
+    are drawn, so that all processes have the same number; without replacement the first ones are
+    repeated.
+
+    Call :meth:`set_epoch` before every epoch, as with torch's ``DistributedSampler``: otherwise
+    every epoch sees the same indices, and a warning says so. Lightning, Accelerate and the Hugging
+    Face Trainer call it themselves.
+
+    Args:
+        weight: ``(N,)``, any container of numbers; positive and finite, they need not sum to 1.
+            What is never to be drawn does not belong into the data set.
+        num_samples: indices in an epoch of all processes; None: N.
+        replacement: whether an index may come again within an epoch. Without it the sequence is
+            that of drawing one index after the other among those that are left.
+        seed: at least 0, the same on every process.
+        num_replicas: number of processes; None asks torch.distributed at each epoch. Give 1 where
+            something else distributes the batches, as Accelerate and the Hugging Face Trainer do.
+        rank: of this process; given together with ``num_replicas``.
+
+    Raises:
+        TypeError, ValueError: an argument that does not fit, by name.
+
+    Example:
+        >>> from sampleweights import WeightedSampler
+        >>> list(WeightedSampler([1, 1, 2], num_samples=10))
+        [0, 0, 2, 2, 0, 2, 2, 2, 2, 1]
+        >>> [list(WeightedSampler([1, 1, 2], 10, num_replicas=2, rank=rank)) for rank in (0, 1)]
+        [[0, 2, 0, 2, 2], [0, 2, 2, 2, 1]]
+
+    References:
+        Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR
+        2020 (``from_targets``). Chen and Asau, On Generating Random Variates from an Empirical
+        Distribution, AIIE Transactions 1974 (the table). Efraimidis and Spirakis, Weighted Random
+        Sampling with a Reservoir, Information Processing Letters 2006 (without replacement).
+    """
+
+    def __init__(
+        self,
+        weight: Tensor | Sequence[float] | Any,
+        num_samples: int | None = None,
+        *,
+        replacement: bool = True,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        self._weight = _as_weight(weight)
+        size = len(self._weight)
+        self.num_samples = size if num_samples is None else _whole("num_samples", num_samples, 1)
+        if not isinstance(replacement, bool):
+            raise TypeError(f"replacement must be True or False, got {replacement!r}")
+        if not replacement and self.num_samples > size:
+            raise ValueError(
+                f"num_samples must be at most the number of weights ({size}) for "
+                f"replacement=False, got {self.num_samples}"
+            )
+        self.replacement = replacement
+        self.seed = _whole("seed", seed, 0)
+        if (num_replicas is None) != (rank is None):
+            raise ValueError(
+                f"num_replicas and rank must be given together, got num_replicas={num_replicas}, "
+                f"rank={rank}"
+            )
+        if num_replicas is not None and rank is not None:
+            num_replicas = _whole("num_replicas", num_replicas, 1)
+            rank = _whole("rank", rank, 0)
+            if rank >= num_replicas:
+                raise ValueError(f"rank must be below num_replicas ({num_replicas}), got {rank}")
+        self.num_replicas, self.rank = num_replicas, rank
+        self.epoch = 0
+        self._table = Table(self._weight) if replacement else None
+        self._is_used = self._epoch_is_set = False
+        self._start_at(0)
+
+    @classmethod
+    def from_targets(
+        cls,
+        targets: Tensor | Sequence[int] | Iterable[Any] | Any,
+        power: float = 0.0,
+        **settings: Any,
+    ) -> Self:
+        r"""Draw class c, of N_c samples, with a probability proportional to N_c to the ``power``.
+
+        .. math:: p_i = \frac{1}{N_{y_i}} \frac{N_{y_i}^q}{\sum_c N_c^q}
+
+        Args:
+            targets: the class index of every sample, in the order of the data set, in the forms
+                that :meth:`sampleweights.ClassBalanced.from_targets` takes.
+            power: q; 0 (the default) draws all classes alike, 1/2 by the square root of their
+                number, 1 leaves them as they are.
+            settings: the keyword arguments of the constructor.
+
+        Raises:
+            ValueError: targets that are not one class index for each sample; a DataLoader that
+                shuffles.
+
+        Example:
+            >>> from sampleweights import WeightedSampler
+            >>> sampler = WeightedSampler.from_targets([0, 0, 0, 1])
+            >>> sampler.importance_weight([0, 3])
+            tensor([1.5000, 0.5000])
+
+        References:
+            Kang et al., ICLR 2020, Eq. 1.
+        """
+        power = as_number("power", power)
+        if not math.isfinite(power):
+            raise ValueError(f"power must be finite, got {power}")
+        target = class_indices(targets)
+        return cls((target.bincount().double() ** (power - 1))[target], **settings)
+
+    def __len__(self) -> int:
+        """The indices of this process in an epoch."""
+        return -(-self.num_samples // self._place()[0])
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.chain.from_iterable(self._pieces())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the sequence of another epoch, from its beginning.
+
+        The epoch that a loaded state is of goes on where it was.
+        """
+        epoch = _whole("epoch", epoch, 0)
+        if epoch != self.epoch:
+            self._start_at(0)
+        self.epoch = epoch
+        self._epoch_is_set = True
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the sampler is: ``seed``, ``epoch``, and ``position`` in the whole sequence.
+
+        The state is the same on every process, and may go on with another number of them.
+        A DataLoader with workers draws ahead of what was trained: there, set ``position`` to the
+        number of samples that all processes have trained in the epoch.
+        """
+        start, replicas, given, pending = self._progress
+        position = start + replicas * (given - operator.length_hint(pending))
+        return {"seed": self.seed, "epoch": self.epoch, "position": position}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Go on where the state was saved; the weights are those of the constructor."""
+        if missing := {"seed", "epoch", "position"} - set(state_dict):
+            raise ValueError(f"state_dict must hold {sorted(missing)}, got {sorted(state_dict)}")
+        seed, epoch = (_whole(name, state_dict[name], 0) for name in ("seed", "epoch"))
+        self._start_at(_whole("position", state_dict["position"], 0))
+        self.seed, self.epoch = seed, epoch
+
+    def importance_weight(self, index: Tensor | Sequence[int]) -> Tensor:
+        r"""The ``sample_weight`` with which the mean loss stays that of the whole data set.
+
+        .. math:: 1 / (N p_i)
+
+        The expectation of loss times this weight over the draws is the mean loss over all samples,
+        and so is its gradient: sampling then changes the variance of the gradient alone.
+
+        Args:
+            index: of the samples, any shape, as the sampler gave them.
+
+        Returns:
+            The weights, of torch's default dtype, on the device of ``index`` (one that is not the
+            CPU is waited for).
+
+        Raises:
+            ValueError: ``replacement=False``, where the probabilities change with every draw.
+        """
+        if self._table is None:
+            raise ValueError(
+                "importance_weight needs replacement=True: without replacement the probability "
+                "of a sample changes with every draw"
+            )
+        index = torch.as_tensor(index)
+        weight = torch.from_numpy(self._weight)[index.cpu()]
+        scaled = self._table.total / len(self._weight) / weight
+        return scaled.to(index.device, torch.get_default_dtype())
+
+    # -----------------------------------------------------------------------------------------
+    # The sequence
+    # -----------------------------------------------------------------------------------------
+
+    def _place(self) -> tuple[int, int]:
+        """Number of processes and rank."""
+        if self.num_replicas is not None and self.rank is not None:
+            return self.num_replicas, self.rank
+        if dist.is_available() and dist.is_initialized():
+            return dist.get_world_size(), dist.get_rank()
+        return 1, 0
+
+    def _start_at(self, position: int) -> None:
+        self._start = position
+        self._progress: tuple[int, int, int, Iterator[int]] = (position, 1, 0, iter(()))
+
+    def _pieces(self) -> Iterator[Iterator[int]]:
+        """The indices of this process, chunk by chunk.
+
+        What is left of a chunk, its iterator knows: counting here would cost more than drawing.
+        """
+        if self._is_used and not self._epoch_is_set:
+            warnings.warn(
+                f"every pass sees the indices of epoch {self.epoch} again: call "
+                f"set_epoch(epoch) of WeightedSampler before every epoch",
+                stacklevel=2,
+            )
+        self._is_used = True
+        start, self._start = self._start, 0
+        replicas, rank = self._place()
+        given = 0
+        for indices in self._chunks(self.epoch, start, replicas, rank):
+            piece = indices.tolist()
+            given += len(piece)
+            pending = iter(piece)
+            self._progress = (start, replicas, given, pending)
+            yield pending
+
+    def _chunks(self, epoch: int, start: int, replicas: int, rank: int) -> Iterator[NDArray[Any]]:
+        """The places start + rank, start + rank + replicas, ... of the sequence of an epoch."""
+        left = max(self.num_samples - start, 0)
+        stop = start + -(-left // replicas) * replicas
+        order = None
+        if self._table is None:
+            order = without_replacement(self._weight, self.num_samples, generator(self.seed, epoch))
+        for chunk in range(start // CHUNK, -(-stop // CHUNK)):
+            begin, end = max(start, chunk * CHUNK), min(stop, (chunk + 1) * CHUNK)
+            first = begin + (start + rank - begin) % replicas
+            if self._table is not None:
+                uniform = generator(self.seed, epoch, chunk).random(end - chunk * CHUNK)
+                yield self._table.find(uniform[first - chunk * CHUNK :: replicas])
+            elif order is not None:
+                yield order[np.arange(first, end, replicas) % self.num_samples]
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """``value`` as a whole number that is at least ``least``."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def _as_weight(weight: Any) -> NDArray[np.float64]:
+    """A copy of the weights, or a ValueError that says what is wrong with them."""
+    values = on_cpu("weight", weight)
+    if values.ndim != 1 or values.numel() == 0:
+        raise ValueError(
+            f"weight must have shape (N,), a value for each sample, got {tuple(values.shape)}"
+        )
+    if values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"weight must be numbers, got dtype {values.dtype}")
+    numbers: NDArray[np.float64] = values.to(torch.float64, copy=True).numpy()
+    if not (numbers.min() > 0 and numbers.max() < math.inf):  # NaN is neither
+        first = np.flatnonzero(~((numbers > 0) & (numbers < math.inf)))[0]
+        raise ValueError(
+            f"weight must be positive and finite, got {numbers[first]} for sample {first}; leave "
+            f"a sample that is never to be drawn out of the data set"
+        )
+    return numbers

@@ -1,0 +1,195 @@
+"""The sampler in real trainings of two processes: every batch is that of one process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ranks
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import sampleweights as sw
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(not dist.is_available(), reason="torch without distributed"),
+]
+EPOCHS, BATCH, WORLD = 2, 3, 2
+TARGETS = torch.tensor([0] * 20 + [1] * 5 + [2] * 2)
+
+
+class Samples(Dataset[Any]):
+    def __len__(self) -> int:
+        return len(TARGETS)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"index": index, "labels": int(TARGETS[index])}
+
+
+class Model(nn.Module):
+    """Remembers the indices it was called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(len(TARGETS), 3)
+        self.seen: list[list[int]] = []
+
+    def forward(self, index: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        if self.training:
+            self.seen.append(index.tolist())
+        logits = self.table(index)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def sampler(**options: Any) -> sw.WeightedSampler:
+    return sw.WeightedSampler.from_targets(TARGETS, num_samples=24, **options)
+
+
+def steps() -> list[list[int]]:
+    """What one process sees in each step, sorted."""
+    one, found = sampler(num_replicas=1, rank=0), []
+    for epoch in range(EPOCHS):
+        one.set_epoch(epoch)
+        found += [sorted(batch) for batch in zip(*[iter(one)] * (BATCH * WORLD), strict=True)]
+    return found
+
+
+def check(folder: Path) -> None:
+    parts = [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == steps()
+    assert parts[0] != parts[1]
+
+
+def enter_torchrun(rank: int, world: int) -> None:
+    """The variables that torchrun sets."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",  # the group is there
+    }
+
+
+def _accelerate(rank: int, world: int, folder: str) -> None:
+    import accelerate
+
+    enter_torchrun(rank, world)
+    accelerator = accelerate.Accelerator(cpu=True)
+    assert accelerator.num_processes == world
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loader = DataLoader(Samples(), BATCH, sampler=sampler(num_replicas=1, rank=0))
+    wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for epoch in range(EPOCHS):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            accelerator.backward(wrapped(**batch)["loss"])
+            optimizer.step()
+            optimizer.zero_grad()
+    torch.save(model.seen, f"{folder}/{rank}.pt")
+
+
+def test_accelerate(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    ranks.run(_accelerate, WORLD, str(tmp_path))
+    check(tmp_path)
+
+
+def trainer(folder: Any, given: sw.WeightedSampler, **options: Any) -> Any:
+    import transformers
+
+    class SamplingTrainer(transformers.Trainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return given
+
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        num_train_epochs=EPOCHS,
+        remove_unused_columns=False,
+        **{"per_device_train_batch_size": BATCH, "save_strategy": "no"} | options,
+    )
+    return SamplingTrainer(Model(), arguments, train_dataset=Samples())
+
+
+def _trainer(rank: int, world: int, folder: str) -> None:
+    enter_torchrun(rank, world)
+    training = trainer(folder, sampler(num_replicas=1, rank=0), ddp_backend="gloo")
+    assert training.accelerator.num_processes == world
+    training.train()
+    torch.save(training.model.seen, f"{folder}/{rank}.pt")
+
+
+def test_trainer(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    ranks.run(_trainer, WORLD, str(tmp_path))
+    check(tmp_path)
+
+
+def test_trainer_resumed_in_mid_epoch(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    whole = trainer(tmp_path / "whole", sampler())
+    whole.train()
+    part = trainer(tmp_path / "part", sampler(), max_steps=11, save_strategy="steps", save_steps=11)
+    part.train()
+    rest = trainer(tmp_path / "part", sampler())
+    rest.train(resume_from_checkpoint=str(tmp_path / "part" / "checkpoint-11"))
+    assert part.model.seen + rest.model.seen == whole.model.seen
+
+
+def fit(folder: Path, **options: Any) -> None:
+    import lightning.pytorch as pl
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Model()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return self.model(**batch)["loss"]
+
+        def train_dataloader(self) -> Any:
+            # before or after the processes were connected: the sampler asks at each epoch
+            return DataLoader(Samples(), BATCH, sampler=sampler())
+
+        def on_train_end(self) -> None:
+            torch.save(self.model.seen, folder / f"{self.global_rank}.pt")
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    pl.Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        devices=WORLD,
+        strategy="ddp",
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    ).fit(Module())
+
+
+def _lightning(rank: int, world: int, folder: str) -> None:
+    enter_torchrun(rank, world)
+    fit(Path(folder))
+
+
+def test_lightning(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    ranks.run(_lightning, WORLD, str(tmp_path))
+    check(tmp_path)
