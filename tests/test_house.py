@@ -13,15 +13,18 @@ ROOT = Path(sampleweights.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = [
-    {"_eager"},
+    {"_eager", "_buffers"},
     {"_checks"},
-    {"counting", "functional/reference", "functional/class_weights"},
-    {"functional/kernels", "functional/binary"},
+    {"functional/reference", "functional/class_weights"},
+    {"counting", "functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},
     {"weighters/base"},
     {"weighters/class_frequency", "weighters/curriculum", "weighters/compose"},
     {"weighters/__init__"},
+    {"margins/base"},
+    {"margins/logit_adjustment", "margins/ldam"},
+    {"margins/__init__"},
     {"losses/base"},
     {"losses/cross_entropy", "losses/weighted"},
     {"losses/focal", "losses/hierarchical"},

@@ -26,6 +26,7 @@ from sampleweights.functional.reference import (
 )
 from sampleweights.functional.softmax import has_kernel, softmax_loss
 from sampleweights.losses.base import Criterion, Samples
+from sampleweights.margins.base import Margin
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
@@ -57,6 +58,7 @@ class SoftmaxLoss(Criterion):
         weighter: Weighter | Sequence[Weighter] | None,
         global_batch: bool,
         process_group: ProcessGroup | None,
+        margin: Margin | None,
     ) -> None:
         super().__init__(
             reduction=reduction,
@@ -71,6 +73,30 @@ class SoftmaxLoss(Criterion):
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
         self.label_smoothing = check_label_smoothing(label_smoothing)
+        if not isinstance(margin, (Margin, type(None))):
+            raise TypeError(f"margin must be a Margin, got {type(margin).__name__}")
+        self.margin = margin
+        self._check_margin()
+
+    @property
+    def has_margin(self) -> bool:
+        """Whether a margin moves the logits."""
+        return self.margin is not None and not self.margin.inactive
+
+    def _check_margin(self) -> None:
+        if self.label_smoothing and self.margin is not None and self.margin.excludes_classes:
+            raise ValueError(
+                f"label_smoothing must be 0 with a margin that excludes classes without samples, "
+                f"whose smoothed loss is infinite, got {self.label_smoothing}"
+            )
+
+    def _moved(self, logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+        """What the loss sees; hooks see the logits of the model."""
+        if self.margin is None or self.margin.inactive:
+            return logits
+        self._check_margin()  # a state_dict may have brought other counts
+        moved: Tensor = self.margin(logits, target, valid)
+        return moved
 
     def samples(self, logits: Tensor, target: Tensor) -> Samples:
         weight = self.weight
@@ -78,10 +104,16 @@ class SoftmaxLoss(Criterion):
         num_classes = logits.shape[class_dim(logits)]
         if target.is_floating_point():
             return self._samples_of_probabilities(logits, target, num_classes)
-        loss = softmax_loss(
-            logits, target, self.gamma, weight, self.ignore_index, self.label_smoothing
-        )
         valid = valid_mask(target, self.ignore_index)
+        loss = softmax_loss(
+            self._moved(logits, target, valid),
+            target,
+            self.gamma,
+            weight,
+            self.ignore_index,
+            self.label_smoothing,
+            lean=self.has_margin,  # pays for the pass over the logits that a margin takes
+        )
         class_weight = None if weight is None else look_up_valid(weight, target, valid)
         return Samples(loss, target, valid, num_classes, class_weight, logits)
 
@@ -90,6 +122,7 @@ class SoftmaxLoss(Criterion):
     ) -> Samples:
         """The loss of a mixture is the mixture of the losses, class weights and all."""
         weighter, smoothing, dtype = self.weighter, self.label_smoothing, None
+        of_model, logits = logits, self._moved(logits, target)
         class_factor = None
         if weighter is not None and not weighter.inactive:
             class_factor = weighter.class_factor
@@ -111,7 +144,7 @@ class SoftmaxLoss(Criterion):
             None,
             num_classes,
             class_weight,
-            logits,
+            of_model,
             is_class_weighted=class_factor is not None,
             dtype=dtype,
         )
@@ -140,7 +173,7 @@ class SoftmaxLoss(Criterion):
     ) -> Tensor | None:
         """The loss, where one call of F.cross_entropy is all there is to compute; else None."""
         reduction, weight, weighter = self.reduction, self.weight, self.weighter
-        if self.gamma != 0 or self.is_watched or self.num_processes > 1:
+        if self.gamma != 0 or self.has_margin or self.is_watched or self.num_processes > 1:
             return None
         if reduction not in ("mean", "sum") or target.numel() == 0:
             return None
@@ -250,6 +283,9 @@ class CrossEntropyLoss(SoftmaxLoss):
             gradient that DDP or FSDP averages is that of one process; the value is this
             process's part, times the number of processes.
         process_group: the processes, with ``global_batch=True``; None for all of them.
+        margin: a :class:`~sampleweights.Margin` that moves the logits before the loss. Weighters
+            see the loss of the moved logits; hooks such as :class:`~sampleweights.LossHistory`
+            see that loss too, but the logits of the model.
 
     The call takes ``sample_weight=``, multiplied in last, through which gradient flows if it asks
     for one; and ``normalizer=``, a number or 0-d tensor that replaces the denominator of the
@@ -286,6 +322,7 @@ class CrossEntropyLoss(SoftmaxLoss):
         weighter: Weighter | Sequence[Weighter] | None = None,
         global_batch: bool = False,
         process_group: ProcessGroup | None = None,
+        margin: Margin | None = None,
     ) -> None:
         deprecated: dict[str, Any] = {"size_average": size_average, "reduce": reduce}
         for name, value in deprecated.items():
@@ -299,4 +336,5 @@ class CrossEntropyLoss(SoftmaxLoss):
             weighter,
             global_batch,
             process_group,
+            margin,
         )
