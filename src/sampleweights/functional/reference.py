@@ -178,8 +178,7 @@ class _LeanCrossEntropy(torch.autograd.Function):
         ctx: Any, logits: Tensor, target: Tensor, ignore_index: int
     ) -> tuple[Tensor, Tensor]:
         log_p = F.log_softmax(logits, 1)
-        ctx.ignore_index = ignore_index
-        ctx.save_for_backward(log_p, target)
+        ctx.save_for_backward(log_p, target, valid_mask(target, ignore_index))
         ctx.set_materialize_grads(False)
         return F.nll_loss(log_p, target, ignore_index=ignore_index, reduction="none"), log_p
 
@@ -187,14 +186,14 @@ class _LeanCrossEntropy(torch.autograd.Function):
     def backward(
         ctx: Any, grad: Tensor | None, grad_log_p: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
-        log_p, target = ctx.saved_tensors
+        log_p, target, valid = ctx.saved_tensors
         p, of_logits = log_p.exp(), None
         if grad_log_p is not None:
             of_logits = grad_log_p - p * grad_log_p.sum(1, keepdim=True)
         if grad is not None:
-            ignored = target == ctx.ignore_index
-            grad = grad.masked_fill(ignored, 0).unsqueeze(1)
-            index = target.masked_fill(ignored, 0).unsqueeze(1)
+            if valid is not None:
+                grad, target = grad.masked_fill(~valid, 0), target.masked_fill(~valid, 0)
+            grad, index = grad.unsqueeze(1), target.unsqueeze(1)
             if of_logits is None and is_plain(grad) and not torch.is_grad_enabled():
                 of_logits = p.mul_(grad).scatter_add_(1, index, -grad)
             else:

@@ -57,7 +57,7 @@ class Margin(ExactBuffers, ABC):
         """Return the logits that the loss sees: shape and dtype of ``logits``."""
 
 
-class CountMargin(FromCounts, Margin):
+class CountMargin(Margin, FromCounts):
     """A margin made of class counts."""
 
     def _check_logits(self, logits: Tensor) -> None:

@@ -16,7 +16,7 @@ from sampleweights.weighters.base import Weighter
 __all__ = ["ClassBalanced", "EffectiveNumber"]
 
 
-class ClassFrequency(FromCounts, Weighter):
+class ClassFrequency(Weighter, FromCounts):
     """A weight per class, looked up."""
 
     may_drop = False  # the class of a valid sample has samples
