@@ -16,9 +16,16 @@ from contracts import COUNTS, MARGINS, NUM_CLASSES, TREE, indices, logits
 from torch import Tensor, nn
 
 import sampleweights as sw
+from sampleweights import functional
 
 LOSSES = {"CrossEntropyLoss": sw.CrossEntropyLoss, "FocalLoss": sw.FocalLoss}
 SHAPES: list[tuple[int, ...]] = [(), (12,), (0,), (2, 4, 3)]
+
+
+@pytest.fixture(autouse=True, params=[0, 2**16])
+def size_of_the_lean_path(request: Any, monkeypatch: Any) -> None:
+    """Small batches take the path of large ones too."""
+    monkeypatch.setattr(functional.reference, "LEAN_FROM", request.param)
 
 
 def batch(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -142,6 +142,10 @@ class _FocalOfNll(torch.autograd.Function):
         return gradient, None
 
 
+LEAN_FROM = 2**16
+"""Logits from which on a cheaper backward pass is worth the overhead of an autograd function."""
+
+
 def _can_be_lean(logits: Tensor, target: Tensor, label_smoothing: float) -> bool:
     return (
         logits.is_cpu
@@ -152,6 +156,7 @@ def _can_be_lean(logits: Tensor, target: Tensor, label_smoothing: float) -> bool
         and is_index(target)
         and is_plain(logits)
         and is_plain(target)
+        and logits.numel() >= LEAN_FROM
     )
 
 
