@@ -1,4 +1,4 @@
-"""The list that every public weighter, loss and schedule must be in, with ways to build it.
+"""The list that every public weighter, loss, margin and schedule must be in, with ways to build it.
 
 A test fails while a public class is missing here; every entry is run through the contracts of
 test_contracts.py, so a new class cannot dodge them.
@@ -61,6 +61,13 @@ def shown(page: str, name: str) -> dict[str, Any]:
     exec(code, module.__dict__)
     return module.__dict__
 
+
+MARGINS: dict[str, Callable[[], Any]] = {
+    "LogitAdjustment": lambda: sw.LogitAdjustment(COUNTS),
+    "LogitAdjustment(tau)": lambda: sw.LogitAdjustment(COUNTS, 0.5),
+    "LDAM": lambda: sw.LDAM(COUNTS),
+    "LDAM(scale)": lambda: sw.LDAM(COUNTS, 1.0, 4.0),
+}
 
 CONTRACTED = {
     **WEIGHTERS,
@@ -128,6 +135,12 @@ LOSSES: dict[str, Loss] = {
     "CrossEntropyLoss(dense)": Loss(sw.CrossEntropyLoss, _dense),
     "FocalLoss": Loss(sw.FocalLoss, _flat),
     "FocalLoss(0.5, dense)": Loss(lambda **kw: sw.FocalLoss(0.5, **kw), _dense),
+    "CrossEntropyLoss(margin)": Loss(
+        lambda **kw: sw.CrossEntropyLoss(margin=sw.LDAM(COUNTS), **kw), _flat
+    ),
+    "FocalLoss(margin)": Loss(
+        lambda **kw: sw.FocalLoss(margin=sw.LogitAdjustment(COUNTS), **kw), _dense
+    ),
     "BinaryFocalLoss": Loss(sw.BinaryFocalLoss, _binary, num_classes=2),
     "HierarchicalLoss": Loss(
         lambda **kw: sw.HierarchicalLoss(sw.CrossEntropyLoss(), taxonomy=sw.Taxonomy(TREE), **kw),

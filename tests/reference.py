@@ -46,6 +46,28 @@ def binary_focal(logit: float, target: float, gamma: float, alpha: float | None)
     ) * negative * p**gamma * -math.log(1 - p)
 
 
+def balanced_softmax(logits: list[float], target: int, counts: list[int]) -> float:
+    """Ren et al. 2020: the softmax with each class as often as it occurs."""
+    terms = [n * math.exp(z) for z, n in zip(logits, counts, strict=True)]
+    return -math.log(terms[target] / math.fsum(terms))
+
+
+def balanced_softmax_gradient(logits: list[float], target: int, counts: list[int]) -> list[float]:
+    terms = [n * math.exp(z) for z, n in zip(logits, counts, strict=True)]
+    return [term / math.fsum(terms) - (c == target) for c, term in enumerate(terms)]
+
+
+def ldam(
+    logits: list[float], target: int, counts: list[int], max_margin: float, scale: float
+) -> float:
+    """Cao et al. 2019: margins as n^(-1/4), rescaled so that the largest is ``max_margin``."""
+    margins = [1 / n**0.25 for n in counts]
+    margins = [m * max_margin / max(margins) for m in margins]
+    moved = list(logits)
+    moved[target] -= margins[target]
+    return cross_entropy([scale * z for z in moved], target)
+
+
 def class_balanced(counts: list[int]) -> list[Fraction]:
     """Eq. 7, exactly; 0 for a class without samples."""
     return [Fraction(sum(counts), n) if n else Fraction(0) for n in counts]

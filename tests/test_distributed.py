@@ -38,6 +38,7 @@ LOSSES: dict[str, Callable[..., Any]] = {
         CLASS_WEIGHT, label_smoothing=0.1, **kw
     ),
     "CrossEntropyLoss(probabilities)": sw.CrossEntropyLoss,
+    "CrossEntropyLoss(margin)": lambda **kw: sw.CrossEntropyLoss(margin=sw.LDAM(COUNTS), **kw),
     "FocalLoss(dense)": sw.FocalLoss,
     "BinaryFocalLoss": sw.BinaryFocalLoss,
     "HierarchicalLoss": lambda **kw: sw.HierarchicalLoss(

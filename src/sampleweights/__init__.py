@@ -13,6 +13,7 @@ from sampleweights.losses import (
     HierarchicalLoss,
     WeightedLoss,
 )
+from sampleweights.margins import LDAM, LogitAdjustment, Margin
 from sampleweights.sampling import WeightedSampler
 from sampleweights.selective import selective_loss
 from sampleweights.taxonomy import Taxonomy
@@ -29,6 +30,7 @@ from sampleweights.weighters import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "LDAM",
     "OHEM",
     "BinaryFocalLoss",
     "ClassBalanced",
@@ -38,7 +40,9 @@ __all__ = [
     "EffectiveNumber",
     "FocalLoss",
     "HierarchicalLoss",
+    "LogitAdjustment",
     "LossHistory",
+    "Margin",
     "SelfPaced",
     "Taxonomy",
     "WeightedLoss",

@@ -1,16 +1,23 @@
-"""How many training samples there are of each class."""
+"""How many training samples there are of each class, and what is made of the counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
-from sampleweights._checks import is_index, on_cpu
+from sampleweights._buffers import ExactBuffers
+from sampleweights._checks import class_dim, is_index, on_cpu
+from sampleweights._eager import is_readable
+from sampleweights.functional.reference import by_class, look_up_valid
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # 255 counted as a class would give 256 of them without a word
 VOID = (
@@ -126,3 +133,116 @@ def _target_of(item: Any) -> Any:
 def _ends_in_array(batch: list[Any]) -> bool:
     """Whether this is the list that a DataLoader makes of tuples, and not a list of numbers."""
     return bool(batch) and hasattr(batch[-1], "__array__") and not isinstance(batch[-1], Number)
+
+
+def shortened(per_class: Tensor) -> str:
+    """Up to twelve values for a repr, else the first four."""
+    values = [round(value, 4) for value in per_class.tolist()]
+    if len(values) > 12:
+        return f"[{', '.join(map(str, values[:4]))}, ...] ({len(values)} classes)"
+    return str(values)
+
+
+class FromCounts(ExactBuffers):
+    """Base of what has one value per class, made of class counts, both in buffers."""
+
+    class_counts: Tensor
+    num_classes: int | None
+
+    def _keep(self, name: str, class_counts: Tensor, per_class: Tensor) -> None:
+        with torch.inference_mode(False):  # built under it, the buffers could never be loaded into
+            self.register_buffer("class_counts", class_counts.clone())
+            self.register_buffer(name, per_class.clone())
+        self._per_class = name
+        self.num_classes = class_counts.numel()
+        self._find_absent()
+
+    @property
+    def has_absent(self) -> bool:
+        """Whether a class has no samples, so that its appearance in a target is an error."""
+        return bool(self._absent)
+
+    @classmethod
+    def from_targets(
+        cls,
+        targets: Tensor | Sequence[int] | Iterable[Any] | Any,
+        num_classes: int | None = None,
+        *,
+        ignore_index: int = -100,
+        **settings: Any,
+    ) -> Self:
+        """Count the classes of the training targets.
+
+        Args:
+            targets: class indices of the whole training set, in any shape and container; or an
+                iterable of such (masks of different sizes, a dataset, a DataLoader, a generator),
+                which is gone through once. Of a tuple in it, and of a list that ends in a tensor
+                or an array, only the last element counts, as in ``(inputs, target)``; of a dict
+                only what stands under "labels" or else "target". Select anything else yourself:
+                ``(batch["mask"] for batch in loader)``.
+            num_classes: how many classes there are; None takes the largest index plus 1.
+            ignore_index: the index that is not counted.
+            settings: the keyword arguments of the constructor.
+
+        Raises:
+            TypeError: an unknown keyword argument.
+            ValueError: targets that are not class indices or out of range; a largest index of 255,
+                which often marks pixels without a label, with neither ``ignore_index=255`` nor
+                ``num_classes=256``.
+
+        Example:
+            >>> import torch
+            >>> from sampleweights import EffectiveNumber
+            >>> EffectiveNumber.from_targets([0, 0, 0, 1], beta=0.9)
+            EffectiveNumber(class_counts=[3, 1], beta=0.9)
+            >>> masks = [torch.tensor([[0, 0], [1, 255]]), torch.tensor([[0, 255]])]
+            >>> EffectiveNumber.from_targets(masks, ignore_index=255)
+            EffectiveNumber(class_counts=[3, 1])
+        """
+        cls([1], **settings)  # a wrong setting fails here, not after the counting
+        return cls(count_classes(targets, num_classes, ignore_index), **settings)
+
+    def _find_absent(self) -> None:
+        self._absent = tuple(int(c) for c in (self.class_counts == 0).nonzero())
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("class_counts", self._per_class):
+            built, loaded = getattr(self, name), state.get(prefix + name)
+            if loaded is None or loaded.is_meta or built.is_meta or loaded.shape != built.shape:
+                continue
+            rtol = 0 if name == "class_counts" else 1e-6  # MPS keeps the weights in float32
+            if not torch.allclose(loaded.cpu().double(), built.cpu().double(), rtol, atol=0):
+                warnings.warn(
+                    f"{type(self).__name__} was built with {name} {shortened(built)}, the "
+                    f"state_dict has {shortened(loaded)}: the loaded ones are used",
+                    stacklevel=2,
+                )
+                break  # other counts have other weights
+        super()._load_from_state_dict(state, prefix, *args)
+        if not self.class_counts.is_meta:
+            self._find_absent()
+
+    def _check_present(self, target: Tensor, valid: Tensor | None) -> None:
+        absent = self.class_counts == 0
+        if target.is_floating_point():
+            wrong = (target != 0) & by_class(absent, target)
+        else:
+            wrong = look_up_valid(absent.float(), target, valid) != 0
+        if is_readable(target):
+            if wrong.any():
+                if target.is_floating_point():
+                    first = wrong.movedim(class_dim(target), -1).nonzero()[0, -1]
+                else:
+                    first = target[wrong][0]
+                raise ValueError(
+                    f"target must hold classes that class_counts has samples of, got class "
+                    f"{first.item()}, whose count is 0"
+                )
+        else:  # nothing waits for the device; the assertion fails there
+            torch._assert_async(
+                ~wrong.any(),
+                f"target holds a class with class_counts 0, one of {list(self._absent)}",
+            )
+
+    def extra_repr(self) -> str:
+        return f"class_counts={shortened(self.class_counts)}"

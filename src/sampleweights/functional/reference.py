@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sampleweights._checks import check_class_indices, class_dim, is_index
-from sampleweights._eager import is_eager, is_readable, may_have_tangents
+from sampleweights._eager import is_eager, is_plain, is_readable, may_have_tangents
 
 
 def valid_mask(target: Tensor, ignore_index: float) -> Tensor | None:
@@ -142,6 +142,71 @@ class _FocalOfNll(torch.autograd.Function):
         return gradient, None
 
 
+LEAN_FROM = 2**16
+"""Logits from which on a cheaper backward pass is worth the overhead of an autograd function."""
+
+
+def _can_be_lean(logits: Tensor, target: Tensor, label_smoothing: float) -> bool:
+    return (
+        logits.is_cpu
+        and logits.requires_grad
+        and logits.ndim > 1
+        and logits.dtype.itemsize >= 4  # half precision is faster in torch's own kernels
+        and label_smoothing == 0
+        and is_index(target)
+        and is_plain(logits)
+        and is_plain(target)
+        and logits.numel() >= LEAN_FROM
+    )
+
+
+def _lean_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """F.cross_entropy with one tensor of the size of the logits less in the backward pass."""
+    target = target.long()
+    try:
+        loss: Tensor = _LeanCrossEntropy.apply(logits, target, ignore_index)[0]  # type: ignore[no-untyped-call]
+        return loss
+    except IndexError:
+        check_class_indices(target, logits.shape[1], ignore_index)
+        raise
+
+
+class _LeanCrossEntropy(torch.autograd.Function):
+    """Losses and log-probabilities, of which the first are for use.
+
+    The second are an output so that the gradient, which is computed from them, can be
+    differentiated again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, ignore_index: int
+    ) -> tuple[Tensor, Tensor]:
+        log_p = F.log_softmax(logits, 1)
+        ctx.save_for_backward(log_p, target, valid_mask(target, ignore_index))
+        ctx.set_materialize_grads(False)
+        return F.nll_loss(log_p, target, ignore_index=ignore_index, reduction="none"), log_p
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_log_p: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
+        log_p, target, valid = ctx.saved_tensors
+        p, of_logits = log_p.exp(), None
+        if grad_log_p is not None:
+            of_logits = grad_log_p - p * grad_log_p.sum(1, keepdim=True)
+        if grad is not None:
+            if valid is not None:
+                grad, target = grad.masked_fill(~valid, 0), target.masked_fill(~valid, 0)
+            grad, index = grad.unsqueeze(1), target.unsqueeze(1)
+            if of_logits is None and is_plain(grad) and not torch.is_grad_enabled():
+                of_logits = p.mul_(grad).scatter_add_(1, index, -grad)
+            else:
+                of_nll = (p * grad).scatter_add(1, index, -grad)
+                of_logits = of_nll if of_logits is None else of_logits + of_nll
+        return of_logits, None, None
+
+
 def softmax_loss_reference(
     logits: Tensor,
     target: Tensor,
@@ -149,9 +214,11 @@ def softmax_loss_reference(
     weight: Tensor | None,
     ignore_index: int,
     label_smoothing: float,
+    lean: bool = False,
 ) -> Tensor:
     """The same in torch's own operations, which differentiate twice, trace and compile."""
-    if gamma == 0:
+    lean = lean and _can_be_lean(logits, target, label_smoothing)
+    if gamma == 0 and not lean:
         return torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
     dtype = logits.dtype
     if dtype.itemsize < 4 or target.is_floating_point():
@@ -162,14 +229,17 @@ def softmax_loss_reference(
         weight = weight.to(logits.dtype)
     if target.is_floating_point():
         return _focal_of_probabilities(logits, target, gamma, weight, label_smoothing).to(dtype)
-    nll = torch_cross_entropy(logits, target, None, ignore_index, 0.0)  # -log p_t
+    if lean:
+        nll = _lean_cross_entropy(logits, target, ignore_index)
+    else:
+        nll = torch_cross_entropy(logits, target, None, ignore_index, 0.0)  # -log p_t
     if label_smoothing:
         smooth = torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
         # an infinite loss stays as it is: its product has the derivative 0 * inf
         infinite = smooth.isinf()
         loss = focal_factor(nll, gamma) * smooth.masked_fill(infinite, 0)
         return torch.where(infinite, smooth, loss).to(dtype)
-    loss = focal_of_nll(nll, gamma)
+    loss = nll if gamma == 0 else focal_of_nll(nll, gamma)
     if weight is not None:
         loss = loss * look_up_valid(weight, target, valid_mask(target, ignore_index))
     return loss if loss.dtype == dtype else loss.to(dtype)

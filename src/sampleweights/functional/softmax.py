@@ -120,10 +120,16 @@ def softmax_loss(
     weight: Tensor | None,
     ignore_index: int,
     label_smoothing: float,
+    lean: bool = False,
 ) -> Tensor:
-    """Focal loss, or cross-entropy where gamma is 0, of arguments that have been checked."""
+    """Focal loss, or cross-entropy where gamma is 0, of arguments that have been checked.
+
+    ``lean`` asks for a cheaper backward pass than torch's, whose bits then differ.
+    """
     if not has_kernel(logits, target, weight, label_smoothing):
-        return softmax_loss_reference(logits, target, gamma, weight, ignore_index, label_smoothing)
+        return softmax_loss_reference(
+            logits, target, gamma, weight, ignore_index, label_smoothing, lean
+        )
     from sampleweights.functional import kernels
 
     target = target.long()

@@ -16,8 +16,8 @@ from sampleweights._checks import is_index
 from sampleweights.history import LossHistory
 from sampleweights.integrations.evaluation import without_weighters
 from sampleweights.losses.base import Criterion, Samples
-from sampleweights.losses.cross_entropy import SoftmaxLoss
 from sampleweights.losses.hierarchical import HierarchicalLoss
+from sampleweights.losses.softmax import SoftmaxLoss
 from sampleweights.losses.weighted import WeightedLoss
 
 __all__ = ["EpochCallback", "LossFunction", "WeightingTrainer"]

@@ -3,229 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from sampleweights._checks import (
-    check_classification,
-    check_label_smoothing,
-    check_tensor,
-    class_dim,
-    is_index,
-)
-from sampleweights._eager import is_readable
-from sampleweights.functional.reference import (
-    by_class,
-    look_up_valid,
-    output_dtype,
-    smooth_weighted,
-    torch_cross_entropy,
-    valid_mask,
-)
-from sampleweights.functional.softmax import has_kernel, softmax_loss
-from sampleweights.losses.base import Criterion, Samples
-from sampleweights.reduction import (
-    accumulation_dtype,
-    check_normalizer,
-    check_reduction,
-    denominator,
-)
+from sampleweights.losses.softmax import SoftmaxLoss
+from sampleweights.margins.base import Margin
 from sampleweights.weighters.base import Weighter
-from sampleweights.weighters.class_frequency import ClassFrequency
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 __all__ = ["CrossEntropyLoss"]
-
-
-class SoftmaxLoss(Criterion):
-    """What cross-entropy and focal loss share; gamma is 0 for the former."""
-
-    gamma: float = 0.0
-    weight: Tensor | None
-
-    def __init__(
-        self,
-        weight: Tensor | None,
-        ignore_index: int,
-        reduction: str,
-        label_smoothing: float,
-        weighter: Weighter | Sequence[Weighter] | None,
-        global_batch: bool,
-        process_group: ProcessGroup | None,
-    ) -> None:
-        super().__init__(
-            reduction=reduction,
-            weighter=weighter,
-            global_batch=global_batch,
-            process_group=process_group,
-        )
-        if weight is not None:
-            check_tensor("weight", weight)
-            if weight.ndim != 1:
-                raise ValueError(f"weight must have shape (C,), got {tuple(weight.shape)}")
-        self.register_buffer("weight", weight)
-        self.ignore_index = ignore_index
-        self.label_smoothing = check_label_smoothing(label_smoothing)
-
-    def samples(self, logits: Tensor, target: Tensor) -> Samples:
-        weight = self.weight
-        check_classification(logits, target, weight, self.ignore_index)
-        num_classes = logits.shape[class_dim(logits)]
-        if target.is_floating_point():
-            return self._samples_of_probabilities(logits, target, num_classes)
-        loss = softmax_loss(
-            logits, target, self.gamma, weight, self.ignore_index, self.label_smoothing
-        )
-        valid = valid_mask(target, self.ignore_index)
-        class_weight = None if weight is None else look_up_valid(weight, target, valid)
-        return Samples(loss, target, valid, num_classes, class_weight, logits)
-
-    def _samples_of_probabilities(
-        self, logits: Tensor, target: Tensor, num_classes: int
-    ) -> Samples:
-        """The loss of a mixture is the mixture of the losses, class weights and all."""
-        weighter, smoothing, dtype = self.weighter, self.label_smoothing, None
-        class_factor = None
-        if weighter is not None and not weighter.inactive:
-            class_factor = weighter.class_factor
-        weighted, class_weight = target, None
-        if weighter is not None and class_factor is not None:
-            self._check_num_classes(weighter, num_classes)
-            dtype = output_dtype(logits, target)
-            target = target.to(accumulation_dtype(target.dtype))
-            logits = logits.to(torch.promote_types(logits.dtype, target.dtype))
-            weighted = target * by_class(class_factor.to(target), logits)
-            if self.reduction == "weighted_mean":
-                class_weight = weighted.detach().sum(class_dim(logits))
-            if self.gamma == 0 and smoothing:
-                weighted, smoothing = smooth_weighted(weighted, logits, smoothing), 0.0
-        loss = softmax_loss(logits, weighted, self.gamma, self.weight, self.ignore_index, smoothing)
-        return Samples(
-            loss,
-            target,
-            None,
-            num_classes,
-            class_weight,
-            logits,
-            is_class_weighted=class_factor is not None,
-            dtype=dtype,
-        )
-
-    def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        normalizer: Tensor | float | None = None,
-        reference_loss: Tensor | None = None,
-    ) -> Tensor:
-        """Return the reduced loss; see the class for what the arguments mean."""
-        check_tensor("logits", logits)
-        check_tensor("target", target)
-        if logits.ndim == 1 and target.shape == (1,) and is_index(target):  # torch allows it
-            target = target.squeeze(0)
-        if sample_weight is None and reference_loss is None:
-            value = self._in_one_call(logits, target, normalizer)
-            if value is not None:
-                return value
-        return super().forward(
-            logits,
-            target,
-            sample_weight=sample_weight,
-            normalizer=normalizer,
-            reference_loss=reference_loss,
-        )
-
-    def _in_one_call(
-        self, logits: Tensor, target: Tensor, normalizer: Tensor | float | None
-    ) -> Tensor | None:
-        """The loss, where one call of F.cross_entropy is all there is to compute; else None."""
-        reduction, weight, weighter = self.reduction, self.weight, self.weighter
-        if self.gamma != 0 or self.is_watched or self.num_processes > 1:
-            return None
-        if reduction not in ("mean", "sum") or target.numel() == 0:
-            return None
-        if has_kernel(logits, target, weight, self.label_smoothing):
-            return None
-        if weighter is None or weighter.inactive:
-            # with a weighter, the mean divides by M even if there are class weights
-            same = weighter is None or weight is None or reduction == "sum"
-            return self._torchs_own(logits, target, weight) if same and normalizer is None else None
-        if (
-            isinstance(weighter, ClassFrequency)
-            and not weighter.has_absent  # one of those in the target is an error
-            and weight is None
-            and self.label_smoothing == 0
-            and logits.dtype.itemsize >= 4  # torch sums in the dtype of the logits
-            and is_index(target)
-        ):
-            return self._class_frequency(weighter, logits, target, normalizer)
-        return None
-
-    def _class_frequency(
-        self,
-        weighter: ClassFrequency,
-        logits: Tensor,
-        target: Tensor,
-        normalizer: Tensor | float | None,
-    ) -> Tensor:
-        """Weights over M as torch's ``weight=``: no tensor of one value per sample is needed."""
-        check_classification(logits, target, None, self.ignore_index)
-        self._check_num_classes(weighter, logits.shape[class_dim(logits)])
-        reduction = check_reduction(self.reduction)
-        check_normalizer(normalizer, reduction)
-        valid = valid_mask(target, self.ignore_index) if normalizer is None else None
-        divisor = denominator(reduction, target.numel(), valid=valid, normalizer=normalizer)
-        weight = weighter.weight_over(divisor, output_dtype(logits, target))
-        return torch_cross_entropy(logits, target, weight, self.ignore_index, 0.0, "sum")
-
-    def _torchs_own(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """F.cross_entropy to the last bit, but 0 where no sample counts and torch has 0 / 0."""
-        ignore_index, label_smoothing = self.ignore_index, self.label_smoothing
-        check_classification(logits, target, weight, ignore_index)
-        if self.weighter is not None:
-            self._check_num_classes(self.weighter, logits.shape[class_dim(logits)])
-        if self.reduction == "sum" or target.is_floating_point():
-            reduction: Literal["sum", "mean"] = "sum" if self.reduction == "sum" else "mean"
-            return torch_cross_entropy(
-                logits, target, weight, ignore_index, label_smoothing, reduction
-            )
-        if is_readable(logits):
-            loss = torch_cross_entropy(
-                logits, target, weight, ignore_index, label_smoothing, "mean"
-            )
-            value = loss.item()
-            if value == value:  # 0 / 0 is NaN: one look at it costs less than one at each target
-                return loss
-        nothing, counts = None, valid_mask(target, ignore_index)
-        if weight is not None:
-            counts = look_up_valid(weight, target, counts) != 0
-        if counts is not None:
-            nothing = ~counts.any()
-            if weight is not None:  # torch's gradient would be 0 / 0 too
-                weight = torch.where(nothing, torch.ones_like(weight), weight)
-        loss = torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing, "mean")
-        return loss if nothing is None else loss.masked_fill(nothing, 0)
-
-    def _arguments_repr(self) -> list[str]:
-        arguments = []
-        if self.weight is not None:
-            arguments.append(f"weight=<{len(self.weight)} classes>")
-        if self.ignore_index != -100:
-            arguments.append(f"ignore_index={self.ignore_index}")
-        if self.reduction != "mean":
-            arguments.append(f"reduction={self.reduction!r}")
-        if self.label_smoothing:
-            arguments.append(f"label_smoothing={self.label_smoothing}")
-        return arguments
-
-    def extra_repr(self) -> str:
-        return ", ".join(self._arguments_repr())
 
 
 class CrossEntropyLoss(SoftmaxLoss):
@@ -259,6 +48,9 @@ class CrossEntropyLoss(SoftmaxLoss):
             gradient that DDP or FSDP averages is that of one process; the value is this
             process's part, times the number of processes.
         process_group: the processes, with ``global_batch=True``; None for all of them.
+        margin: a :class:`~sampleweights.Margin` that moves the logits before the loss. Weighters
+            see the loss of the moved logits; hooks such as :class:`~sampleweights.LossHistory`
+            see that loss too, but the logits of the model.
 
     The call takes ``sample_weight=``, multiplied in last, through which gradient flows if it asks
     for one; ``normalizer=``, a number or 0-d tensor that replaces the denominator of the
@@ -303,6 +95,7 @@ class CrossEntropyLoss(SoftmaxLoss):
         weighter: Weighter | Sequence[Weighter] | None = None,
         global_batch: bool = False,
         process_group: ProcessGroup | None = None,
+        margin: Margin | None = None,
     ) -> None:
         deprecated: dict[str, Any] = {"size_average": size_average, "reduce": reduce}
         for name, value in deprecated.items():
@@ -316,4 +109,5 @@ class CrossEntropyLoss(SoftmaxLoss):
             weighter,
             global_batch,
             process_group,
+            margin,
         )

@@ -11,7 +11,8 @@ from sampleweights._checks import check_alpha, check_gamma, check_tensor, is_ind
 from sampleweights.functional.binary import binary_focal_loss
 from sampleweights.functional.reference import valid_mask
 from sampleweights.losses.base import Criterion, Samples
-from sampleweights.losses.cross_entropy import SoftmaxLoss
+from sampleweights.losses.softmax import SoftmaxLoss
+from sampleweights.margins.base import Margin
 from sampleweights.weighters.base import Weighter
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ class FocalLoss(SoftmaxLoss):
 
     .. math:: \frac{1}{M} \sum_j w_j \, (1 - p_t)^\gamma \, (-\log p_t)
 
-    :math:`p_t` is the softmax probability of the target, from the logits alone: class weights and
-    label smoothing belong to the cross-entropy. Value and gradient are finite for every gamma,
-    every gap between logits and every dtype. gamma = 0 is :class:`CrossEntropyLoss`.
+    :math:`p_t` is the softmax probability of the target, from the logits (and the margin) alone:
+    class weights and label smoothing belong to the cross-entropy. Value and gradient are finite
+    for every gamma, every gap between logits and every dtype. gamma = 0 is
+    :class:`CrossEntropyLoss`.
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
@@ -47,6 +49,7 @@ class FocalLoss(SoftmaxLoss):
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
+        margin: as in :class:`CrossEntropyLoss`; :math:`p_t` is that of the moved logits.
 
     The call takes ``sample_weight=``, ``normalizer=`` and ``reference_loss=`` as
     :class:`CrossEntropyLoss` does.
@@ -78,6 +81,7 @@ class FocalLoss(SoftmaxLoss):
         weighter: Weighter | Sequence[Weighter] | None = None,
         global_batch: bool = False,
         process_group: ProcessGroup | None = None,
+        margin: Margin | None = None,
     ) -> None:
         super().__init__(
             weight,
@@ -87,6 +91,7 @@ class FocalLoss(SoftmaxLoss):
             weighter,
             global_batch,
             process_group,
+            margin,
         )
         self.gamma = check_gamma(gamma)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sampleweights._checks import check_tensor, is_index
 from sampleweights.losses.base import Criterion, Samples
+from sampleweights.losses.softmax import SoftmaxLoss
 from sampleweights.losses.weighted import WeightedLoss
 from sampleweights.reduction import weigh
 from sampleweights.taxonomy import Taxonomy
@@ -169,9 +170,11 @@ class HierarchicalLoss(Criterion):
         if self.taxonomy is None:
             samples = criterion.samples(logits, target)
         else:
-            # any node stands in for the one that a sample does not have; its loss is not counted
+            # a sample without this level is ignored; where a criterion knows no ignore_index, any
+            # node stands in, and its loss is not counted
             has_level = target != Taxonomy.ignore_index
-            samples = criterion.samples(logits, target.masked_fill(~has_level, 0))
+            absent = criterion.ignore_index if isinstance(criterion, SoftmaxLoss) else 0
+            samples = criterion.samples(logits, target.masked_fill(~has_level, absent))
             loss = samples.loss.masked_fill(~has_level, 0)
             samples = Samples(loss, samples.target, has_level, samples.num_classes)
         # the weighters that single levels may have see the batch of all processes too

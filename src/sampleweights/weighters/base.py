@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sampleweights._buffers import ExactBuffers
 from sampleweights._checks import as_number
 from sampleweights._eager import is_eager
 
@@ -27,7 +27,7 @@ def set_epoch_below(module: nn.Module, epoch: float) -> None:
             set_epoch_below(child, epoch)
 
 
-class Weighter(nn.Module, ABC):
+class Weighter(ExactBuffers, ABC):
     r"""Base of all weighters: per-sample losses and targets to per-sample weights.
 
     .. math:: w_j = w(\ell_1, \dots, \ell_M, y_j)
@@ -91,30 +91,6 @@ class Weighter(nn.Module, ABC):
     def set_epoch(self, epoch: float) -> None:
         """Tell the weighter, and those nested in it, the epoch (from 0; may be a fraction)."""
         set_epoch_below(self, epoch)
-
-    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """As in torch; what is built under ``torch.inference_mode`` can be changed later."""
-        if tensor is not None and tensor.is_inference():
-            with torch.inference_mode(False):
-                tensor = tensor.clone()
-        super().register_buffer(name, tensor, persistent)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # float64 buffers are exact values (fractions, class weights), cast where they are used:
-        # they follow the device, but `.half()` or `.to(dtype)` does not round them
-        exact = [b for b in self._buffers.values() if b is not None and b.dtype == torch.float64]
-
-        def keep_exact(tensor: Tensor) -> Tensor:
-            if not any(tensor is buffer for buffer in exact):
-                return fn(tensor)
-            try:
-                moved = fn(tensor)
-            except TypeError:  # MPS has no float64
-                return fn(tensor.float())
-            return moved if moved.dtype == torch.float64 else tensor.to(moved.device)
-
-        super()._apply(keep_exact, recurse)  # type: ignore[no-untyped-call]
-        return self
 
 
 _FORGOTTEN_AFTER = 1000

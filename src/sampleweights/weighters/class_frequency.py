@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sampleweights._checks import Normalize, as_class_counts, check_floating, class_dim
 from sampleweights._eager import is_readable
-from sampleweights.counting import count_classes
+from sampleweights.counting import FromCounts
 from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
 from sampleweights.functional.reference import by_class, look_up_valid
 from sampleweights.reduction import accumulation_dtype, nonzero
 from sampleweights.weighters.base import Weighter
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 __all__ = ["ClassBalanced", "EffectiveNumber"]
 
 
-def shortened(per_class: Tensor) -> str:
-    values = [round(value, 4) for value in per_class.tolist()]
-    if len(values) > 12:
-        return f"[{', '.join(map(str, values[:4]))}, ...] ({len(values)} classes)"
-    return str(values)
-
-
-class ClassFrequency(Weighter):
+class ClassFrequency(Weighter, FromCounts):
     """A weight per class, looked up."""
 
     may_drop = False  # the class of a valid sample has samples
-    class_counts: Tensor
     class_weight: Tensor
 
     def __init__(self, class_counts: Any, class_weight: Tensor) -> None:
         super().__init__()
-        with torch.inference_mode(False):  # built under it, the buffers could never be loaded into
-            self.register_buffer("class_counts", class_counts.clone())
-            self.register_buffer("class_weight", class_weight.clone())
-        self.num_classes = class_counts.numel()
+        self._keep("class_weight", class_counts, class_weight)
         self._kept: tuple[Tensor, tuple[Any, ...], Tensor] | None = None
-        self._find_absent()
 
     @property
     def class_factor(self) -> Tensor:
@@ -66,52 +50,6 @@ class ClassFrequency(Weighter):
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> None:
         return None
-
-    @property
-    def has_absent(self) -> bool:
-        """Whether a class has no samples, so that its appearance in a target is an error."""
-        return bool(self._absent)
-
-    @classmethod
-    def from_targets(
-        cls,
-        targets: Tensor | Sequence[int] | Iterable[Any] | Any,
-        num_classes: int | None = None,
-        *,
-        ignore_index: int = -100,
-        **settings: Any,
-    ) -> Self:
-        """Count the classes of the training targets.
-
-        Args:
-            targets: class indices of the whole training set, in any shape and container; or an
-                iterable of such (masks of different sizes, a dataset, a DataLoader, a generator),
-                which is gone through once. Of a tuple in it, and of a list that ends in a tensor
-                or an array, only the last element counts, as in ``(inputs, target)``; of a dict
-                only what stands under "labels" or else "target". Select anything else yourself:
-                ``(batch["mask"] for batch in loader)``.
-            num_classes: how many classes there are; None takes the largest index plus 1.
-            ignore_index: the index that is not counted.
-            settings: the keyword arguments of the constructor: ``normalize``, and ``beta`` of
-                :class:`EffectiveNumber`.
-
-        Raises:
-            TypeError: an unknown keyword argument.
-            ValueError: targets that are not class indices or out of range; a largest index of 255,
-                which often marks pixels without a label, with neither ``ignore_index=255`` nor
-                ``num_classes=256``.
-
-        Example:
-            >>> import torch
-            >>> from sampleweights import EffectiveNumber
-            >>> EffectiveNumber.from_targets([0, 0, 0, 1], beta=0.9)
-            EffectiveNumber(class_counts=[3, 1], beta=0.9)
-            >>> masks = [torch.tensor([[0, 0], [1, 255]]), torch.tensor([[0, 255]])]
-            >>> EffectiveNumber.from_targets(masks, ignore_index=255)
-            EffectiveNumber(class_counts=[3, 1])
-        """
-        cls([1], **settings)  # a wrong setting fails here, not after the counting
-        return cls(count_classes(targets, num_classes, ignore_index), **settings)
 
     def calibrate(self, logits: Tensor) -> Tensor:
         r"""Logits whose softmax estimates the probabilities of the training distribution again.
@@ -152,26 +90,6 @@ class ClassFrequency(Weighter):
         calibrated = logits.to(dtype) - by_class(learnt.to(dtype), logits)
         return calibrated.to(logits.dtype)
 
-    def _find_absent(self) -> None:
-        self._absent = tuple(int(c) for c in (self.class_counts == 0).nonzero())
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in ("class_counts", "class_weight"):
-            built, loaded = getattr(self, name), state.get(prefix + name)
-            if loaded is None or loaded.is_meta or built.is_meta or loaded.shape != built.shape:
-                continue
-            rtol = 0 if name == "class_counts" else 1e-6  # MPS keeps the weights in float32
-            if not torch.allclose(loaded.cpu().double(), built.cpu().double(), rtol, atol=0):
-                warnings.warn(
-                    f"{type(self).__name__} was built with {name} {shortened(built)}, the "
-                    f"state_dict has {shortened(loaded)}: the loaded ones are used",
-                    stacklevel=2,
-                )
-                break  # other counts have other weights
-        super()._load_from_state_dict(state, prefix, *args)
-        if not self.class_counts.is_meta:
-            self._find_absent()
-
     def forward(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
@@ -211,23 +129,6 @@ class ClassFrequency(Weighter):
         if self._absent:
             self._check_present(target, valid)
         return weight
-
-    def _check_present(self, target: Tensor, valid: Tensor | None) -> None:
-        wrong = look_up_valid((self.class_counts == 0).float(), target, valid) != 0
-        if is_readable(target):
-            if wrong.any():
-                raise ValueError(
-                    f"target must hold classes that class_counts has samples of, got class "
-                    f"{target[wrong][0].item()}, whose count is 0"
-                )
-        else:  # nothing waits for the device; the assertion fails there
-            torch._assert_async(
-                ~wrong.any(),
-                f"target holds a class with class_counts 0, one of {list(self._absent)}",
-            )
-
-    def extra_repr(self) -> str:
-        return f"class_counts={shortened(self.class_counts)}"
 
 
 class ClassBalanced(ClassFrequency):

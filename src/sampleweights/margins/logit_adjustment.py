@@ -1,0 +1,121 @@
+"""Logit adjustment: the class priors, added to the logits in training or subtracted after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sampleweights._checks import as_class_counts, as_number
+from sampleweights.functional.reference import by_class
+from sampleweights.margins.base import CountMargin
+
+__all__ = ["LogitAdjustment"]
+
+
+class LogitAdjustment(CountMargin):
+    r"""Add the log-priors of the classes to the logits in training, so that the model need not.
+
+    .. math:: \tilde z_c = z_c + \tau \log \frac{N_c}{N}
+
+    The bare logits then decide for balanced accuracy. tau = 1 is Balanced Softmax. The other way
+    round, :meth:`posthoc` subtracts the log-priors from the logits of a model that was trained
+    without any weighting. Do one or the other: a model that was trained with the margin is
+    adjusted already.
+
+    Shape:
+        - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
+        - target: class indices or probabilities, looked at only if a class has no samples.
+        - valid: the shape of the class indices, bool; None means that every sample is valid.
+        - Output: the shape and dtype of ``logits``; half precision is added to in float32.
+
+    Args:
+        class_counts: training samples of each class, as for
+            :class:`~sampleweights.ClassBalanced`. A class that has none gets the logit -inf, in
+            training and in :meth:`posthoc`: it is never predicted.
+        tau: strength, at least 0. 1 is optimal for balanced accuracy; less is a compromise with
+            accuracy; 0 is no margin, to the last bit.
+
+    Raises:
+        ValueError: bad ``class_counts`` or ``tau``; in the call, another number of classes, or a
+            target that holds a class whose count is 0 (on CUDA and in compiled code a device-side
+            assertion); in a criterion, ``label_smoothing`` with such a class, since its smoothed
+            loss would be infinite.
+
+    Example:
+        >>> import torch
+        >>> from sampleweights import CrossEntropyLoss, LogitAdjustment
+        >>> margin = LogitAdjustment([90, 9, 1])
+        >>> logits = torch.tensor([[2.0, 0.0, 0.0]])
+        >>> CrossEntropyLoss(margin=margin)(logits, torch.tensor([2]))
+        tensor(6.5147)
+        >>> margin.posthoc(logits)
+        tensor([[2.1054, 2.4079, 4.6052]])
+
+    References:
+        Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021.
+        Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020.
+    """
+
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any,
+        tau: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.tau = as_number("tau", tau)
+        if not 0 <= self.tau < math.inf:
+            raise ValueError(f"tau must be finite and at least 0, got {tau}")
+        counts = as_class_counts(class_counts)
+        self._keep("log_prior", counts, (counts.double() / counts.sum()).log())
+
+    @property
+    def inactive(self) -> bool:
+        return self.tau == 0
+
+    @property
+    def excludes_classes(self) -> bool:
+        return self.has_absent and not self.inactive
+
+    def forward(
+        self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        self._check_logits(logits)
+        if self.inactive:
+            return logits
+        shift = self.tau * self.log_prior
+        if target is not None and self.has_absent:
+            self._check_present(target, valid)
+            if target.is_floating_point():
+                # probability 0 times an infinite loss would be NaN
+                shift = shift.clamp(min=torch.finfo(logits.dtype).min / 2)
+        return _shifted(logits, shift)
+
+    def posthoc(self, logits: Tensor) -> Tensor:
+        r"""Logits that decide for balanced accuracy, from those of a model without weighting.
+
+        .. math:: z_c - \tau \log \frac{N_c}{N}
+
+        Shape:
+            - logits, Output: as in the call.
+        """
+        self._check_logits(logits)
+        if self.inactive:
+            return logits
+        shift = -self.tau * self.log_prior
+        return _shifted(logits, shift.masked_fill(self.class_counts == 0, -math.inf))
+
+    def extra_repr(self) -> str:
+        tau = "" if self.tau == 1 else f", tau={self.tau}"
+        return super().extra_repr() + tau
+
+
+def _shifted(logits: Tensor, shift: Tensor) -> Tensor:
+    """``logits`` plus one value for each class: a sum that is at least float32, then rounded."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return (logits + by_class(shift.to(dtype), logits)).to(logits.dtype)
