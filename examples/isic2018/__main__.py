@@ -21,6 +21,7 @@ from examples.isic2018.recipes import (
     LOSSES,
     MODELS,
     OPTIMIZERS,
+    POSTHOC,
     PRESETS,
     WEIGHTINGS,
     Recipe,
@@ -31,7 +32,7 @@ from examples.isic2018.recipes import (
 from examples.isic2018.report import MODEL_NAMES, OPTIMIZER_NAMES, format_table, write_report
 from examples.isic2018.results import PAPER_TABLES, Results
 from examples.isic2018.sources import Source
-from examples.isic2018.training import Run
+from examples.isic2018.training import Run, adjust
 
 GAMMAS = (0.5, 1.0, 2.0, 5.0)
 
@@ -104,8 +105,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     which.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     which.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=OPTIMIZERS)
     which.add_argument("--losses", nargs="+", choices=LOSSES, default=LOSSES)
-    which.add_argument("--weightings", nargs="+", choices=WEIGHTINGS, metavar="W",
-                       help=f"of {', '.join(WEIGHTINGS)} (all)")  # fmt: skip
+    choices = [*WEIGHTINGS, *POSTHOC]
+    which.add_argument("--weightings", nargs="+", choices=choices, metavar="W",
+                       help=f"of {', '.join(choices)} (all)")  # fmt: skip
     which.add_argument("--tune-gamma", action="store_true",
                        help=f"focal loss without weights at gamma {GAMMAS} too")  # fmt: skip
     how = rows.add_argument_group("how")
@@ -184,8 +186,11 @@ def slurm_parameters(pairs: Sequence[str]) -> dict[str, str | int]:
 
 def runs_of(args: argparse.Namespace, source: Source, fingerprint: str) -> list[Run]:
     recipe = source.recipe
+    weightings = args.weightings or [*WEIGHTINGS, *POSTHOC]
+    # what is adjusted has to be trained
+    weightings = dict.fromkeys([*weightings, *(POSTHOC[w] for w in weightings if w in POSTHOC)])
     rows = itertools.product(
-        range(args.splits), args.optimizers, args.models, args.losses, args.weightings or WEIGHTINGS
+        range(args.splits), args.optimizers, args.models, args.losses, weightings
     )
     runs = [
         Run(model, optimizer, loss, weighting, split, recipe, fingerprint)
@@ -233,12 +238,16 @@ def command(args: argparse.Namespace) -> None:
         throughput.measure(datasets, source.recipe)
         return
     runs = runs_of(args, source, dataset.fingerprint)
+    derived = [run for run in runs if run.weighting in POSTHOC]
     if args.command in ("train", "reproduce"):
         workers = args.workers or max(1, torch.cuda.device_count() // args.devices)
         if args.workers is None and not torch.cuda.is_available():
             workers = torch.get_num_threads()
-        job = Job(source, runs, folder / "runs", workers, args.devices)
+        trained = [run for run in runs if run.weighting not in POSTHOC]
+        job = Job(source, trained, folder / "runs", workers, args.devices)
         run_all(job, args.cluster, **slurm_parameters(args.slurm))
+        for run in derived:
+            adjust(run, folder / "runs", datasets[run.model])
     if args.command in ("report", "reproduce"):
         results = Results(runs, folder / "runs", datasets, args.decode)
         if not results.finished:

@@ -39,6 +39,7 @@ def claims() -> list[Claim]:
     ce_focal = [(row, (*row[:2], "focal", row[3])) for row in rows if row[2] == "ce"]
     cost = {"bacc": 1, "acc": -1}
     better = {"bacc": 1}
+    both = {"bacc": 1, "acc": 1}
     return [
         Claim("class-balanced weights raise BAcc and lower Acc",
               between("class_balanced", "none"), cost),
@@ -73,6 +74,22 @@ def claims() -> list[Claim]:
               between("ohem_kept", "ohem", "adam"), better),
         Claim("reading: SPL divided by the kept samples has a higher BAcc than by all",
               between("self_paced_kept", "self_paced", "adam"), better),
+        Claim("beyond: SelfPaced per class has a higher BAcc than SelfPaced",
+              between("self_paced_per_class", "self_paced"), better),
+        Claim("beyond: post-hoc adjustment has a higher BAcc and Acc than class-balanced weights",
+              between("none_posthoc", "class_balanced"), both),
+        Claim("beyond: post-hoc adjustment has a higher BAcc and Acc than effective-number weights",
+              between("none_posthoc", "effective_number"), both),
+        Claim("beyond: logit adjustment in training has a higher BAcc and Acc than effective-number weights",
+              between("logit_adjustment", "effective_number"), both),
+        Claim("beyond: LDAM with deferred weights has a higher BAcc and Acc than effective-number weights",
+              between("ldam_deferred", "effective_number"), both),
+        Claim("beyond: balanced sampling has a higher BAcc and Acc than effective-number weights",
+              between("balanced_sampling", "effective_number"), both),
+        Claim("beyond: logit adjustment in training has a higher BAcc and Acc than post-hoc",
+              between("logit_adjustment", "none_posthoc"), both),
+        Claim("beyond: OHEM, then post-hoc, has a higher BAcc than post-hoc alone",
+              between("ohem_posthoc", "none_posthoc"), better),
     ]  # fmt: skip
 
 

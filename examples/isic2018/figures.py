@@ -37,6 +37,12 @@ WEIGHTING_NAMES = {
     "effective_number_bare": "EffectiveNumber, bare",
     "self_paced_kept": "SelfPaced / kept",
     "ohem_kept": "OHEM / kept",
+    "self_paced_per_class": "SelfPaced per class",
+    "logit_adjustment": "LogitAdjustment",
+    "ldam_deferred": "LDAM, deferred weights",
+    "balanced_sampling": "balanced sampling",
+    "none_posthoc": "-, post-hoc",
+    "ohem_posthoc": "OHEM, post-hoc",
 }
 COLORS = dict(
     zip(PAPER, ["#4d4d4d", "#0072b2", "#56b4e9", "#e69f00", "#d55e00"], strict=True)

@@ -67,11 +67,29 @@ READINGS: dict[str, Build] = {
 """Eq. 7 and 8 as they stand (with SGD, whose step they change), and Eq. 3 divided by the number of
 samples that are kept (with Adam and cross-entropy)."""
 
-WEIGHTINGS = PAPER | PROPOSALS | READINGS
+BEYOND: dict[str, Build] = {
+    "self_paced_per_class": lambda counts, epochs: {
+        "weighter": sw.SelfPaced(epochs, per_class=True)
+    },
+    "logit_adjustment": lambda counts, epochs: {"margin": sw.LogitAdjustment},
+    "ldam_deferred": lambda counts, epochs: {
+        "margin": sw.LDAM, "weighter": sw.Deferred(sw.EffectiveNumber(counts), 0.8 * epochs),
+    },
+    "balanced_sampling": lambda counts, epochs: {},
+}  # fmt: skip
+"""What came after the paper, with cross-entropy. A margin is made from the class counts of what the
+logits are over: classes, or nodes of the hierarchy. Sampling changes the batches, not the loss."""
+
+WEIGHTINGS = PAPER | PROPOSALS | READINGS | BEYOND
+
+POSTHOC = {"none_posthoc": "none", "ohem_posthoc": "ohem"}
+"""Rows without a training of their own: post-hoc logit adjustment of another row's predictions."""
 
 
 def in_grid(optimizer: str, loss: str, weighting: str) -> bool:
     """Which rows are run unless others are asked for."""
+    if weighting in BEYOND or weighting in POSTHOC:
+        return loss == "ce"
     if weighting.endswith("_bare"):
         return optimizer == "sgd"
     return not weighting.endswith("_kept") or (optimizer == "adam" and loss == "ce")
@@ -83,10 +101,24 @@ def build_criterion(
 ) -> sw.CrossEntropyLoss | sw.FocalLoss | sw.HierarchicalLoss:  # fmt: skip
     # with several GPUs a batch is that of all of them
     arguments = {"global_batch": True, **WEIGHTINGS[weighting](counts, epochs)}
+    margin = arguments.pop("margin", None)
     if model == "hierarchical":
-        level = sw.FocalLoss(gamma) if loss == "focal" else sw.CrossEntropyLoss()
+        margin = margin and margin(node_counts(counts, taxonomy))
+        level = (
+            sw.FocalLoss(gamma, margin=margin) if loss == "focal"
+            else sw.CrossEntropyLoss(margin=margin)
+        )  # fmt: skip
         return sw.HierarchicalLoss(level, taxonomy=taxonomy, **arguments)
+    arguments["margin"] = margin and margin(counts)
     return sw.FocalLoss(gamma, **arguments) if loss == "focal" else sw.CrossEntropyLoss(**arguments)
+
+
+def node_counts(counts: Sequence[int], taxonomy: sw.Taxonomy) -> Tensor:
+    """How many training samples lie at or below each node of the hierarchy."""
+    of_leaf = torch.tensor(counts)[:, None].expand_as(taxonomy.paths)
+    on_path = taxonomy.paths >= 0
+    totals = of_leaf.new_zeros(taxonomy.num_nodes)
+    return totals.index_add(0, taxonomy.paths[on_path], of_leaf[on_path])
 
 
 def option(default: Any, text: str) -> Any:

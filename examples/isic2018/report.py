@@ -14,7 +14,7 @@ from examples.isic2018 import figures
 from examples.isic2018.claims import claims_table
 from examples.isic2018.figures import LOSS_NAMES, WEIGHTING_NAMES
 from examples.isic2018.official import CLASSES
-from examples.isic2018.recipes import LOSSES, WEIGHTINGS, settings
+from examples.isic2018.recipes import LOSSES, POSTHOC, WEIGHTINGS, settings
 from examples.isic2018.results import METRICS, PAPER_TABLES, Results, paper_numbers
 
 MODEL_NAMES = {"flat": "flat model", "hierarchical": "hierarchical model"}
@@ -42,14 +42,14 @@ def format_table(summary: pd.DataFrame, model: str, optimizer: str) -> str:
         "|---|---|" + "--:|" * len(METRICS),
     ]
     for loss in LOSSES:
-        for weighting in WEIGHTINGS:
+        for weighting in WEIGHTINGS | POSTHOC:
             row = (model, optimizer, loss, weighting)
             if row not in summary.index:
                 continue
             cells = [f"{summary.loc[row, metric]:.1f}" for metric in METRICS]
             if row in paper.index:
                 cells = [
-                    f"{cell} ({paper.loc[row, metric]:.1f})"
+                    f"{cell} ({paper.loc[row, metric]:.1f})" if metric in paper else cell
                     for cell, metric in zip(cells, METRICS, strict=True)
                 ]
             names = f"{LOSS_NAMES[loss]:<5} | {WEIGHTING_NAMES[weighting]:<21}"

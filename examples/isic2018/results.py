@@ -17,7 +17,13 @@ from examples.isic2018.official import CLASSES
 from examples.isic2018.training import RESULT, Row, Run
 
 ROW = ["model", "optimizer", "loss", "weighting"]
-METRICS = {"acc": "Acc", "bacc": "BAcc", "mean_precision": "mPR", "mean_f1": "mF1"}
+METRICS = {
+    "acc": "Acc",
+    "bacc": "BAcc",
+    "mean_precision": "mPR",
+    "mean_f1": "mF1",
+    "calibration_error": "ECE",
+}
 PAPER_TABLES = {("flat", "adam"): 2, ("hierarchical", "adam"): 3,
                 ("flat", "sgd"): 4, ("hierarchical", "sgd"): 5}  # fmt: skip
 

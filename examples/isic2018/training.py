@@ -11,7 +11,7 @@ import logging
 import platform
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from examples.isic2018 import encoders, models
 from examples.isic2018.data import Dataset, Split, taxonomy
 from examples.isic2018.official import CLASSES, write_atomically
 from examples.isic2018.prepare import digest
-from examples.isic2018.recipes import Recipe, build_criterion
+from examples.isic2018.recipes import POSTHOC, Recipe, build_criterion
+from sampleweights import LogitAdjustment, WeightedSampler
 
 Row = tuple[str, str, str, str]
 """Model, optimiser, loss, weighting."""
@@ -111,6 +112,12 @@ class Experiment(lightning.LightningModule):
         self.criterion = build_criterion(
             run.model, run.loss, run.weighting, counts, run.epochs, run.recipe.gamma, taxonomy()
         )
+        # of all processes: each takes its part of every batch
+        self.sampler: WeightedSampler | None = None
+        if run.weighting == "balanced_sampling":
+            self.sampler = WeightedSampler.from_targets(
+                self.target[self.split.train], seed=run.split, num_replicas=1, rank=0
+            )
         self.curves: list[dict[str, float]] = []
         if run.recipe.channels_last:
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -150,7 +157,11 @@ class Experiment(lightning.LightningModule):
         """Indices and views of this process's part of every batch of an epoch."""
         generator = torch.Generator().manual_seed(1_000_003 * self.run.split + epoch)
         order = torch.from_numpy(self.split.train)
-        order = order[torch.randperm(len(order), generator=generator)]
+        shuffled = torch.randperm(len(order), generator=generator)
+        if self.sampler is not None:
+            self.sampler.set_epoch(epoch)
+            shuffled = torch.tensor(list(self.sampler))
+        order = order[shuffled]
         view = torch.randint(self.inputs.shape[1], (len(order),), generator=generator)
         rank, world = self.global_rank, self.trainer.world_size if self._trainer else 1
         size = self.run.recipe.batch_size
@@ -293,9 +304,15 @@ def predict(
 
 
 def evaluate(
-    predicted: NDArray[np.int64], target: NDArray[np.int64], weight: NDArray[np.float64]
+    predicted: NDArray[np.int64],
+    target: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    probabilities: NDArray[np.float32],
 ) -> dict[str, float]:
-    """The paper's metrics, in percent; a class that is never predicted has precision 0."""
+    """The paper's metrics and the calibration error, in percent.
+
+    A class that is never predicted has precision 0.
+    """
     precision, recall, f1, _ = precision_recall_fscore_support(
         target, predicted, labels=range(len(CLASSES)), zero_division=0, sample_weight=weight
     )
@@ -304,10 +321,54 @@ def evaluate(
         "bacc": recall.mean(),
         "mean_precision": precision.mean(),
         "mean_f1": f1.mean(),
+        "calibration_error": calibration_error(probabilities, target, weight),
     }
     for name, values in (("recall", recall), ("precision", precision), ("f1", f1)):
         metrics |= {f"{name}_{c}": value for c, value in zip(CLASSES, values, strict=True)}
     return {name: 100 * float(value) for name, value in metrics.items()}
+
+
+def calibration_error(
+    probabilities: NDArray[np.float32], target: NDArray[np.int64], weight: NDArray[np.float64]
+) -> float:
+    """Expected calibration error: mean gap of confidence and accuracy over 15 bins of confidence.
+
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Eq. 3; samples have weights,
+    which torchmetrics' form of it does not take.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    gap = (probabilities.argmax(1) == target) - confidence
+    edge = np.ceil(confidence * 15).clip(1, 15).astype(np.int64)
+    return float(np.abs(np.bincount(edge, weight * gap)).sum() / weight.sum())
+
+
+def adjust(run: Run, runs: Path, dataset: Dataset) -> None:
+    """Post-hoc logit adjustment of a finished run's predictions, as a run of its own.
+
+    The logarithms of the probabilities are logits, also of the leaves of a hierarchy.
+    """
+    plain = runs / replace(run, weighting=POSTHOC[run.weighting]).name
+    result = json.loads((plain / RESULT).read_text())
+    split = dataset.split[run.split]
+    counts = np.bincount(dataset.target.numpy()[split.train], minlength=len(CLASSES))
+    adjustment = LogitAdjustment(counts)
+    parts = {"validation": (dataset, split.validation, split.sample_weight), **test_part(dataset)}
+    arrays: dict[str, NDArray[Any]] = {}
+    metrics: dict[str, dict[str, float]] = {}
+    with np.load(plain / "predictions.npz") as file:
+        for part, (samples, rows, weight) in parts.items():
+            logits = torch.from_numpy(file[f"{part}_probabilities"]).log()
+            probabilities = adjustment.posthoc(logits).softmax(1).numpy()
+            predicted = probabilities.argmax(1)
+            scores = evaluate(predicted, samples.target.numpy()[rows], weight, probabilities)
+            # a greedy walk down the tree has no adjusted form of its own
+            metrics |= {part: scores, f"{part}_greedy": scores}
+            arrays |= {f"{part}_probabilities": probabilities, f"{part}_greedy": predicted}
+    folder = runs / run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
+    result |= {"name": run.name, **asdict(run), "metrics": metrics}
+    write_atomically(folder / RESULT, json.dumps(result, indent=1))
 
 
 def execute(run: Run, dataset: Dataset, folder: Path, devices: int = 1) -> None:
@@ -373,8 +434,9 @@ def evaluate_parts(
             experiment.encoder, experiment.model, samples.inputs, rows, half
         )
         target = samples.target.numpy()[rows]
-        metrics[part] = evaluate(probabilities.argmax(1), target, weight)
-        metrics[f"{part}_greedy"] = evaluate(greedy, target, weight)
+        predicted = probabilities.argmax(1)
+        metrics[part] = evaluate(predicted, target, weight, probabilities)
+        metrics[f"{part}_greedy"] = evaluate(greedy, target, weight, probabilities)
         arrays |= {f"{part}_probabilities": probabilities, f"{part}_greedy": greedy}
     return metrics, arrays
 

@@ -33,6 +33,7 @@ from examples.isic2018.recipes import (
     Recipe,
     build_criterion,
     in_grid,
+    node_counts,
 )
 from examples.isic2018.training import (
     CHECKPOINT,
@@ -40,6 +41,7 @@ from examples.isic2018.training import (
     AtomicCheckpoints,
     Experiment,
     Run,
+    adjust,
     evaluate,
     execute,
     fit,
@@ -66,7 +68,9 @@ def a_run(recipe: Recipe = SMALL, **changes: object) -> Run:
 def test_metrics_are_the_papers() -> None:
     target = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6])
     predicted = np.array([0, 0, 1, 1, 0, 2, 3, 4, 5, 5])
-    metrics = evaluate(predicted, target, np.ones(10))
+    sure = np.eye(7, dtype=np.float32)[predicted]
+    metrics = evaluate(predicted, target, np.ones(10), sure)
+    assert metrics["calibration_error"] == pytest.approx(30)
     assert metrics["acc"] == pytest.approx(70)
     assert metrics["bacc"] == pytest.approx(100 * balanced_accuracy_score(target, predicted))
     assert metrics["recall_MEL"] == pytest.approx(200 / 3)
@@ -177,13 +181,30 @@ def test_the_grid_is_the_papers_and_more() -> None:
     runs = cli.runs_of(args, cli.source_of(args), "digits")
     papers = [run for run in runs if run.weighting in PAPER]
     assert len(papers) == 80
-    assert len({run.name for run in runs}) == len(runs) == 80 + 64 + 16 + 8
+    assert len({run.name for run in runs}) == len(runs) == 80 + 64 + 16 + 8 + 32 + 16
     assert in_grid("sgd", "ce", "class_balanced_bare")
     assert not in_grid("adam", "ce", "class_balanced_bare")
     rows = {(r.model, r.optimizer, r.loss, r.weighting) for r in papers}
     assert rows == set(results.paper_numbers().index)
     tuned = cli.parse_arguments(["train", "--tune-gamma"])
     assert len(cli.runs_of(tuned, cli.source_of(tuned), "digits")) == len(runs) + 24
+
+
+def logits_over(model: str) -> int:
+    return 7 if model == "flat" else data.taxonomy().num_nodes
+
+
+def test_nodes_hold_what_is_below_them() -> None:
+    tree = data.taxonomy()
+    counts = [10, 60, 5, 3, 10, 2, 2]
+    totals = dict(zip(tree.nodes, node_counts(counts, tree).tolist(), strict=True))
+    assert {leaf: totals[leaf] for leaf in tree.leaves} == dict(
+        zip(tree.leaves, counts, strict=True)
+    )
+    top = [
+        totals[node] for node, level in zip(tree.nodes, tree.node_level, strict=True) if level == 0
+    ]
+    assert sum(top) == sum(counts)
 
 
 @pytest.mark.parametrize("model", ["flat", "hierarchical"])
@@ -194,12 +215,28 @@ def test_criteria_are_what_their_names_say(model: str, weighting: str) -> None:
     criterion = build_criterion(model, "focal", weighting, counts, 10, 0.5, tree)
     level = criterion.criteria[0] if model == "hierarchical" else criterion
     assert level.gamma == 0.5
-    assert (criterion.weighter is None) == (weighting == "none")
+    unweighted = ("none", "logit_adjustment", "balanced_sampling")
+    assert (criterion.weighter is None) == (weighting in unweighted)
+    assert (level.margin is None) == (weighting not in ("logit_adjustment", "ldam_deferred"))
+    if level.margin is not None:
+        # of the hierarchy's 11 nodes: those above the leaves hold the sum of what is below
+        expected = counts if model == "flat" else node_counts(counts, tree).tolist()
+        assert level.margin.class_counts.tolist() == expected
+        assert len(expected) == logits_over(model)
     criterion.set_epoch(0)
     target = torch.tensor([0, 1, 1, 1, 2, 3, 4, 5])
     shape = (8, 3, 11) if model == "hierarchical" else (8, 7)
     logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     weight = criterion._weigh(criterion.samples(logits, target))
+    if weighting == "ldam_deferred":
+        assert weight is None
+        criterion.set_epoch(8)
+        assert criterion._weigh(criterion.samples(logits, target)).unique().numel() > 3
+        return
+    if weighting == "self_paced_per_class":
+        assert weight[[0, 4, 5, 6, 7]].tolist() == [1] * 5
+        assert weight[1:4].sum() == 2
+        return
     if weighting.startswith(("self_paced", "ohem_kept", "random")) or weighting == "ohem":
         assert sorted(weight.tolist()) == [0] * 4 + [1] * 4
     if weighting == "ohem_per_class":
@@ -336,6 +373,36 @@ def test_epochs_are_other_permutations_of_the_training_split(digits: data.Datase
     assert orders[0] != orders[1]
     views = torch.cat([view for _, view in experiment.batches(0)])
     assert set(views.tolist()) == set(range(5))
+
+
+def test_balanced_sampling_draws_all_classes_alike(digits: data.Dataset) -> None:
+    experiment = Experiment(a_run(weighting="balanced_sampling"), digits, Path())
+    orders = [torch.cat([index for index, _ in experiment.batches(e)]) for e in (0, 1, 0)]
+    assert orders[0].equal(orders[2])
+    assert not orders[0].equal(orders[1])
+    assert set(orders[0].tolist()) <= set(digits.split[0].train.tolist())
+    share = digits.target[torch.cat(orders[:2])].bincount(minlength=7) / (2 * len(orders[0]))
+    assert (share - 1 / 7).abs().max() < 0.05
+
+
+def test_posthoc_adjustment_is_a_run_of_its_own(digits: data.Dataset, tmp_path: Path) -> None:
+    plain, adjusted = a_run(weighting="none"), a_run(weighting="none_posthoc")
+    execute(plain, digits, tmp_path / plain.name)
+    adjust(adjusted, tmp_path, digits)
+    before, after = (
+        np.load(tmp_path / run.name / "predictions.npz")["validation_probabilities"]
+        for run in (plain, adjusted)
+    )
+    split = digits.split[0]
+    counts = np.bincount(digits.target.numpy()[split.train], minlength=7)
+    odds = before / (counts / counts.sum())
+    np.testing.assert_allclose(after, odds / odds.sum(1, keepdims=True), rtol=1e-4, atol=1e-7)
+    result = json.loads((tmp_path / adjusted.name / RESULT).read_text())
+    assert result["weighting"] == "none_posthoc"
+    target = digits.target.numpy()[split.validation]
+    assert result["metrics"]["validation"] == evaluate(
+        after.argmax(1), target, split.sample_weight, after
+    )
 
 
 def test_two_processes_train_together(digits: data.Dataset, tmp_path: Path) -> None:
