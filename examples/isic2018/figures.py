@@ -39,7 +39,7 @@ WEIGHTING_NAMES = {
     "ohem_kept": "OHEM / kept",
     "self_paced_per_class": "SelfPaced per class",
     "logit_adjustment": "LogitAdjustment",
-    "ldam_deferred": "LDAM, deferred weights",
+    "ldam_deferred": "LDAM, deferred",
     "balanced_sampling": "balanced sampling",
     "none_posthoc": "-, post-hoc",
     "ohem_posthoc": "OHEM, post-hoc",
