@@ -17,6 +17,7 @@ import sampleweights as sw
 PAGE = Path(__file__).parents[1] / "docs" / "migrating.md"
 PACKAGES = {  # of each section: what to import, and the name that the page gives it
     "torch": ("torch", "torch"),
+    "Margin losses": ("torch", "torch"),
     "torchvision": ("torchvision", "torchvision"),
     "kornia": ("kornia", "kornia"),
     "MONAI": ("monai.losses", "monai"),
