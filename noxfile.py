@@ -63,5 +63,7 @@ def tests(session: nox.Session, torch: str) -> None:
     session.run("rm", "-r", "src", external=True)  # what is tested is what was installed
     session.run(
         *("python", "-m", "pytest", "-q", "-n", "2", "-rs", "tests", "docs/tour.md"),
-        *("docs/concepts.md", "--pyargs", "sampleweights", *session.posargs),
+        *("docs/concepts.md", "--pyargs", "sampleweights"),
+        *(() if torch == "oldest" else ("-m", "slow or not slow")),
+        *session.posargs,
     )

@@ -9,6 +9,19 @@ from torch import Tensor, nn
 
 SIZES = (16, 4096, 5000, 70_000)
 
+OFTEN = ("ClassBalanced", "OHEM(per_class)", "Compose(nested)")
+"""What every loss is tried with in each run of the suite; the rest of the product is slow."""
+
+SLOW_PAIRS = [
+    pytest.param(
+        *pair,
+        marks=[]
+        if pair[1] in (None, *OFTEN) or pair[0] == "CrossEntropyLoss"
+        else pytest.mark.slow,
+    )
+    for pair in PAIRS
+]
+
 
 def build(loss: str, weighter: str | None) -> tuple[nn.Module, Tensor, Tensor]:
     entry = LOSSES[loss]
@@ -27,7 +40,7 @@ def of_size(tensor: Tensor, size: int) -> Tensor:
     return rows + torch.randn(rows.shape, generator=generator)
 
 
-@pytest.mark.parametrize(("loss", "weighter"), PAIRS)
+@pytest.mark.parametrize(("loss", "weighter"), SLOW_PAIRS)
 def test_compiled_at_most_twice(loss: str, weighter: str | None) -> None:
     criterion, logits, target = build(loss, weighter)
     small_and_large, graphs = compiled(criterion, dynamic=True)
@@ -37,7 +50,7 @@ def test_compiled_at_most_twice(loss: str, weighter: str | None) -> None:
     assert len(graphs) <= 2
 
 
-@pytest.mark.parametrize(("loss", "weighter"), PAIRS)
+@pytest.mark.parametrize(("loss", "weighter"), SLOW_PAIRS)
 def test_exported_once(loss: str, weighter: str | None) -> None:
     criterion, logits, target = build(loss, weighter)
     size = torch.export.Dim("size", min=2, max=2**20)
