@@ -55,12 +55,22 @@ def weighters(num_classes: int) -> dict[str, Callable[[], sw.Weighter | None]]:
     }
 
 
+def margins(num_classes: int) -> dict[str, Callable[[], sw.Margin]]:
+    counts = torch.logspace(4, 1, num_classes).long()
+    return {
+        "LogitAdjustment": lambda: sw.LogitAdjustment(counts),
+        "LDAM": lambda: sw.LDAM(counts),
+    }
+
+
 def ours(num_classes: int) -> Iterator[tuple[str, str, Criterion]]:
     for loss, cls in (("CrossEntropyLoss", sw.CrossEntropyLoss), ("FocalLoss", sw.FocalLoss)):
         for name, build in weighters(num_classes).items():
             criterion = cls(weighter=build())
             criterion.set_epoch(0)  # told, so that it does not warn after many calls
             yield loss, name, criterion
+        for name, margin in margins(num_classes).items():
+            yield loss, name, cls(margin=margin())
 
 
 def _one_hot(target: Tensor, like: Tensor) -> Tensor:
@@ -199,7 +209,7 @@ def rows_of(
     return rows, note
 
 
-COLUMNS = ["loss", "weighter", "forward", "backward", "both", "peak memory"]
+COLUMNS = ["loss", "weighter or margin", "forward", "backward", "both", "peak memory"]
 
 
 def run(report: Report, shapes: Sequence[str], seconds: float) -> None:
