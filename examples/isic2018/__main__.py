@@ -46,7 +46,8 @@ random 80/20 splits, and the rows that the paper leaves open.
 
   python -m examples.isic2018 reproduce --data-root DIR --preset fast
       on the skin-lesion images of ISIC 2018 Task 3, with a frozen ImageNet backbone, on a CPU;
-      --preset paper is the paper's own training, --preset modern what one would do today (GPUs)
+      --preset small trains the whole network on small images, in hours on a CPU; --preset paper
+      is the paper's own training, --preset modern what one would do today (both want GPUs)
 
   python -m examples.isic2018 prepare --data-root DIR
       downloads the official files into DIR if they are not there, and computes what is cached
@@ -96,7 +97,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
                        help="for runs, splits, caches and the report (runs)")  # fmt: skip
     recipe = data.add_argument_group("recipe (a preset's values, unless given)")
     recipe.add_argument("--preset", choices=[p for p in PRESETS if p != "digits"],
-                        help="paper (the default), fast or modern")  # fmt: skip
+                        help="paper (the default), fast, small or modern")  # fmt: skip
     for option in fields(Recipe):
         add_option(recipe, option.name, option.default, option.metadata["help"])
 

@@ -30,13 +30,18 @@ from examples.isic2018.prepare import cached_rows, digest
 LITE0 = "tf_efficientnet_lite0"
 
 
-def augmentation(size: tuple[int, int]) -> nn.Module:
-    """Random crops, flips and colours, of batches (N, 3, H, W) between 0 and 1, on any device."""
+def augmentation(size: tuple[int, int], jitter: float = 1.0) -> nn.Module:
+    """Random crops, flips and colours, of batches (N, 3, H, W) between 0 and 1, on any device.
+
+    ``jitter`` scales the changes of brightness, contrast, saturation and hue; 0 makes none.
+    """
+    factor = (1 - jitter / 2, 1 + jitter / 2)
+    colors = [ColorJiggle(32 / 255 * jitter, factor, factor, 0.2 * jitter)] if jitter else []
     return AugmentationSequential(
         RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)),
         RandomHorizontalFlip(),
         RandomVerticalFlip(),
-        ColorJiggle(32 / 255, (0.5, 1.5), (0.5, 1.5), 0.2),
+        *colors,
     )
 
 

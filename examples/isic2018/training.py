@@ -73,7 +73,8 @@ def build_encoder(run: Run, dataset: Dataset, split: Split, pretrained: bool) ->
     if dataset.inputs.dtype == torch.uint8:
         weights = recipe.weights if pretrained else "random"
         backbone = encoders.load_backbone(recipe.backbone, recipe.stages(run.model), weights)
-        return encoders.Encoder(backbone, recipe.grid or None, encoders.augmentation(recipe.size))
+        augment = encoders.augmentation(recipe.size, recipe.color_jitter)
+        return encoders.Encoder(backbone, recipe.grid or None, augment)
     if dataset.inputs.ndim == 5 and dataset.inputs.dtype == torch.float16:
         if recipe.adapter:
             scale = encoders.channel_scale(dataset.inputs, split.train)
