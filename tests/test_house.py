@@ -33,7 +33,7 @@ FLOORS = [
     {"losses/__init__"},
     {"data_map", "observations"},
     {"history", "selective", "sampling"},
-    {"page"},
+    {"page", "compare/head"},
     {"__init__", "integrations/__init__"},
     {"integrations/evaluation", "integrations/torchmetrics"},
     {"integrations/lightning", "integrations/transformers"},
