@@ -1,4 +1,4 @@
-"""What every criterion is: per-sample losses, weighted by a weighter, reduced to a scalar."""
+"""The base of every criterion: per-sample losses, weighted by a weighter, reduced to a scalar."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class _Group:
 
 
 class Criterion(nn.Module, ABC):
-    """Base of all losses: ``samples`` says what each sample costs, the rest is common."""
+    """Base of all losses. A subclass computes ``samples``; the rest is common to all losses."""
 
     def __init__(
         self,
