@@ -124,7 +124,7 @@ class BinaryFocalLoss(Criterion):
             choice of Lin et al., a positive counts a third as much as a negative. A number, or
             one for each label, :math:`(C)` for logits :math:`(N, C, ...)`. With None, positives
             and negatives have the weight 1. ``alpha = p / (1 + p)`` has the ratio of
-            ``pos_weight=p`` of :class:`torch.nn.BCEWithLogitsLoss`; its loss is smaller by the
+            ``pos_weight=p`` of ``nn.BCEWithLogitsLoss``; its loss is smaller by the
             factor 1 + p.
         ignore_index: the target value that marks an element to leave out, also ``float("nan")``.
         reduction: "mean" (over the valid elements), "weighted_mean", "sum" or "none".
