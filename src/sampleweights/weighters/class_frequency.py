@@ -206,7 +206,7 @@ class EffectiveNumber(ClassFrequency):
             in a tensor, list or numpy array; or in a mapping or pandas Series whose keys are the
             class indices (a missing class counts 0), such as ``Series.value_counts()``.
         beta: in [0, 1); None is (N - 1) / N, with N the number of training samples. 0 weights all
-            classes alike; towards 1 the weights become those of :class:`ClassBalanced`.
+            classes alike; towards 1 they become the weights of :class:`ClassBalanced`.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
             the learning rate keeps its meaning), "classes" (the weights sum to the number of
             classes, as in Cui et al.) or None (no normalisation: the mean weight is about 1 / N,
