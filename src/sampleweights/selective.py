@@ -30,9 +30,9 @@ def selective_loss(
 
     All samples are first scored without a graph. The samples with a weight above 0 then go through
     the model once more, with a graph. The gradient equals the gradient of the plain call for a
-    model in which the output of a sample depends on that sample alone. If a forward pass costs 1 and a
-    backward pass 2, keeping a fraction :math:`f` costs :math:`1 + 3 f` instead of 3, which is less
-    for :math:`f` below 2/3. While the weighter is inactive, this is the plain call.
+    model in which the output of a sample depends on that sample alone. If a forward pass costs 1
+    and a backward pass 2, keeping a fraction :math:`f` costs :math:`1 + 3 f` instead of 3, which is
+    less for :math:`f` below 2/3. While the weighter is inactive, this is the plain call.
 
     Shape:
         - inputs: a tensor :math:`(N, ...)`, or a tuple (``model(*inputs)``) or dictionary
