@@ -1,4 +1,4 @@
-"""A page about single samples: which were needed most and least, which are labelled wrongly."""
+"""A page about single samples: the most important, the least needed and the mislabelled ones."""
 
 from __future__ import annotations
 
@@ -59,29 +59,29 @@ def write_page(
     per_class: int = 8,
     title: str = "Which samples matter",
 ) -> None:
-    """Write one HTML file, with everything in it, about the samples of a history.
+    """Write one self-contained HTML file about the samples of a history.
 
-    For each class the most important samples, those that were needed least and those that are
-    probably mislabelled, each with its image, scores and trajectory; and the data map.
+    For each class it shows the most important, the least needed and the probably mislabelled
+    samples, each with its image, scores and trajectory. It also shows the data map.
 
     Args:
         path: the file, written as UTF-8.
-        history: with ``num_epochs`` given, for trajectories.
-        image: from the position of a sample to its picture: a path to a file, the bytes of a PNG
-            or JPEG, a PIL image, or a tensor or array of shape (H, W), (C, H, W) or (H, W, C) with
-            1, 3 or 4 channels, uint8 or floating from 0 to 1. The last two need pillow, which
-            makes them small. None: cards without a picture.
-        target: (num_samples,), class indices; a sample below 0 (ignored) is not shown. None: one
-            section with all samples.
-        class_names: a name for each class; None for its number.
-        names: a name for each sample; None for its position.
-        per_class: how many samples of each kind and class.
-        title: of the page.
+        history: the history; it has trajectories if its ``num_epochs`` was given.
+        image: a function from the position of a sample to its image: a path to a file, the bytes
+            of a PNG or JPEG, a PIL image, or a tensor or array of shape (H, W), (C, H, W) or
+            (H, W, C) with 1, 3 or 4 channels, uint8 or floating from 0 to 1. PIL images, tensors
+            and arrays need pillow, which makes them small. None shows no images.
+        target: (num_samples,), class indices; samples below 0 (ignored) are not shown. None shows
+            all samples in one section.
+        class_names: a name for each class; None uses the numbers of the classes.
+        names: a name for each sample; None uses the positions of the samples.
+        per_class: how many samples of each kind to show for each class.
+        title: the title of the page.
 
     Raises:
         TypeError, ValueError: lengths that do not fit, a target without class indices, a class
-            without a name, a picture that is none of these.
-        ImportError: a picture of a tensor or array, without pillow.
+            without a name, an image of another type.
+        ImportError: an image that is a tensor or array, without pillow.
     """
     size = history.num_samples
     if per_class < 1:
