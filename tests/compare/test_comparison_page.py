@@ -15,7 +15,7 @@ pytest.importorskip("pandas")
 import matplotlib as mpl
 from fake_comparison import NAN, POINTS, FakeComparison
 
-from sampleweights.compare import page
+from sampleweights.compare import page, picture
 from sampleweights.compare.statistics import METRICS, Estimate
 
 
@@ -117,7 +117,7 @@ def test_the_picture_is_there_for_both_widths_in_the_colours_of_the_page(tmp_pat
     for svg in pictures:
         ET.fromstring(svg)
         assert "currentColor" in svg
-        assert not re.search("#2a6fb0|#d9822b|#000000|#ffffff", svg)
+        assert not re.search(f"{picture.TRAINED}|{picture.BASELINE}|#000000|#ffffff", svg)
         for row in POINTS:
             assert all(word in svg for word in row.split())
         names.append(set(re.findall(r' id="(.*?)"', svg)))

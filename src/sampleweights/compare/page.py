@@ -35,7 +35,7 @@ label { display: inline-block; margin: .3rem 0 .6rem; cursor: pointer; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .5rem; text-align: right; vertical-align: baseline; }
 th:first-child { text-align: left; font-weight: 500; }
-thead th + th { width: 13%; } thead th { vertical-align: bottom; line-height: 1.25; }
+thead th + th { width: 13%; hyphens: none; } thead th { vertical-align: bottom; line-height: 1.25; }
 tbody tr { border-top: 1px solid var(--line); }
 tr.baseline th { color: light-dark(#a85a0c, #e69138); }
 small { display: block; color: var(--quiet); font-size: .75rem; font-weight: normal;
@@ -84,8 +84,8 @@ dt { color: var(--quiet); } dd { margin: 0; }
   tr { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); padding: .35rem 0; }
   h1 { font-size: 1.5rem; }
   th, td { padding: 0 .1rem; font-size: .875rem; } th:first-child { grid-column: 1 / -1; }
-  thead th, thead th + th { width: auto; font-size: .75rem; align-self: end; }
-  small { font-size: .6875rem; letter-spacing: -.02em; white-space: normal; }
+  thead th, thead th + th { width: auto; hyphens: manual; font-size: .75rem; align-self: end; }
+  small { font-size: .65rem; letter-spacing: -.03em; white-space: normal; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; }
 }
 """

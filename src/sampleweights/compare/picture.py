@@ -17,7 +17,7 @@ from sampleweights.compare.labels import place
 
 __all__ = ["BASELINE", "TRAINED", "plot", "trained_row"]
 
-TRAINED, BASELINE = "#2a6fb0", "#d9822b"  # differ for the colour-blind, also in lightness
+TRAINED, BASELINE = "#3a80c4", "#d9822b"  # blue and orange, seen on a light and on a dark ground
 _TAUS = (0.0, 0.5, 1.0, 1.5)
 _MOST_NAMES = 16  # of more rows the labels are numbers, and a list says what they mean
 _RADIUS, _EDGE = 4.0, 1.6  # of a marker, in points
@@ -55,7 +55,8 @@ def plot(comparison: Any, axes: Any = None) -> Any:
     if axes is None:
         import matplotlib.pyplot as plt
 
-        axes = plt.subplots(figsize=size(comparison), layout="constrained")[1]
+        figure, axes = plt.subplots(figsize=size(comparison), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     rows = list(comparison.rows)
     spans = {
         row: np.array(
@@ -71,7 +72,7 @@ def plot(comparison: Any, axes: Any = None) -> Any:
     drawn = np.concatenate([frontier[:, 1:], *(spans[row].T for row in shown), np.zeros((0, 2))])
     _set_limits(axes, drawn)
     _draw_frontier(axes, frontier, comparison.baseline)
-    lines = [frontier[:, 1:]]
+    lines = [frontier[:, 1:]] * 3  # a label on the curve is worse than one on an interval
     for row in shown:
         lines += _draw_row(axes, comparison, row, spans)
     axes.set(xlabel="balanced accuracy (%)", ylabel="accuracy (%)")
