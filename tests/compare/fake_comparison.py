@@ -16,18 +16,18 @@ NAN = math.nan
 # like those of ten rows on 10,015 images of seven classes: close to each other
 POINTS = {
     "no weighting": (63.2, 82.4),
-    "no weighting, post-hoc": (69.2, 79.0),
+    "no weighting + post-hoc": (69.2, 79.0),
     "ClassBalanced": (71.3, 75.2),
     "EffectiveNumber": (71.6, 77.0),
     "FocalLoss": (63.8, 82.2),
-    "FocalLoss, post-hoc": (69.6, 78.4),
+    "FocalLoss + post-hoc": (69.6, 78.4),
     "OHEM": (65.0, 82.3),
-    "OHEM, post-hoc": (70.9, 78.9),
+    "OHEM + post-hoc": (70.9, 78.9),
     "SelfPaced per class": (63.0, 81.4),
-    "SelfPaced per class, post-hoc": (68.1, 78.6),
-    "EffectiveNumber, OHEM": (71.5, 77.3),
+    "SelfPaced per class + post-hoc": (68.1, 78.6),
+    "EffectiveNumber + OHEM": (71.5, 77.3),
     "LogitAdjustment": (68.8, 79.5),
-    "LDAM, deferred": (70.2, 80.0),
+    "LDAM + deferred weights": (70.2, 80.0),
     "balanced sampling": (68.9, 77.3),
 }
 
@@ -47,7 +47,7 @@ class FakeComparison:
     def __post_init__(self) -> None:
         self.class_names = self.class_names or [f"class {c}" for c in range(len(self.class_counts))]
         self.rows = list(self.points)
-        self.trained = [row for row in self.rows if not row.endswith(", post-hoc")]
+        self.trained = [row for row in self.rows if not row.endswith(" + post-hoc")]
         self.baseline, self.num_samples = self.rows[0], sum(self.class_counts)
         self.facts = {"torch": "2.13", "time": "1 min <2 s>"}
         tau = np.linspace(0, 1.5, 31)

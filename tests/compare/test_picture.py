@@ -27,6 +27,11 @@ def draw(comparison: Any, width: float = 5.6, height: float = 6.0) -> Any:
     return axes
 
 
+@pytest.fixture(scope="module")
+def usual() -> Any:
+    return draw(FakeComparison())
+
+
 def labels(axes: Any) -> list[Annotation]:
     return [text for text in axes.texts if text.arrow_patch is not None]
 
@@ -55,50 +60,45 @@ def test_no_label_covers_another_or_a_marker(width: float, height: float) -> Non
         assert axes.bbox.contains(box.x1, box.y1)
 
 
-def test_a_label_points_to_its_row() -> None:
-    axes = draw(FakeComparison())
-    at = {" ".join(label.get_text().split()): label.xy for label in labels(axes)}
+def test_a_label_points_to_its_row(usual: Any) -> None:
+    at = {" ".join(label.get_text().split()): label.xy for label in labels(usual)}
     assert {name: point for name, point in at.items() if name in POINTS} == POINTS
 
 
-def test_rows_are_drawn_with_intervals_and_hollow_where_they_are_post_hoc() -> None:
-    comparison = FakeComparison()
-    axes = draw(comparison)
+def test_rows_are_drawn_with_intervals_and_hollow_where_they_are_post_hoc(usual: Any) -> None:
     hollow = {}
-    for line in markers(axes):
+    for line in markers(usual):
         name = next(n for n, p in POINTS.items() if p == tuple(line.get_xydata()[0]))
         hollow[name] = line.get_markerfacecolor() != line.get_color()
-    assert hollow == {name: name.endswith(", post-hoc") for name in POINTS}
-    lines = [line.get_xydata().tolist() for line in axes.lines]
+    assert hollow == {name: name.endswith(" + post-hoc") for name in POINTS}
+    lines = [line.get_xydata().tolist() for line in usual.lines]
     x, y = POINTS["OHEM"]
     assert [[x - 1.4, y], [x + 1.4, y]] in lines
     assert [[x, y - 1.4], [x, y + 1.4]] in lines
-    assert [[x, y], list(POINTS["OHEM, post-hoc"])] in lines  # the link
+    assert [[x, y], list(POINTS["OHEM + post-hoc"])] in lines  # the link
 
 
-def test_the_frontier_and_its_taus() -> None:
-    comparison = FakeComparison()
-    axes = draw(comparison)
-    curve = comparison.frontier[["balanced_accuracy", "accuracy"]].to_numpy()
-    assert any(np.array_equal(line.get_xydata(), curve) for line in axes.lines)
-    (marks,) = markers(axes, "D")
+def test_the_frontier_and_its_taus(usual: Any) -> None:
+    curve = FakeComparison().frontier[["balanced_accuracy", "accuracy"]].to_numpy()
+    assert any(np.array_equal(line.get_xydata(), curve) for line in usual.lines)
+    (marks,) = markers(usual, "D")
     np.testing.assert_allclose(marks.get_xydata(), curve[[0, 10, 20, 30]])
-    texts = {text.get_text() for text in axes.texts}
+    texts = {text.get_text() for text in usual.texts}
     assert {"τ = 0", "τ = 0.5", "τ = 1", "τ = 1.5"} <= texts
 
 
-def test_it_says_how_to_read_it() -> None:
-    text = " ".join(text.get_text() for text in draw(FakeComparison()).texts).replace("\n", " ")
+def test_it_says_how_to_read_it(usual: Any) -> None:
+    text = " ".join(text.get_text() for text in usual.texts).replace("\n", " ")
     assert "A weighting is worth its training only above the curve" in text
     assert "“no weighting” with post-hoc adjustment" in text
+    assert "in the shaded area it is better in both" in text
     assert "95\u00a0% intervals" in text
 
 
-def test_what_lies_below_the_curve_is_shaded() -> None:
-    comparison = FakeComparison()
-    (shade,) = draw(comparison).collections
+def test_what_lies_below_the_curve_is_shaded(usual: Any) -> None:
+    (shade,) = usual.collections
     (path,) = shade.get_paths()
-    curve = comparison.frontier[["balanced_accuracy", "accuracy"]].to_numpy()
+    curve = FakeComparison().frontier[["balanced_accuracy", "accuracy"]].to_numpy()
     inside = path.contains_points(curve[5:] - 0.3)  # a bit worse in both
     assert inside.all()
     assert not path.contains_points(curve + 0.3).any()
@@ -141,9 +141,9 @@ def test_names_are_not_read_as_mathematics_and_long_ones_are_shortened() -> None
     assert all(len(line) <= 20 for name in names for line in name.splitlines())
 
 
-def test_it_is_the_same_twice() -> None:
-    at = [[label.xyann for label in labels(draw(FakeComparison()))] for _ in range(2)]
-    assert at[0] == at[1]
+def test_it_is_the_same_twice(usual: Any) -> None:
+    again = labels(draw(FakeComparison()))
+    assert [label.xyann for label in again] == [label.xyann for label in labels(usual)]
 
 
 def test_colours_of_text_come_from_the_style() -> None:

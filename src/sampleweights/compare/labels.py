@@ -15,7 +15,7 @@ _KEPT = 700  # positions of all labels together, so that the table of all pairs 
 _GAP = 2.5
 # what is not to happen costs most, what is only less handsome costs least
 _OUTSIDE, _ON_LABEL, _ON_DOT, _LEADER_ON_LABEL, _CROSSING = 300.0, 200.0, 40.0, 30.0, 12.0
-_STRAIGHT, _CLOSE, _PASSING, _ON_LINE, _FAR = 5.0, 6.0, 3.0, 0.25, 0.06
+_STRAIGHT, _CLOSE, _PASSING, _ON_LINE, _FAR = 5.0, 6.0, 9.0, 0.25, 0.06
 
 
 def place(sizes: Floats, anchors: Floats, area: Floats, dots: Floats, lines: Floats) -> Floats:
@@ -103,16 +103,17 @@ def _own_cost(
     cost += _ON_DOT * _inside(dots, centre, half + 3).sum(1)
     cost += _ON_LINE * _inside(lines, centre, half).sum(1)
     # a long leader straight to the side or up seems to be a part of an interval
-    way = np.abs(near - anchor)
-    cost += _STRAIGHT * ((way.min(1) < 3) & (way.max(1) > 12))
+    by = np.abs(near - anchor)
+    cost += _STRAIGHT * ((by.min(1) < 3) & (by.max(1) > 12))
     # a label close to another marker seems to belong to it, as does a leader that passes one
     own = np.hypot(*(dots[None] - anchor[:, None]).transpose(2, 0, 1)) < 1e-6
     gap = np.maximum(np.abs(dots[None] - centre[:, None]) - half[:, None], 0)
     cost += _CLOSE * (np.maximum(1 - np.hypot(*gap.transpose(2, 0, 1)) / 16, 0) * ~own).sum(1)
-    for t in np.linspace(0, 0.9, 10):
-        at = near + t * (anchor - near)
-        close = np.hypot(*(dots[None] - at[:, None]).transpose(2, 0, 1)) < 5
-        cost += _PASSING * (close & ~own).sum(1)
+    way = anchor - near
+    to = dots[None] - near[:, None]
+    t = (to * way[:, None]).sum(-1) / np.maximum((way**2).sum(-1), 1e-9)[:, None]
+    beside = to - np.clip(t, 0, 1)[..., None] * way[:, None]
+    cost += _PASSING * ((np.hypot(*beside.transpose(2, 0, 1)) < 5) & ~own).sum(1)
     return cost
 
 

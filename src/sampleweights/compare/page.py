@@ -76,7 +76,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; max
 dt { color: var(--quiet); } dd { margin: 0; }
 @media (min-width: 64rem) {
   .top { display: grid; grid-template-columns: 24rem 1fr; gap: 2.5rem; align-items: start; }
-  .top figure { margin: 0; }
+  .top figure { margin: 0; position: sticky; top: 1rem; }
 }
 @media (max-width: 44rem) {
   figure svg { display: none; } figure svg.narrow { display: block; }
@@ -120,15 +120,15 @@ def write(comparison: Any, path: str | Path) -> Path:
         f"{ways} way{'s' * (ways > 1)} to train, compared on {comparison.num_samples:,} samples "
         f"of {len(comparison.class_names)} classes"
     )
-    whole = "sample"
+    seen = "it"
     if comparison.num_groups is not None:
-        whole = "group"
+        seen = "its group"
         title += f" in {comparison.num_groups:,} groups"
     seeds = f", with {comparison.repeats} seeds" if comparison.repeats > 1 else ""
     parts = [
         f"<h1>{_escape(title)}</h1>",
         f"<p>In {comparison.folds} folds{seeds}, each sample was classified by a model that had "
-        f"not seen its {whole}. All numbers are in percent, with 95&nbsp;% intervals.</p>",
+        f"not seen {seen}. All numbers are in percent, with 95&nbsp;% intervals.</p>",
         f'<div class="top"><div>{_advice(comparison)}</div>',
         f"<figure>{''.join(_svg(comparison, name) for name in _WIDTHS)}</figure></div>",
         f'<h2>All rows</h2><div class="results">{_table(comparison)}</div>',

@@ -26,8 +26,9 @@ _LINK: dict[str, Any] = {"linewidth": 1.1, "linestyle": (0, (1, 1.6))}
 
 
 def trained_row(comparison: Any, row: str) -> str:
-    """The row whose training a row is read from: itself, or the one without ", post-hoc"."""
-    return row if row in comparison.trained else row.removesuffix(", post-hoc")
+    """The row whose training a row is read from: itself, or the one that it follows."""
+    before = comparison.rows[: comparison.rows.index(row) + 1]
+    return str([name for name in before if name in comparison.trained][-1])
 
 
 def size(comparison: Any, width: float = 5.6, height: float = 6.0) -> tuple[float, float]:
@@ -106,7 +107,8 @@ def _short(name: str) -> str:
     name = " ".join(name.split())
     if len(name) > 36:
         name = f"{name[:20].rstrip()}… {name[-15:].lstrip()}"
-    return "\n".join(textwrap.wrap(name, 20)) if len(name) > 22 else name
+    lines = textwrap.wrap(name, 20, break_on_hyphens=False)
+    return "\n".join(lines) if len(name) > 22 else name
 
 
 def _set_limits(axes: Any, drawn: NDArray[Any]) -> None:
@@ -199,8 +201,8 @@ def _draw_title(axes: Any, baseline: str, missing: list[str]) -> None:
     """How to read the picture, as wide as the axes."""
     name = " ".join(baseline.split())
     sentence = (
-        f"The curve is “{name}” with post-hoc adjustment by τ, which needs no training of its own. "
-        "Thin lines are 95\u00a0% intervals."
+        f"The curve is “{name}” with post-hoc adjustment by τ, which needs no training of its own; "
+        "in the shaded area it is better in both. Thin lines are 95\u00a0% intervals."
     )
     if missing:
         sentence += f" Without a value: {', '.join(map(_short, missing))}."
@@ -210,7 +212,7 @@ def _draw_title(axes: Any, baseline: str, missing: list[str]) -> None:
     style.update(va="bottom", parse_math=False, linespacing=1.2, annotation_clip=False)
     above = 10.0
     for words, fontsize, weight, letter in (
-        (sentence, 9.5, "normal", 0.54),
+        (sentence, 9.5, "normal", 0.52),
         ("A weighting is worth its training only above the curve", 11, "bold", 0.615),
     ):
         lines = textwrap.wrap(words, max(int(width / (letter * fontsize)), 15))
