@@ -154,6 +154,11 @@ def test_everything_from_the_user_is_escaped(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#x27;" in text
 
 
+def test_letters_that_matplotlib_does_not_have_are_left_to_the_browser(tmp_path: Path) -> None:
+    text = write(FakeComparison({"\u7121": (60.0, 80.0)}), tmp_path)
+    assert all("\u7121" in svg for svg in re.findall(r"<svg.*?</svg>", text, re.S))
+
+
 class Unknown(FakeComparison):
     """One row failed, and one class has no sample."""
 

@@ -6,6 +6,7 @@ import html
 import io
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,8 @@ def _svg(comparison: Any, name: str) -> str:
         "svg.hashsalt": name,  # names within one picture differ from those of the other
     }  # fmt: skip
     file = io.StringIO()
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser may have it
         figure = Figure(figsize=picture.size(comparison, *_WIDTHS[name]), layout="constrained")
         picture.plot(comparison, figure.subplots())
         figure.savefig(file, format="svg", facecolor="none", metadata={"Date": None})
