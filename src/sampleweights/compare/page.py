@@ -28,7 +28,8 @@ _STYLE = """
         --baseline: light-dark(#d9822b, #e69138); }
 h1, h3, tbody th, dd, li, p, label { overflow-wrap: anywhere; }
 .advice { padding: .8rem 1.2rem .8rem 2rem; background: var(--card); border-radius: .5rem;
-          border-left: .3rem solid var(--baseline); max-width: 44rem; margin: 1rem 0; }
+          border-left: .3rem solid var(--baseline); max-width: 44rem; margin: 1rem 0;
+          font-size: .9375rem; }
 .advice li + li { margin-top: .4rem; }
 figure svg { display: block; max-width: 44rem; } figure svg.narrow { display: none; }
 figure svg text { font-family: system-ui, sans-serif !important; }
