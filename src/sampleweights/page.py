@@ -20,14 +20,18 @@ from sampleweights.history import LossHistory
 
 __all__ = ["write_page"]
 
-_STYLE = """
+HOUSE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #888; --loss: #2a6fb0; --kept: #d9822b;
         --background: light-dark(#fff, #16181c); --card: light-dark(#f6f7f9, #20242a); }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 72rem;
        background: var(--background); }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 h3 { margin: 1.2rem 0 .4rem; font-size: 1rem; } p, figcaption { max-width: 46rem; }
-nav { max-height: 12rem; overflow-y: auto; } .quiet { color: var(--quiet); }
+.quiet { color: var(--quiet); }
+figure { margin: 1rem 0; } figure svg { width: 100%; max-width: 46rem; height: auto; }
+"""
+_STYLE = """
+nav { max-height: 12rem; overflow-y: auto; }
 nav a, .key { display: inline-block; margin-right: .8rem; }
 h2, nav, .key { overflow-wrap: anywhere; }
 section { content-visibility: auto; contain-intrinsic-size: auto 60rem; }
@@ -36,7 +40,6 @@ section { content-visibility: auto; contain-intrinsic-size: auto 60rem; }
 .card img { display: block; width: 100%; height: auto; }
 .card div { padding: .35rem .5rem .5rem; overflow-wrap: anywhere; line-height: 1.35; }
 .card svg { display: block; width: 100%; height: 2.6rem; margin-top: .25rem; }
-figure { margin: 1rem 0; } figure svg { width: 100%; max-width: 46rem; height: auto; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .3em; }
 """
 
@@ -150,10 +153,15 @@ def write_page(
                 parts.append(f'<h3>{strip} <span class="quiet">{meaning}</span></h3>')
                 parts.append(f'<div class="cards">{cards}</div>')
         parts.append("</section>")
+    write_document(path, title, _STYLE, parts)
+
+
+def write_document(path: str | Path, title: str, style: str, parts: Sequence[str]) -> None:
+    """Write one HTML file with everything in it; ``parts`` are HTML already."""
     Path(path).write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<title>{html.escape(title)}</title><style>{HOUSE}{style}</style>"
         + "\n".join(parts)
         + "</html>\n",
         encoding="utf-8",  # as declared, whatever the locale
