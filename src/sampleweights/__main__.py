@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -32,4 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # as Ctrl-C: a process that ends at once would leave its worker processes behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

