@@ -196,7 +196,8 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     figure = comparison.plot().figure
     figure.savefig(args.output / "comparison.png", dpi=150, bbox_inches="tight")
     plt.close(figure)
-    page = comparison.write_page(args.output / "comparison.html")
+    page = args.output / "comparison.html"
+    comparison.write_page(page)
     print(f"\nThe page is {page}")
 
 
