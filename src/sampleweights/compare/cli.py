@@ -190,7 +190,6 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         progress=not args.no_progress,
     )
     comparison.facts = {"input": " ".join(map(str, args.input)), **comparison.facts}
-    print(comparison)
     comparison.table().to_csv(args.output / "table.csv")
     matplotlib.use("Agg")  # a picture needs no screen
     figure = comparison.plot().figure
@@ -198,7 +197,7 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     plt.close(figure)
     page = args.output / "comparison.html"
     comparison.write_page(page)
-    print(f"\nThe page is {page}")
+    print(f"{comparison}\n\nThe page is {page}")  # at last: the reader may close the pipe
 
 
 def sentence(error: Exception) -> str:
