@@ -33,7 +33,8 @@ FLOORS = [
     {"losses/__init__"},
     {"data_map", "observations"},
     {"history", "selective", "sampling"},
-    {"page"},
+    {"page", "compare/images"},
+    {"compare/inputs"},
     {"compare/fingerprint", "compare/statistics", "compare/entries", "compare/head"},
     {"compare/advice", "compare/labels", "compare/protocol"},
     {"compare/picture"},
@@ -44,6 +45,8 @@ FLOORS = [
     {"__init__", "integrations/__init__"},
     {"integrations/evaluation", "integrations/torchmetrics"},
     {"integrations/lightning", "integrations/transformers"},
+    {"compare/cli"},
+    {"__main__"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
