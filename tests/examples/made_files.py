@@ -1,7 +1,8 @@
-"""A folder like the one that ISIC's downloads make, of made images."""
+"""Folders like those that the downloads of ISIC and of HAM10000 make, of made images."""
 
 from __future__ import annotations
 
+import csv
 import io
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from examples.isic2018.official import CLASSES, PREFIX
+from examples.isic2018.official import CLASSES, PREFIX, read_csv
 
 NUM_IMAGES = 70
 SIZE = (24, 32)
@@ -43,4 +44,60 @@ def make(root: Path, part: str = "Training", num_images: int = NUM_IMAGES) -> Pa
     if part == "Training":
         lesions = {"image": names, "lesion_id": [f"HAM_{i // 2}" for i in range(num_images)]}
         pd.DataFrame(lesions).to_csv(root / f"{PREFIX}Training_LesionGroupings.csv", index=False)
+    return root
+
+
+def metadata(root: Path) -> pd.DataFrame:
+    """What HAM10000's metadata say of the images that ISIC's files in ``root`` hold."""
+    truth = read_csv(root / f"{PREFIX}Training_GroundTruth.zip", [])
+    lesions = read_csv(root / f"{PREFIX}Training_LesionGroupings.csv", []).set_index("image")
+    table = pd.DataFrame(
+        {
+            "lesion_id": truth["image"].map(lesions["lesion_id"]),
+            "image_id": truth["image"],
+            "dx": truth[CLASSES].idxmax(axis=1).str.lower(),
+            "dx_type": "histo",
+            "age": 80.0,
+            "sex": "male",
+            "localization": "scalp",
+        }
+    )
+    return table.sort_values(["dx", "lesion_id"], ascending=[True, False])  # other than ISIC's
+
+
+def make_ham10000(
+    official: Path,
+    root: Path,
+    *,
+    form: str = "HAM10000_metadata.csv",
+    images: tuple[str, ...] = ("HAM10000_images_part_1.zip", "HAM10000_images_part_2.zip"),
+    inside: str = "",
+) -> Path:
+    """The images of ISIC's files in ``official`` as HAM10000, spread over zips and folders.
+
+    ``inside`` is the folder within each of them that holds the images.
+    """
+    root.mkdir(exist_ok=True)
+    rows = metadata(official)
+    if form.endswith(".tab"):
+        rows.to_csv(root / form, index=False, sep="\t", quoting=csv.QUOTE_NONNUMERIC)
+    else:
+        rows.to_csv(root / form, index=False)
+    with zipfile.ZipFile(official / f"{PREFIX}Training_Input.zip") as archive:
+        content = {Path(n).name: archive.read(n) for n in archive.namelist() if n.endswith(".jpg")}
+    half = len(content) // len(images)
+    for position, place in enumerate(images):
+        first = position * half
+        last = None if position == len(images) - 1 else first + half
+        names = sorted(content)[first:last]
+        if place.endswith(".zip"):
+            with zipfile.ZipFile(root / place, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in names:
+                    archive.writestr(f"{inside}{name}", content[name])
+                    archive.writestr(f"__MACOSX/{inside}._{name}", b"of a Mac")
+        else:
+            folder = root / place / inside
+            folder.mkdir(parents=True)
+            for name in names:
+                (folder / name).write_bytes(content[name])
     return root
