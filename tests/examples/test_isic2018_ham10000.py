@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import urllib.request
@@ -14,8 +15,8 @@ import pytest
 from made_files import jpeg, make, make_ham10000, metadata
 
 from examples.isic2018 import __main__ as cli
-from examples.isic2018.data import Dataset
-from examples.isic2018.official import CLASSES, PREFIX, DataError, download, official
+from examples.isic2018.data import Dataset, isic_split, lesion_groups, near_duplicates
+from examples.isic2018.official import CLASSES, PREFIX, DataError, download, find, official
 from examples.isic2018.sources import Source
 
 PARTS = ("HAM10000_images_part_1.zip", "HAM10000_images_part_2.zip")
@@ -294,3 +295,26 @@ def test_what_was_seen_is_written_of_either_form(root: Path, tmp_path: Path) -> 
     cli.command(cli.parse_arguments(["prepare", "--data-root", str(made), *arguments]))
     seen = pd.read_csv(tmp_path / "isic2018" / "files.csv")["file"].tolist()
     assert seen == [*PARTS, "HAM10000_metadata.csv"]
+
+
+def test_the_real_images_give_the_same_splits_in_either_form(tmp_path: Path) -> None:
+    folder = os.environ.get("ISIC2018_ROOT")
+    if not folder:
+        pytest.skip("ISIC2018_ROOT does not name the folder of the ISIC 2018 files")
+    expected = official(Path(folder))
+    truth, images = expected.table, find(Path(folder), "Training_Input")
+    made = tmp_path / "ham"
+    made.mkdir()
+    rows = pd.DataFrame({"lesion_id": truth["lesion"], "image_id": truth["image"]})
+    rows["dx"] = [CLASSES[target].lower() for target in truth["target"]]
+    rows.sort_values(["dx", "lesion_id"]).to_csv(made / "HAM10000_metadata.tab", sep="\t")
+    (made / f"HAM10000_images_part_1{images.suffix}").symlink_to(images)
+    found = official(made)
+    pd.testing.assert_frame_equal(found.table, truth)
+    pairs = near_duplicates(Path(folder))
+    for seed in (0, 1):
+        splits = [
+            isic_split(table, lesion_groups(table, pairs), seed) for table in (truth, found.table)
+        ]
+        assert splits[0].train.tolist() == splits[1].train.tolist()
+        assert splits[0].validation.tolist() == splits[1].validation.tolist()
