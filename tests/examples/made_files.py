@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,27 @@ def jpeg(seed: int, target: int) -> bytes:
     return file.getvalue()
 
 
-def make(root: Path, part: str = "Training", num_images: int = NUM_IMAGES) -> Path:
+def lesion(seed: int, target: int) -> bytes:
+    """Something like a dermoscopy image: skin, a darker patch whose colour tells the class."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[-1:1:75j, -1:1:100j]
+    angle = np.arctan2(y, x)
+    radius = 0.5 + 0.05 * np.sin(generator.integers(2, 6) * angle + generator.uniform(0, 6))
+    inside = 1 / (1 + np.exp(20 * (np.hypot(x, y) - radius)))[..., None]
+    skin = np.array([220, 170, 150]) + generator.normal(0, 8, 3)
+    patch = np.array([120, 70, 50]) + 20 * np.array([target % 3, target % 2, target // 3])
+    pixels = (1 - inside) * skin + inside * patch + generator.normal(0, 5, (*x.shape, 3))
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "jpeg")
+    return file.getvalue()
+
+
+def make(
+    root: Path,
+    part: str = "Training",
+    num_images: int = NUM_IMAGES,
+    picture: Callable[[int, int], bytes] = jpeg,
+) -> Path:
     """Two images of each lesion; classes in turn."""
     root.mkdir(exist_ok=True)
     offset = 0 if part == "Training" else 34_500
@@ -39,7 +60,7 @@ def make(root: Path, part: str = "Training", num_images: int = NUM_IMAGES) -> Pa
         archive.writestr(f"{name}/{name}.csv", truth.to_csv(index=False))
     with zipfile.ZipFile(root / f"{PREFIX}{part}_Input.zip", "w") as archive:
         for i, name in enumerate(names):
-            archive.writestr(f"{PREFIX}{part}_Input/{name}.jpg", jpeg(i, target[i]))
+            archive.writestr(f"{PREFIX}{part}_Input/{name}.jpg", picture(i, target[i]))
         archive.writestr(f"{PREFIX}{part}_Input/LICENSE.txt", "text")
     if part == "Training":
         lesions = {"image": names, "lesion_id": [f"HAM_{i // 2}" for i in range(num_images)]}
