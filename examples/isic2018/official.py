@@ -209,8 +209,8 @@ def find(root: Path, name: str) -> Path:
     if path := _found(root, f"{PREFIX}{name}"):
         return path
     raise DataError(
-        f"{root} must hold {PREFIX}{name} (.zip, .csv or the unpacked folder), as ISIC offers it "
-        f"for download; nothing of that name was found"
+        f"{root} must hold {PREFIX}{name} (.zip, .csv or the unpacked folder), as "
+        f"https://challenge.isic-archive.com/data/#2018 offers it; nothing of that name was found"
     )
 
 
