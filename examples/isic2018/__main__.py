@@ -50,7 +50,7 @@ random 80/20 splits, and the rows that the paper leaves open.
       is the paper's own training, --preset modern what one would do today (both want GPUs)
 
   python -m examples.isic2018 prepare --data-root DIR
-      downloads the files of ISIC 2018 into DIR if neither form is there, and computes what is cached
+      downloads the ISIC 2018 files into DIR if neither form is there, and computes what is cached
 
 DIR holds the training set in one of two forms, which give the same splits:
   ISIC 2018 Task 3, from https://challenge.isic-archive.com/data/#2018:

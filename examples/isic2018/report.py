@@ -138,8 +138,8 @@ def write_report(results: Results, folder: Path, command: str) -> Path:
         text.append(
             f"The official test set of ISIC 2018 Task 3: no run was trained or selected on it. "
             f"{len(runs)} of {len(results.finished)} finished runs were evaluated on it; every row "
-            f"is the mean over its splits. In brackets are the paper's numbers for its own "
-            f"validation splits, since the paper does not report the test set."
+            f"is the mean over its splits. In brackets are the paper's numbers, which are those of "
+            f"its validation splits."
         )
         text += [
             f"### Test set: {MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}\n\n"
