@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 import statistics
@@ -134,9 +135,18 @@ def of_integrations() -> dict[str, Any]:
     }
 
 
+def of_comparing() -> dict[str, Any]:
+    for package in ("sklearn", "pandas", "matplotlib"):
+        pytest.importorskip(package)
+    target = torch.arange(60) % 3
+    features = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)) + target[:, None]
+    return {"features": features, "target": target, "patients": torch.arange(60) // 2}
+
+
 SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/methods/class-balanced.md": of_class_balanced,
     "docs/methods/binary-focal.md": lambda: {"label": torch.eye(4)},
+    "docs/comparing.md": of_comparing,
     "docs/integrations.md": of_integrations,
     "docs/methods/hierarchical.md": of_hierarchical,
     "docs/samples.md": of_samples,
@@ -158,6 +168,10 @@ def test_the_python_of_a_page_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # what a page writes
+    if SET_UPS.get(page) is of_comparing:
+        comparing = pytest.importorskip("sampleweights.compare")
+        short = functools.partial(comparing.compare, folds=2, num_epochs=1, workers=1)
+        monkeypatch.setattr(comparing, "compare", short)
     execute(page)
 
 
