@@ -35,6 +35,7 @@ FLOORS = [
     {"history", "selective", "sampling"},
     {"page"},
     {"compare/fingerprint", "compare/statistics", "compare/entries", "compare/head"},
+    {"compare/labels"},
     {"compare/advice", "compare/picture", "compare/protocol"},
     {"compare/page"},
     {"compare/comparison"},
