@@ -147,6 +147,19 @@ def test_the_frontier_begins_at_the_baseline_and_passes_its_adjusted_row():
     assert comparison.above_frontier("no weighting").value == pytest.approx(0, abs=20)
 
 
+def test_the_distance_to_the_frontier_is_that_to_the_best_tau_of_at_least_the_accuracy():
+    comparison = compared(entries=rows("no weighting", "OHEM", "EffectiveNumber"))
+    curve = comparison.frontier
+    for row in comparison.rows:
+        accuracy, balanced = (
+            comparison.estimate(row, metric).value for metric in ("accuracy", "balanced_accuracy")
+        )
+        at_least = curve[curve["accuracy"] >= min(accuracy, curve["accuracy"].max()) - 1e-9]
+        expected = balanced - at_least["balanced_accuracy"].max()
+        assert comparison.above_frontier(row).value == pytest.approx(expected, abs=1e-6)
+    assert comparison.above_frontier("no weighting + post-hoc").value <= 1e-6
+
+
 def test_equal_criteria_have_seeds_of_their_own():
     twins = {"one": lambda n, e: CrossEntropyLoss(), "two": lambda n, e: CrossEntropyLoss()}
     comparison = compared(entries=twins)

@@ -11,12 +11,14 @@ import pytest
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
+pytest.importorskip("tqdm")
 
 import matplotlib as mpl
+import numpy as np
 from fake_comparison import NAN, POINTS, FakeComparison
 
-from sampleweights.compare import page, picture
-from sampleweights.compare.statistics import METRICS, Estimate
+from sampleweights.compare import METRICS, Comparison, Estimate, page, picture
 
 
 def write(comparison: FakeComparison, path: Path) -> str:
@@ -183,3 +185,27 @@ def test_few_and_many(tmp_path: Path, rows: int, classes: int) -> None:
     assert text.count('<section class="chart"') == classes
     assert ("1 way to train," in text) == (rows == 1)
     assert len(text) < 3_000_000
+
+
+def test_of_a_real_comparison(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    target = generator.choice(3, 300, p=[0.7, 0.2, 0.1])
+    logits = {
+        name: (2 * np.eye(3)[target] + generator.normal(size=(1, 300, 3))).astype(np.float32)
+        for name in ("no weighting", "EffectiveNumber")
+    }
+    comparison = Comparison(
+        logits=logits, adjustable=["no weighting"], target=target, groups=None,
+        fold=np.arange(300)[None] % 5, counts=np.tile(np.bincount(target) * 4 // 5, (1, 5, 1)),
+        class_names=["a & b", "c", "d"],
+    )  # fmt: skip
+    file = comparison.write_page(tmp_path / "page.html")
+    text = file.read_text(encoding="utf-8")
+    expected = [[comparison.estimate(row, m).value for m in METRICS] for row in comparison.rows]
+    assert [[float(cell) for cell in row] for row in cells(text)] == expected
+    assert text.count('class="baseline posthoc"') == 1 + 3  # in the table and for each class
+    assert "a &amp; b" in text
+    figure = mpl.figure.Figure(layout="constrained")
+    axes = comparison.plot(figure.subplots())
+    drawn = [tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() == "o"]
+    assert drawn == [(balanced, accuracy) for accuracy, balanced, *_ in expected]

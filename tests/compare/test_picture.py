@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
+pytest.importorskip("tqdm")
 
 import matplotlib as mpl
 from fake_comparison import NAN, POINTS, FakeComparison

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sampleweights.compare.statistics import METRICS, POSTHOC, Estimate
 
-if TYPE_CHECKING:
-    from sampleweights.compare.comparison import Comparison
-
 __all__ = ["sentences"]
+
+Comparison = Any  # sampleweights.compare.Comparison, which imports this module
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -51,9 +50,10 @@ def best(comparison: Comparison) -> list[str]:
         if other != row and comparison.difference(row, other, "balanced_accuracy").low <= 0
     ]
     if alike:
+        names = f"{len(alike)} of the other {len(comparison.rows) - 1} rows"
         text += (
-            f" {listed(alike)} can not be told apart from it: each interval of the difference "
-            f"holds 0."
+            f" {listed(alike) if len(alike) <= 4 else names} can not be told apart from it: the "
+            f"interval of the difference holds 0."
         )
     return [text]
 
@@ -74,8 +74,8 @@ def worth_training(comparison: Comparison) -> list[str]:
         (above if by.low > 0 else below).append((row, by))
     for row, by in sorted(above, key=lambda item: -item[1].value):
         found.append(
-            f"{row} is above the curve of post-hoc adjustment: {by.signed} balanced accuracy at "
-            f"the same accuracy. It is worth its training."
+            f"{row} is above the curve of post-hoc adjustment: {by.signed} balanced accuracy "
+            f"over every adjustment of at least its accuracy. It is worth its training."
         )
     gain = comparison.difference(simple, baseline, "balanced_accuracy")
     cost = comparison.difference(simple, baseline, "accuracy")
@@ -83,10 +83,10 @@ def worth_training(comparison: Comparison) -> list[str]:
         what = "No other row" if above else "No row"
         largest, by = max(below, key=lambda item: item[1].value)
         text = (
-            f"{what} is clearly above that curve; the nearest is {largest} with {by.signed} "
+            f"{what} is clearly above the curve of post-hoc adjustment; the nearest is {largest} with {by.signed} "
             f"balanced accuracy."
             if len(below) > 1
-            else f"{largest} is not clearly above that curve: {by.signed} balanced accuracy."
+            else f"{largest} is not clearly above the curve of post-hoc adjustment: {by.signed} balanced accuracy."
         )
         if not above:
             text += (

@@ -142,26 +142,22 @@ class Comparison:
         return pd.DataFrame(rows, columns=["tau", "accuracy", "balanced_accuracy"])
 
     def above_frontier(self, row: str) -> Estimate:
-        """Balanced accuracy of a row minus that of the frontier where the accuracy is the same.
+        """Balanced accuracy of a row minus that of the best tau with at least its accuracy.
 
-        Where no tau has that accuracy, the one with the nearest accuracy is taken.
+        Above 0, no post-hoc adjustment of the baseline has both accuracies. Where no tau has the
+        row's accuracy, the one with the highest accuracy is taken.
         """
         self._check_row("row", row)
-        accuracy = self.estimate(row, "accuracy").value
         curve = self.frontier
-        # of several taus with this accuracy the one with the highest balanced accuracy
-        near = curve[(curve["accuracy"] - accuracy).abs() <= self._nearest(accuracy)]
-        tau = float(near.loc[near["balanced_accuracy"].idxmax(), "tau"])
+        accuracy = self.estimate(row, "accuracy").value
+        least = min(accuracy, curve["accuracy"].max()) - 1e-9  # two sums may round differently
+        tau = float(
+            curve.loc[curve.loc[curve["accuracy"] >= least, "balanced_accuracy"].idxmax(), "tau"]
+        )
         name = f"{self.baseline}, tau {tau:.2f}"
         if name not in self._statistics.names:
             self._statistics.add(name, Prediction.of(self.adjusted(self.baseline, tau)))
         return self._statistics.difference(row, name, "balanced_accuracy")
-
-    def _nearest(self, accuracy: float) -> float:
-        """The distance within which a point of the frontier counts as of this accuracy."""
-        steps = self.frontier["accuracy"].diff().abs().max()
-        nearest = (self.frontier["accuracy"] - accuracy).abs().min()
-        return float(max(nearest, min(steps, 0.25)))
 
     def table(self) -> pd.DataFrame:
         """A line for each row: its metrics, and what they differ by from the baseline's.

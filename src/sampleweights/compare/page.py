@@ -55,9 +55,9 @@ th button:focus-visible { outline: 2px solid var(--trained); outline-offset: 3px
           gap: 1rem 1.5rem; }
 .chart { content-visibility: auto; contain-intrinsic-size: auto 22rem; font-size: .8rem; }
 .chart ul { list-style: none; margin: 0; padding: 0; }
-.chart li, .scale { display: grid; grid-template-columns: 10rem 1fr 2.6rem; gap: .5rem;
+.chart li, .scale { display: grid; grid-template-columns: 11.2rem 1fr 2.3rem; gap: .5rem;
                     align-items: center; line-height: 1.5; }
-.chart .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.chart .name { font-size: .75rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .chart .number { text-align: right; font-variant-numeric: tabular-nums; }
 .track { position: relative; height: 100%; min-height: 1.2em; border: solid var(--line);
          border-width: 0 1px;
@@ -244,10 +244,11 @@ def _charts(comparison: Any) -> str:
     for c in sorted(range(len(counts)), key=lambda c: -counts[c]):
         metric = f"recall_{comparison.class_names[c]}"
         lines = []
-        for row in comparison.rows:
+        for i, row in enumerate(comparison.rows, 1):
             recall = comparison.estimate(row, metric)
             # such a row follows the one that it is read from
             name = "\u21b3 post-hoc" if "posthoc" in kinds[row] else _escape(row)
+            name = f'<span class="quiet">{i}</span> {name}'  # as in the table: long names are cut
             lines.append(
                 f'<li class="{kinds[row]}"><span class="name" title="{_escape(row)}">'
                 f'{name}</span><span class="track">{_dot(recall)}</span>'

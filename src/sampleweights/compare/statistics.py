@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +43,20 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
+        return self._text("")
 
     @property
     def signed(self) -> str:
-        return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+        """With a sign before each number, as differences are written."""
+        return self._text("+")
+
+    def _text(self, sign: str) -> str:
+        # adding 0 makes -0.0 a 0.0
+        value, low, high = (
+            format(round(number, 1) + 0.0, f"{sign}.1f")
+            for number in (self.value, self.low, self.high)
+        )
+        return f"{value} ({low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -176,8 +185,8 @@ class Statistics:
     def estimate(self, row: str, metric: str) -> Estimate:
         """A row's metric, with the interval of the samples."""
         which = self._which(metric)
-        value = self._values[row][which]
-        return interval(value, self._draws[row][:, :, which].mean(0), 0.0)
+        found = interval(self._values[row][which], self._draws[row][:, :, which].mean(0), 0.0)
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 100.0))
 
     def difference(self, row: str, other: str, metric: str) -> Estimate:
         """A row's metric minus another's, paired, with the interval of samples and trainings."""
@@ -261,12 +270,16 @@ def variance(draws: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def interval(value: float, draws: NDArray[np.floating], excess: float) -> Estimate:
-    """Percentiles of the draws, moved apart by a variance that the draws do not have."""
+    """Percentiles of the draws around the value.
+
+    The draws are moved to have the value as their mean, since resampling adds to some metrics (a
+    calibration error) and takes from others (the worst recall); and they are moved apart by a
+    variance that they do not have.
+    """
     draws = draws[np.isfinite(draws)].astype(np.float64)
     if not np.isfinite(value) or not len(draws):
         return Estimate(float(value), float("nan"), float("nan"))
     spread = draws.var()
     wider = np.sqrt(1 + excess / spread) if spread > 0 else 1.0
-    center = draws.mean()
-    low, high = np.percentile(center + wider * (draws - center), [2.5, 97.5])
+    low, high = np.percentile(value + wider * (draws - draws.mean()), [2.5, 97.5])
     return Estimate(float(value), float(low), float(high))
