@@ -83,10 +83,11 @@ def worth_training(comparison: Comparison) -> list[str]:
         what = "No other row" if above else "No row"
         largest, by = max(below, key=lambda item: item[1].value)
         text = (
-            f"{what} is clearly above the curve of post-hoc adjustment; the nearest is {largest} with {by.signed} "
-            f"balanced accuracy."
+            f"{what} is clearly above the curve of post-hoc adjustment; the nearest is {largest} "
+            f"with {by.signed} balanced accuracy."
             if len(below) > 1
-            else f"{largest} is not clearly above the curve of post-hoc adjustment: {by.signed} balanced accuracy."
+            else f"{largest} is not clearly above the curve of post-hoc adjustment: {by.signed} "
+            f"balanced accuracy."
         )
         if not above:
             text += (
