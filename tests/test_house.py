@@ -33,7 +33,7 @@ FLOORS = [
     {"losses/__init__"},
     {"data_map", "observations"},
     {"history", "selective", "sampling"},
-    {"page", "compare/head"},
+    {"page"},
     {"__init__", "integrations/__init__"},
     {"integrations/evaluation", "integrations/torchmetrics"},
     {"integrations/lightning", "integrations/transformers"},

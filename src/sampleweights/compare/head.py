@@ -61,8 +61,8 @@ class Head:
         # steps matter, not epochs; but schedules of weighters need some epochs to take effect in
         self.num_epochs = num_epochs or min(max(1500 * self.batch_size // size, 20), 100)
         # what a step changes in a hidden unit grows with the number of its inputs
-        self.learning_rate = min(0.03 / math.sqrt(dimension), 3e-3)
-        self.width, self.dropout, self.weight_decay = 256, 0.5, 0.05
+        self.learning_rate = min(max(1 / dimension, 3e-4), 3e-3)
+        self.width, self.dropout, self.weight_decay = 256, 0.5, 0.5
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(
