@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from sampleweights._checks import as_number, on_cpu
+from sampleweights._checks import as_number, as_whole_number, on_cpu
 from sampleweights.counting import class_indices
 from sampleweights.drawing import Table, generator, without_replacement
 
@@ -85,7 +85,9 @@ class WeightedSampler(Sampler[int]):
     ) -> None:
         self._weight = _as_weight(weight)
         size = len(self._weight)
-        self.num_samples = size if num_samples is None else _whole("num_samples", num_samples, 1)
+        self.num_samples = (
+            size if num_samples is None else as_whole_number("num_samples", num_samples, 1)
+        )
         if not isinstance(replacement, bool):
             raise TypeError(f"replacement must be True or False, got {replacement!r}")
         if not replacement and self.num_samples > size:
@@ -94,15 +96,15 @@ class WeightedSampler(Sampler[int]):
                 f"replacement=False, got {self.num_samples}"
             )
         self.replacement = replacement
-        self.seed = _whole("seed", seed, 0)
+        self.seed = as_whole_number("seed", seed, 0)
         if (num_replicas is None) != (rank is None):
             raise ValueError(
                 f"num_replicas and rank must be given together, got num_replicas={num_replicas}, "
                 f"rank={rank}"
             )
         if num_replicas is not None and rank is not None:
-            num_replicas = _whole("num_replicas", num_replicas, 1)
-            rank = _whole("rank", rank, 0)
+            num_replicas = as_whole_number("num_replicas", num_replicas, 1)
+            rank = as_whole_number("rank", rank, 0)
             if rank >= num_replicas:
                 raise ValueError(f"rank must be below num_replicas ({num_replicas}), got {rank}")
         self.num_replicas, self.rank = num_replicas, rank
@@ -160,7 +162,7 @@ class WeightedSampler(Sampler[int]):
 
         The epoch that a loaded state is of goes on where it was.
         """
-        epoch = _whole("epoch", epoch, 0)
+        epoch = as_whole_number("epoch", epoch, 0)
         if epoch != self.epoch:
             self._start_at(0)
         self.epoch = epoch
@@ -181,8 +183,8 @@ class WeightedSampler(Sampler[int]):
         """Go on where the state was saved; the weights are those of the constructor."""
         if missing := {"seed", "epoch", "position"} - set(state_dict):
             raise ValueError(f"state_dict must hold {sorted(missing)}, got {sorted(state_dict)}")
-        seed, epoch = (_whole(name, state_dict[name], 0) for name in ("seed", "epoch"))
-        self._start_at(_whole("position", state_dict["position"], 0))
+        seed, epoch = (as_whole_number(name, state_dict[name], 0) for name in ("seed", "epoch"))
+        self._start_at(as_whole_number("position", state_dict["position"], 0))
         self.seed, self.epoch = seed, epoch
 
     def importance_weight(self, index: Tensor | Sequence[int]) -> Tensor:
@@ -266,19 +268,6 @@ class WeightedSampler(Sampler[int]):
                 yield self._table.find(uniform[first - chunk * CHUNK :: replicas])
             elif order is not None:
                 yield order[np.arange(first, end, replicas) % self.num_samples]
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """``value`` as a whole number that is at least ``least``."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
 
 
 def _as_weight(weight: Any) -> NDArray[np.float64]:
