@@ -62,7 +62,7 @@ class Head:
         size, dimension = features.shape
         self.batch_size = min(max(2 ** round(math.log2(size / 64)), 32), 128)
         # steps matter, not epochs; but schedules of weighters need some epochs to take effect in
-        self.num_epochs = num_epochs or min(max(2500 * self.batch_size // size, 25), 100)
+        self.num_epochs = num_epochs or min(max(2000 * self.batch_size // size, 25), 100)
         # what a step changes in a hidden unit grows with the number of its inputs
         self.learning_rate = min(max(1 / dimension, 3e-4), 3e-3)
         self.width, self.dropout, self.weight_decay = 256, 0.5, 0.5
