@@ -65,7 +65,7 @@ class Head:
         self.num_epochs = num_epochs or min(max(2000 * self.batch_size // size, 25), 100)
         # what a step changes in a hidden unit grows with the number of its inputs
         self.learning_rate = min(max(1 / dimension, 3e-4), 3e-3)
-        self.width, self.dropout, self.weight_decay = 256, 0.5, 0.5
+        self.width, self.dropout, self.weight_decay = 256, 0.5, 0.05
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(
