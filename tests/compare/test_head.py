@@ -237,7 +237,7 @@ def test_very_few_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "num_epochs"), [(100, 100), (3000, 32), (10_015, 20), (1_000_000, 20)]
+    ("size", "num_epochs"), [(100, 100), (3000, 42), (10_015, 25), (1_000_000, 25)]
 )
 def test_the_number_of_epochs_follows_from_the_number_of_samples(
     size: int, num_epochs: int

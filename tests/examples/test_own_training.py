@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("joblib")
+pytest.importorskip("lightning")
 from examples import own_training, own_training_lightning
 
 TRAIN = np.flatnonzero(np.arange(len(own_training.TARGET)) % 5 > 0)

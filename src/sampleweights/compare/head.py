@@ -21,7 +21,10 @@ class Head:
     The features are standardised with the mean and deviation of the training samples, limited to
     10 deviations, and go through 256 hidden units with dropout to the logits. AdamW trains them
     with one cycle of the learning rate. Batch size and epochs follow from the number of samples,
-    the learning rate from the number of features. SETS
+    the learning rate from the number of features. The settings were
+    checked on scikit-learn's digits, breast cancer and wine, on ``make_classification`` sets from
+    300 x 16 to 100,000 x 64 and 3,000 x 2,048, on long-tailed thinnings (1 to 60) of these, and on
+    the 10,015 x 1,488 features of the ISIC 2018 images.
 
     Features are read batch by batch, never copied as a whole, so that they may be a memory map. A
     seed gives the same logits on the same machine, and the global random state is left as it was.
@@ -35,7 +38,7 @@ class Head:
         features: one row for each sample.
         target: the class of each sample.
         num_classes: C.
-        num_epochs: passes over the training samples; None: 20 to 100, fewer the more samples.
+        num_epochs: passes over the training samples; None: 25 to 100, fewer the more samples.
 
     Example:
         >>> import numpy as np
@@ -57,11 +60,11 @@ class Head:
     ) -> None:
         self.features, self.target, self.num_classes = features, target, num_classes
         size, dimension = features.shape
-        self.batch_size = min(max(2 ** round(math.log2(size / 64)), 32), 256)
+        self.batch_size = min(max(2 ** round(math.log2(size / 64)), 32), 128)
         # steps matter, not epochs; but schedules of weighters need some epochs to take effect in
-        self.num_epochs = num_epochs or min(max(1500 * self.batch_size // size, 20), 100)
+        self.num_epochs = num_epochs or min(max(2000 * self.batch_size // size, 25), 100)
         # what a step changes in a hidden unit grows with the number of its inputs
-        self.learning_rate = min(0.03 / math.sqrt(dimension), 3e-3)
+        self.learning_rate = min(max(1 / dimension, 3e-4), 3e-3)
         self.width, self.dropout, self.weight_decay = 256, 0.5, 0.05
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
