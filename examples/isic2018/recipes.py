@@ -86,6 +86,22 @@ POSTHOC = {"none_posthoc": "none", "ohem_posthoc": "ohem"}
 """Rows without a training of their own: post-hoc logit adjustment of another row's predictions."""
 
 
+FIRST = {
+    "models": ["flat"],
+    "optimizers": ["adam"],
+    "losses": ["ce"],
+    "weightings": [
+        *PAPER,
+        "logit_adjustment",
+        "ldam_deferred",
+        "balanced_sampling",
+        "none_posthoc",
+    ],
+}
+"""What is run on the digits unless other rows are named: what each weighting does, in a minute or
+two."""
+
+
 def in_grid(optimizer: str, loss: str, weighting: str) -> bool:
     """Which rows are run unless others are asked for."""
     if weighting in BEYOND or weighting in POSTHOC:
