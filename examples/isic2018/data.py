@@ -91,7 +91,7 @@ class Split:
         parts = pd.Series("", index=table.index)
         parts.iloc[self.train], parts.iloc[self.validation] = "train", "validation"
         rows = table[["image", "lesion"]].assign(
-            diagnosis=[classes[c] for c in table["target"]], part=parts, seed=seed
+            **{"class": [classes[c] for c in table["target"]]}, part=parts, seed=seed
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         rows[rows["part"] != ""].to_csv(path, index=False)

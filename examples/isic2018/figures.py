@@ -90,16 +90,19 @@ def tradeoff(results: Results, model: str, optimizer: str, loss: str) -> Figure:
     axis.set_xticks([tick for tick in axis.get_xticks() if left <= tick <= 100])
     axis.set_xlim(left, right + 0.25 * (right - left))  # room for names
     figure.canvas.draw()  # fixes where the points are
+    points = {w: axis.transData.transform(mean) * 72 / figure.dpi for w, mean in means.items()}
     taken: list[tuple[float, float]] = []
     for weighting in sorted(names, key=lambda w: -means[w][1]):
-        x, y = axis.transData.transform(means[weighting]) * 72 / figure.dpi
-        height = y  # of the name, in points: lower than the others that it would overlap
-        while any(abs(x - left) < 160 and abs(height - other) < 13 for left, other in taken):
+        x, y = points[weighting]
+        height = y  # of the name: lower where it would overlap other names or cover other points
+        while any(abs(x - a) < 160 and abs(height - b) < 13 for a, b in taken) or any(
+            0 < a - x < 120 and abs(height - b) < 11 for a, b in points.values()
+        ):
             height -= 1
         taken.append((x, height))
         axis.annotate(
             plain(weighting), means[weighting], (10, height - y), textcoords="offset points",
-            color=colors[weighting], va="center", bbox={"color": "white", "alpha": 0.7, "pad": 0},
+            color=colors[weighting], va="center",
             arrowprops={"arrowstyle": "-", "color": colors[weighting], "alpha": 0.4},
         )  # fmt: skip
     return figure

@@ -77,7 +77,7 @@ def page(dataset: Dataset, recipe: Any, weighting: str, folder: Path) -> Path:
     experiment = train(dataset, recipe, weighting, dataset.target, folder / "importance")
     names = list(dataset.table["image"])
     table = experiment.history.to_pandas(
-        image=names, diagnosis=[dataset.classes[c] for c in dataset.table["target"]]
+        image=names, **{"class": [dataset.classes[c] for c in dataset.table["target"]]}
     )
     table.to_csv(folder / "importance.csv")
 

@@ -248,7 +248,7 @@ PRESETS = {
     ),
     # the embedded digits
     "digits": Recipe(
-        epochs_flat=24, epochs_hierarchical=24, batch_size=32, adam_rate=5e-3, sgd_rate=2e-2,
+        epochs_flat=60, epochs_hierarchical=60, batch_size=32, adam_rate=5e-3, sgd_rate=2e-2,
         schedule="one-cycle", weight_decay=0.0, attention_dropout=0.0, hidden=64,
     ),
 }  # fmt: skip

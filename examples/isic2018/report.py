@@ -156,9 +156,9 @@ def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Pa
     text += [
         "## Claims",
         "Each line is a statement of the paper, a question that it leaves open, or a reading of "
-        "its equations. The columns say in how many of its comparisons it is borne out, "
-        + ("in the paper's tables and in these" if beside else "here")
-        + ", and the mean difference of ours, with an interval from a paired bootstrap over the "
+        "its equations. The columns say in how many of its comparisons it is borne out"
+        + (", in the paper's tables and in these," if beside else "")
+        + " and the mean difference of ours, with an interval from a paired bootstrap over the "
         + ("lesions" if beside else "images")
         + " of the validation sets. The models are not trained again, so the spread between "
         "trainings is not in the interval.",
