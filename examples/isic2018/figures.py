@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from examples.isic2018.official import CLASSES
 from examples.isic2018.recipes import LOSSES, PAPER
 from examples.isic2018.results import Results
 from examples.isic2018.training import Experiment, Run
@@ -47,11 +47,16 @@ WEIGHTING_NAMES = {
 COLORS = dict(
     zip(PAPER, ["#4d4d4d", "#0072b2", "#56b4e9", "#e69f00", "#d55e00"], strict=True)
 )  # colour-blind safe
-NON_MELANOCYTIC, MELANOCYTIC = ["VASC", "DF", "BKL", "BCC", "AKIEC"], ["MEL", "NV"]
+OTHER_COLORS = ["#117733", "#882255", "#332288", "#999933", "#44aa99", "#aa4499", "#661100"]
+PANELS = {
+    "non-melanocytic (the paper's Figure 1)": ["VASC", "DF", "BKL", "BCC", "AKIEC"],
+    "melanocytic (Figure 2)": ["MEL", "NV"],
+}
 
 
 def plain(weighting: str) -> str:
-    return "no weighting" if weighting == "none" else WEIGHTING_NAMES[weighting]
+    name = WEIGHTING_NAMES[weighting]
+    return f"no weighting{name[1:]}" if name.startswith("-") else name
 
 
 def papers_rows(results: Results, model: str, optimizer: str, loss: str) -> dict[str, list[Run]]:
@@ -60,21 +65,67 @@ def papers_rows(results: Results, model: str, optimizer: str, loss: str) -> dict
     return {weighting: runs for weighting, runs in rows.items() if runs}
 
 
+def tradeoff(results: Results, model: str, optimizer: str, loss: str) -> Figure:
+    """Accuracy over balanced accuracy of every weighting, with 95 % intervals."""
+    summary, bootstrap = results.summary(), results.bootstrap
+    names = [w for w in WEIGHTING_NAMES if (model, optimizer, loss, w) in bootstrap]
+    figure, axis = plt.subplots(figsize=(9, 1.5 + 0.45 * max(8, len(names))), layout="constrained")
+    others = itertools.cycle(OTHER_COLORS)
+    colors = {w: COLORS[w] if w in COLORS else next(others) for w in names}
+    means: dict[str, tuple[float, float]] = {}
+    for weighting, color in colors.items():
+        row = (model, optimizer, loss, weighting)
+        x, y = means[weighting] = summary.loc[row, "bacc"], summary.loc[row, "acc"]
+        across, up = (np.percentile(bootstrap[row][m], [2.5, 97.5]) for m in ("bacc", "acc"))
+        axis.plot(across, [y, y], color=color, alpha=0.35, linewidth=1)
+        axis.plot([x, x], up, color=color, alpha=0.35, linewidth=1)
+        axis.plot(x, y, "o", color=color, markersize=8)
+    axis.set_xlabel("balanced accuracy: mean recall of the classes (%)")
+    axis.set_ylabel("accuracy (%)")
+    axis.set_title(results.dataset.title, fontsize=10)
+    axis.grid(color="#dddddd", linewidth=0.7)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    left, right = axis.get_xlim()
+    axis.set_xticks([tick for tick in axis.get_xticks() if left <= tick <= 100])
+    axis.set_xlim(left, right + 0.25 * (right - left))  # room for names
+    figure.canvas.draw()  # fixes where the points are
+    points = {w: axis.transData.transform(mean) * 72 / figure.dpi for w, mean in means.items()}
+    taken: list[tuple[float, float]] = []
+    for weighting in sorted(names, key=lambda w: -means[w][1]):
+        x, y = points[weighting]
+        height = y  # of the name: lower where it would overlap other names or cover other points
+        while any(abs(x - a) < 160 and abs(height - b) < 13 for a, b in taken) or any(
+            0 < a - x < 120 and abs(height - b) < 11 for a, b in points.values()
+        ):
+            height -= 1
+        taken.append((x, height))
+        axis.annotate(
+            plain(weighting), means[weighting], (10, height - y), textcoords="offset points",
+            color=colors[weighting], va="center",
+            arrowprops={"arrowstyle": "-", "color": colors[weighting], "alpha": 0.4},
+        )  # fmt: skip
+    return figure
+
+
 def recall(results: Results, model: str, optimizer: str) -> Figure:
-    """Recall per class and weighting: the paper's Figures 1 and 2."""
-    summary = results.summary()
+    """Recall per class and weighting: on the images the paper's Figures 1 and 2."""
+    summary, dataset = results.summary(), results.dataset
+    count = dataset.target[dataset.split[0].train].bincount(minlength=len(dataset.classes))
+    by_count = [dataset.classes[c] for c in count.argsort(descending=True, stable=True)]
+    panels = PANELS if dataset.is_the_papers else {"the most frequent class first": by_count}
     weightings = {
         loss: [w for w in PAPER if (model, optimizer, loss, w) in summary.index] for loss in LOSSES
     }
     losses = [loss for loss in LOSSES if weightings[loss]]
     figure, axes = plt.subplots(
-        len(losses), 2, figsize=(11, 1 + 2.9 * len(losses)), sharey=True, squeeze=False,
-        gridspec_kw={"width_ratios": [len(NON_MELANOCYTIC), len(MELANOCYTIC)]},
+        len(losses), len(panels), figsize=(11, 1 + 2.9 * len(losses)), sharey=True, squeeze=False,
+        gridspec_kw={"width_ratios": [len(classes) for classes in panels.values()]},
         layout="constrained",
     )  # fmt: skip
     for line, loss in zip(axes, losses, strict=True):
         width = 0.8 / len(weightings[loss])
-        for axis, classes in zip(line, (NON_MELANOCYTIC, MELANOCYTIC), strict=True):
+        for axis, classes in zip(line, panels.values(), strict=True):
             for position, weighting in enumerate(weightings[loss]):
                 row = summary.loc[(model, optimizer, loss, weighting)]
                 values = row[[f"recall_{c}" for c in classes]]
@@ -83,15 +134,15 @@ def recall(results: Results, model: str, optimizer: str) -> Figure:
                     [tick + offset for tick in range(len(classes))], values, 0.92 * width,
                     color=COLORS[weighting], label=plain(weighting),
                 )  # fmt: skip
-            names = [results.dataset.class_names[c] for c in classes]
+            names = [dataset.class_names[c] for c in classes]
             axis.set_xticks(range(len(classes)), names, fontsize=9)
             axis.set_ylim(0, 100)
             axis.grid(axis="y", color="#dddddd", linewidth=0.7)
             axis.set_axisbelow(True)
             axis.spines[["top", "right"]].set_visible(False)
         line[0].set_ylabel(f"{LOSS_NAMES[loss]}: recall (%)")
-    axes[0, 0].set_title("non-melanocytic (the paper's Figure 1)", fontsize=10)
-    axes[0, 1].set_title("melanocytic (Figure 2)", fontsize=10)
+    for axis, title in zip(axes[0], panels, strict=True):
+        axis.set_title(title, fontsize=10)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
@@ -100,7 +151,7 @@ def recall(results: Results, model: str, optimizer: str) -> Figure:
 def confusion(results: Results, model: str, optimizer: str, loss: str) -> Figure:
     """Confusion matrices of all splits together, one per weighting, rows in percent."""
     rows = papers_rows(results, model, optimizer, loss)
-    target = results.dataset.target.numpy()
+    target, classes = results.dataset.target.numpy(), results.dataset.classes
     figure, axes = plt.subplots(
         1, len(rows), figsize=(1 + 3.1 * len(rows), 3.7), squeeze=False, layout="constrained"
     )
@@ -109,7 +160,7 @@ def confusion(results: Results, model: str, optimizer: str, loss: str) -> Figure
             confusion_matrix(
                 target[results.dataset.split[run.split].validation],
                 results.predicted(run),
-                labels=range(len(CLASSES)),
+                labels=range(len(classes)),
             )
             for run in runs
         )
@@ -120,11 +171,11 @@ def confusion(results: Results, model: str, optimizer: str, loss: str) -> Figure
             axis.text(
                 predicted, true, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color
             )
-        axis.set_xticks(range(len(CLASSES)), CLASSES, fontsize=7, rotation=45)
-        axis.set_yticks(range(len(CLASSES)), CLASSES, fontsize=7)
+        axis.set_xticks(range(len(classes)), classes, fontsize=7, rotation=45)
+        axis.set_yticks(range(len(classes)), classes, fontsize=7)
         axis.set_title(plain(weighting), fontsize=10)
     axes[0, 0].set_ylabel("true class")
-    figure.supxlabel("diagnosis", fontsize=10)
+    figure.supxlabel("predicted class", fontsize=10)
     return figure
 
 
@@ -145,7 +196,7 @@ def curves(results: Results, model: str, optimizer: str, loss: str) -> Figure:
         if weighting in rows:
             history = results.curves(rows[weighting][0])
             epoch = history["epoch"] + 1
-            for position, name in enumerate(CLASSES):
+            for position, name in enumerate(results.dataset.classes):
                 color = plt.get_cmap("tab10")(position)
                 axis.plot(epoch, 100 * history[f"kept_{name}"], label=name, color=color)
             axis.plot(epoch, 100 * history["kept"], "k--", label="all")
@@ -165,7 +216,7 @@ def chosen_examples(results: Results, runs: Sequence[Run]) -> dict[str, dict[str
     probabilities = np.mean([results.probabilities(run) for run in runs], axis=0)
     of_target = probabilities[np.arange(len(target)), target]
     found: dict[str, dict[str, int]] = {"hard": {}, "easy": {}}
-    for position, name in enumerate(CLASSES):
+    for position, name in enumerate(results.dataset.classes):
         members = np.flatnonzero(target == position)
         order = members[of_target[members].argsort(kind="stable")]
         # not the very hardest, whose label may be wrong: the one at the tenth percentile
@@ -223,12 +274,12 @@ def attention(results: Results, model: str, optimizer: str, loss: str, difficult
         for line, name, picture, *heat, decided in zip(
             axes, examples, pictures, spatial, best, diagnosis, strict=True
         ):
-            right = CLASSES[decided] == name
+            answer = results.dataset.classes[decided]
             for axis, values in zip(line[left : left + 2], heat, strict=True):
                 _show(axis, picture)
                 axis.imshow(values, cmap="inferno", alpha=0.55)
             line[left].set_xlabel(
-                CLASSES[decided], fontsize=7, labelpad=1, color="#1a7f37" if right else "#c0392b"
+                answer, fontsize=7, labelpad=1, color="#1a7f37" if answer == name else "#c0392b"
             )
         axes[0, left].set_title(f"{plain(weighting)}:\nattention", fontsize=7)
         axes[0, left + 1].set_title("best\nchannel", fontsize=7)

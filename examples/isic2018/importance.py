@@ -14,7 +14,6 @@ from torch import Tensor
 
 import sampleweights as sw
 from examples.isic2018.data import Dataset, Split
-from examples.isic2018.official import CLASSES
 from examples.isic2018.prepare import digest
 from examples.isic2018.training import Experiment, Run, fit, predict
 from sampleweights.page import write_page
@@ -33,9 +32,10 @@ def flip_labels(target: Tensor, fraction: float, seed: int = 0) -> Noise:
     """Give a fraction of the samples another class, each of the others with the same chance."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(target), generator=generator)[: round(fraction * len(target))]
-    other = torch.randint(1, len(CLASSES), (len(chosen),), generator=generator)
+    classes = int(target.max()) + 1
+    other = torch.randint(1, classes, (len(chosen),), generator=generator)
     noisy, flipped = target.clone(), torch.zeros(len(target), dtype=torch.bool)
-    noisy[chosen] = (target[chosen] + other) % len(CLASSES)
+    noisy[chosen] = (target[chosen] + other) % classes
     flipped[chosen] = True
     return Noise(noisy, flipped)
 
@@ -77,7 +77,7 @@ def page(dataset: Dataset, recipe: Any, weighting: str, folder: Path) -> Path:
     experiment = train(dataset, recipe, weighting, dataset.target, folder / "importance")
     names = list(dataset.table["image"])
     table = experiment.history.to_pandas(
-        image=names, diagnosis=[CLASSES[c] for c in dataset.table["target"]]
+        image=names, **{"class": [dataset.classes[c] for c in dataset.table["target"]]}
     )
     table.to_csv(folder / "importance.csv")
 

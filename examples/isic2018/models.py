@@ -9,8 +9,9 @@ taxonomies", Pattern Recognition 2021).
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
-from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
 from sampleweights import Taxonomy
@@ -36,6 +37,38 @@ class Model(nn.Module):
         raise NotImplementedError
 
 
+class CBAM(nn.Module):
+    """Channel gates, then spatial gates: Woo et al., "CBAM", ECCV 2018, Eq. 1 to 3.
+
+    Parameters have the names and initial values of those of timm's ``CbamModule``, which the
+    digits would need timm for, and which does not give its gates away.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, kernel: int = 7) -> None:
+        super().__init__()
+        hidden = max(1, int(channels / reduction + 0.5))
+        self.channel = nn.Sequential(
+            OrderedDict(
+                fc1=nn.Conv2d(channels, hidden, 1, bias=False),
+                act=nn.ReLU(),
+                fc2=nn.Conv2d(hidden, channels, 1, bias=False),
+            )
+        )
+        conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+        self.spatial = nn.Sequential(
+            OrderedDict(conv=nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(1))))
+        )
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gated maps (N, C, H, W), spatial gates (N, 1, H, W), channel gates (N, C, 1, 1)."""
+        average, largest = maps.mean((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+        channel = (self.channel(average) + self.channel(largest)).sigmoid()
+        maps = maps * channel
+        summary = torch.cat([maps.mean(1, keepdim=True), maps.amax(1, keepdim=True)], 1)
+        spatial = self.spatial(summary).sigmoid()
+        return maps * spatial, spatial, channel
+
+
 class Flat(Model):
     """CBAM, global average pooling, dropout and one linear layer.
 
@@ -47,27 +80,18 @@ class Flat(Model):
 
     def __init__(self, channels: int, num_classes: int, dropout: float = 0.5) -> None:
         super().__init__()
-        self.cbam = CbamModule(channels, rd_ratio=1 / 16)
+        self.cbam = CBAM(channels)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, maps: Tensor, target: Tensor | None = None) -> Tensor:
-        return self.classifier(self.dropout(self.cbam(maps).mean((2, 3))))
+        return self.classifier(self.dropout(self.cbam(maps)[0].mean((2, 3))))
 
     def leaf_log_probs(self, maps: Tensor) -> Tensor:
         return self(maps).float().log_softmax(1)
 
     def attention(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        # timm's module multiplies by its gates and does not give them away
-        gates = []
-        hooks = [
-            part.gate.register_forward_hook(lambda module, arguments, gate: gates.append(gate))
-            for part in (self.cbam.channel, self.cbam.spatial)
-        ]
-        self.cbam(maps)
-        for hook in hooks:
-            hook.remove()
-        channel, spatial = gates
+        _, spatial, channel = self.cbam(maps)
         return spatial[:, 0], channel[:, :, 0, 0]
 
 

@@ -86,6 +86,22 @@ POSTHOC = {"none_posthoc": "none", "ohem_posthoc": "ohem"}
 """Rows without a training of their own: post-hoc logit adjustment of another row's predictions."""
 
 
+FIRST = {
+    "models": ["flat"],
+    "optimizers": ["adam"],
+    "losses": ["ce"],
+    "weightings": [
+        *PAPER,
+        "logit_adjustment",
+        "ldam_deferred",
+        "balanced_sampling",
+        "none_posthoc",
+    ],
+}
+"""What is run on the digits unless other rows are named: what each weighting does, in a minute or
+two."""
+
+
 def in_grid(optimizer: str, loss: str, weighting: str) -> bool:
     """Which rows are run unless others are asked for."""
     if weighting in BEYOND or weighting in POSTHOC:
@@ -232,7 +248,7 @@ PRESETS = {
     ),
     # the embedded digits
     "digits": Recipe(
-        epochs_flat=24, epochs_hierarchical=24, batch_size=32, adam_rate=5e-3, sgd_rate=2e-2,
+        epochs_flat=60, epochs_hierarchical=60, batch_size=32, adam_rate=5e-3, sgd_rate=2e-2,
         schedule="one-cycle", weight_decay=0.0, attention_dropout=0.0, hidden=64,
     ),
 }  # fmt: skip

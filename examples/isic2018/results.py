@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from examples.isic2018.data import Dataset
-from examples.isic2018.official import CLASSES
 from examples.isic2018.training import RESULT, Row, Run
 
 ROW = ["model", "optimizer", "loss", "weighting"]
@@ -48,6 +47,11 @@ class Results:
     @property
     def dataset(self) -> Dataset:
         return next(iter(self.datasets.values()))
+
+    @cached_property
+    def paper(self) -> pd.DataFrame:
+        """The paper's numbers, where they belong beside these: none beside those of digits."""
+        return paper_numbers() if self.dataset.is_the_papers else paper_numbers()[:0]
 
     @cached_property
     def finished(self) -> list[Run]:
@@ -133,7 +137,7 @@ def metric_samples(
 
     A class of which nothing was drawn is left out of the mean.
     """
-    shape = (drawn.shape[1], len(CLASSES))
+    shape = (drawn.shape[1], int(target.max()) + 1)
     total, right = np.zeros(shape), np.zeros(shape)
     np.add.at(total, (lesion, target), weight)
     np.add.at(right, (lesion, target), weight * (predicted == target))

@@ -11,6 +11,7 @@ import logging
 import platform
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from examples.isic2018 import encoders, models
-from examples.isic2018.data import Dataset, Split, taxonomy
-from examples.isic2018.official import CLASSES, write_atomically
+from examples.isic2018.data import Dataset, Split
+from examples.isic2018.official import write_atomically
 from examples.isic2018.prepare import digest
 from examples.isic2018.recipes import POSTHOC, Recipe, build_criterion
 from sampleweights import LogitAdjustment, WeightedSampler
@@ -83,12 +84,12 @@ def build_encoder(run: Run, dataset: Dataset, split: Split, pretrained: bool) ->
     return encoders.SmallEncoder()
 
 
-def build_model(run: Run, channels: int) -> models.Model:
+def build_model(run: Run, dataset: Dataset, channels: int) -> models.Model:
     recipe = run.recipe
     if run.model == "flat":
-        return models.Flat(channels, len(CLASSES), recipe.dropout)
+        return models.Flat(channels, len(dataset.classes), recipe.dropout)
     return models.Hierarchical(
-        channels, taxonomy(), hidden=recipe.hidden, dropout=recipe.dropout,
+        channels, dataset.taxonomy, hidden=recipe.hidden, dropout=recipe.dropout,
         attention_dropout=recipe.attention_dropout,
     )  # fmt: skip
 
@@ -102,16 +103,22 @@ class Experiment(lightning.LightningModule):
         super().__init__()
         self.run, self.folder = run, folder
         self.split = dataset.split[run.split]
-        self.inputs, self.target = dataset.inputs, dataset.target
+        self.inputs, self.target, self.classes = dataset.inputs, dataset.target, dataset.classes
         torch.manual_seed(run.split)
         self.encoder = build_encoder(run, dataset, self.split, pretrained).eval()
         with torch.inference_mode():
             channels = self.encoder(self.inputs[:2, 0]).shape[1]
         self.encoder.train()
-        self.model = build_model(run, channels)
-        counts = np.bincount(self.target[self.split.train], minlength=len(CLASSES)).tolist()
+        self.model = build_model(run, dataset, channels)
+        counts = np.bincount(self.target[self.split.train], minlength=len(self.classes)).tolist()
         self.criterion = build_criterion(
-            run.model, run.loss, run.weighting, counts, run.epochs, run.recipe.gamma, taxonomy()
+            run.model,
+            run.loss,
+            run.weighting,
+            counts,
+            run.epochs,
+            run.recipe.gamma,
+            dataset.taxonomy,
         )
         # of all processes: each takes its part of every batch
         self.sampler: WeightedSampler | None = None
@@ -193,7 +200,7 @@ class Experiment(lightning.LightningModule):
             7_919 * (self.current_epoch + 1) + self.run.split + 10**6 * self.global_rank
         )
         self.criterion.set_epoch(self.current_epoch)
-        self._seen = torch.zeros(3, len(CLASSES), dtype=torch.float64, device=self.device)
+        self._seen = torch.zeros(3, len(self.classes), dtype=torch.float64, device=self.device)
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.device)
         self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]
 
@@ -218,8 +225,8 @@ class Experiment(lightning.LightningModule):
                 "loss": loss / samples,
                 "learning_rate": self._rate,  # at the start of the epoch
                 "kept": kept.sum() / count.sum(),
-                **{f"kept_{c}": v for c, v in zip(CLASSES, kept / present, strict=True)},
-                **{f"weight_{c}": v for c, v in zip(CLASSES, weight / present, strict=True)},
+                **{f"kept_{c}": v for c, v in zip(self.classes, kept / present, strict=True)},
+                **{f"weight_{c}": v for c, v in zip(self.classes, weight / present, strict=True)},
             }
         )
         if self.global_rank == 0:
@@ -309,13 +316,14 @@ def evaluate(
     target: NDArray[np.int64],
     weight: NDArray[np.float64],
     probabilities: NDArray[np.float32],
+    classes: Sequence[str],
 ) -> dict[str, float]:
     """The paper's metrics and the calibration error, in percent.
 
     A class that is never predicted has precision 0.
     """
     precision, recall, f1, _ = precision_recall_fscore_support(
-        target, predicted, labels=range(len(CLASSES)), zero_division=0, sample_weight=weight
+        target, predicted, labels=range(len(classes)), zero_division=0, sample_weight=weight
     )
     metrics = {
         "acc": np.average(predicted == target, weights=weight),
@@ -325,7 +333,7 @@ def evaluate(
         "calibration_error": calibration_error(probabilities, target, weight),
     }
     for name, values in (("recall", recall), ("precision", precision), ("f1", f1)):
-        metrics |= {f"{name}_{c}": value for c, value in zip(CLASSES, values, strict=True)}
+        metrics |= {f"{name}_{c}": value for c, value in zip(classes, values, strict=True)}
     return {name: 100 * float(value) for name, value in metrics.items()}
 
 
@@ -351,7 +359,7 @@ def adjust(run: Run, runs: Path, dataset: Dataset) -> None:
     plain = runs / replace(run, weighting=POSTHOC[run.weighting]).name
     result = json.loads((plain / RESULT).read_text())
     split = dataset.split[run.split]
-    counts = np.bincount(dataset.target.numpy()[split.train], minlength=len(CLASSES))
+    counts = np.bincount(dataset.target.numpy()[split.train], minlength=len(dataset.classes))
     adjustment = LogitAdjustment(counts)
     parts = {"validation": (dataset, split.validation, split.sample_weight), **test_part(dataset)}
     arrays: dict[str, NDArray[Any]] = {}
@@ -361,7 +369,8 @@ def adjust(run: Run, runs: Path, dataset: Dataset) -> None:
             logits = torch.from_numpy(file[f"{part}_probabilities"]).log()
             probabilities = adjustment.posthoc(logits).softmax(1).numpy()
             predicted = probabilities.argmax(1)
-            scores = evaluate(predicted, samples.target.numpy()[rows], weight, probabilities)
+            target = samples.target.numpy()[rows]
+            scores = evaluate(predicted, target, weight, probabilities, dataset.classes)
             # a greedy walk down the tree has no adjusted form of its own
             metrics |= {part: scores, f"{part}_greedy": scores}
             arrays |= {f"{part}_probabilities": probabilities, f"{part}_greedy": predicted}
@@ -440,8 +449,8 @@ def evaluate_parts(
         )
         target = samples.target.numpy()[rows]
         predicted = probabilities.argmax(1)
-        metrics[part] = evaluate(predicted, target, weight, probabilities)
-        metrics[f"{part}_greedy"] = evaluate(greedy, target, weight, probabilities)
+        metrics[part] = evaluate(predicted, target, weight, probabilities, samples.classes)
+        metrics[f"{part}_greedy"] = evaluate(greedy, target, weight, probabilities, samples.classes)
         arrays |= {f"{part}_probabilities": probabilities, f"{part}_greedy": greedy}
     return metrics, arrays
 

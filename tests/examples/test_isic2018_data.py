@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from made_files import NUM_IMAGES, SIZE, jpeg
+from sklearn.datasets import load_digits
 
 from examples.isic2018 import data, prepare
 from examples.isic2018.official import (
@@ -24,6 +25,7 @@ from examples.isic2018.official import (
 )
 from examples.isic2018.recipes import PRESETS, Recipe
 from examples.isic2018.sources import Source
+from sampleweights import Taxonomy
 
 PATHS = {
     "MEL": ["melanocytic", "MEL"],
@@ -37,11 +39,27 @@ PATHS = {
 
 
 def test_the_tree_is_the_papers() -> None:
-    tree = data.taxonomy()
+    tree = Taxonomy(data.TREE, leaves=CLASSES)
     assert tree.num_nodes == 11
     assert tree.leaves == tuple(CLASSES)
     for leaf, nodes in zip(tree.leaves, tree.paths.tolist(), strict=True):
         assert [tree.nodes[node] for node in nodes if node >= 0] == PATHS[leaf]
+
+
+def test_digits_are_called_digits(root: Path, tmp_path: Path) -> None:
+    digits = data.digits(1)
+    assert digits.classes == list(digits.taxonomy.leaves) == ["3", "8", "5", "1", "9", "7", "0"]
+    images, digit = load_digits(return_X_y=True)
+    row = digits.table["image"].str.removeprefix("digit-").astype(int).to_numpy()
+    assert [digits.classes[c] for c in digits.target] == digit[row].astype(str).tolist()
+    pixels = digits.pictures[..., 0].flatten(1).numpy()
+    assert (pixels == (255 * (images[row] / 16)).astype(np.uint8)).all()
+    assert not digits.is_the_papers
+    # the paper's classes and hierarchy, by the same names and in the same order
+    lesions = Source(root, tmp_path, tiny(), 1).open("flat")
+    assert lesions.is_the_papers
+    assert lesions.classes == list(lesions.taxonomy.leaves) == CLASSES
+    assert digits.taxonomy.paths.equal(lesions.taxonomy.paths)
 
 
 def test_the_long_tail_of_the_digits_has_the_papers_shape() -> None:
@@ -49,8 +67,8 @@ def test_the_long_tail_of_the_digits_has_the_papers_shape() -> None:
     target = digits.target
     split = digits.split[0]
     counts = target[split.train].bincount(minlength=7).double()
-    nevi = CLASSES.index("NV")
-    expected = torch.tensor(ISIC_COUNTS) / ISIC_COUNTS[nevi] * counts[nevi]
+    most = digits.classes.index("8")
+    expected = torch.tensor(ISIC_COUNTS) / max(ISIC_COUNTS) * counts[most]
     assert ((counts - expected).abs() <= 0.5).all()
     prior = np.bincount(target[split.validation], weights=split.sample_weight)
     np.testing.assert_allclose(prior / prior.sum(), np.array(ISIC_COUNTS) / 10_015)
@@ -73,7 +91,7 @@ def test_no_lesion_is_on_both_sides(root: Path, tmp_path: Path) -> None:
         assert not set(lesions[split.train]) & set(lesions[split.validation])
         assert set(table["target"].to_numpy()[split.train]) == set(range(7))
         seen.append(split.validation.tolist())
-        split.to_csv(table, seed, tmp_path / "split.csv")
+        split.to_csv(table, CLASSES, seed, tmp_path / "split.csv")
         written = pd.read_csv(tmp_path / "split.csv")
         part = written.set_index("image")["part"]
         assert part[table["image"].iloc[split.validation]].eq("validation").all()

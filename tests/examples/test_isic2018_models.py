@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import timm
 import torch
+from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
 from examples.isic2018 import encoders, models
-from examples.isic2018.data import CLASSES, taxonomy
+from examples.isic2018.data import TREE
 from examples.isic2018.encoders import Encoder, load_backbone
-from examples.isic2018.official import DataError
+from examples.isic2018.official import CLASSES, DataError
 from examples.isic2018.prepare import cached_rows
-from sampleweights import CrossEntropyLoss, HierarchicalLoss
+from sampleweights import CrossEntropyLoss, HierarchicalLoss, Taxonomy
 
 N, C, H, W = 3, 32, 2, 3
 
@@ -24,6 +25,10 @@ N, C, H, W = 3, 32, 2, 3
 @pytest.fixture
 def maps() -> Tensor:
     return torch.randn(N, C, H, W, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def taxonomy() -> Taxonomy:
+    return Taxonomy(TREE, leaves=CLASSES)
 
 
 def sigmoid(value: float) -> float:
@@ -77,9 +82,25 @@ def test_cbam_equals_a_plain_loop(maps: Tensor) -> None:
                 assert sigmoid(total) == pytest.approx(spatial[n, y, x].item())
                 for c in range(C):
                     gated[n, c, y, x] = scaled[c][y][x] * sigmoid(total)
-    torch.testing.assert_close(model.cbam(maps), gated)
+    torch.testing.assert_close(model.cbam(maps)[0], gated)
     expected = model.classifier(gated.mean((2, 3)))
     torch.testing.assert_close(model(maps), expected)
+
+
+@pytest.mark.parametrize("channels", [8, 24, 40, 64, 512])
+def test_cbam_is_timms_bit_for_bit(channels: int) -> None:
+    torch.manual_seed(1)
+    theirs, after = CbamModule(channels, rd_ratio=1 / 16), torch.rand(1)
+    torch.manual_seed(1)
+    ours = models.CBAM(channels)
+    assert torch.rand(1).equal(after)  # what is drawn next is the same too
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert one.equal(other)
+    maps = torch.randn(N, channels, H, W)
+    for _ in range(2):  # in training, then with what its batch norm has seen
+        assert ours(maps)[0].equal(theirs(maps))
+        ours.eval(), theirs.eval()
 
 
 def test_dynamic_attention_equals_a_plain_loop(maps: Tensor) -> None:

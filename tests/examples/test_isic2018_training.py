@@ -23,8 +23,7 @@ from torch import nn
 import sampleweights as sw
 from examples.isic2018 import __main__ as cli
 from examples.isic2018 import claims, data, encoders, grid, recipes, results
-from examples.isic2018.data import CLASSES
-from examples.isic2018.official import DataError
+from examples.isic2018.official import CLASSES, DataError
 from examples.isic2018.recipes import (
     PAPER,
     PRESETS,
@@ -61,7 +60,7 @@ def digits() -> data.Dataset:
 
 
 def a_run(recipe: Recipe = SMALL, **changes: object) -> Run:
-    run = Run("flat", "adam", "ce", "ohem", 0, recipe, "digits")
+    run = Run("flat", "adam", "ce", "ohem", 0, recipe, data.digits(0).fingerprint)
     return replace(run, **changes)
 
 
@@ -69,7 +68,7 @@ def test_metrics_are_the_papers() -> None:
     target = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6])
     predicted = np.array([0, 0, 1, 1, 0, 2, 3, 4, 5, 5])
     sure = np.eye(7, dtype=np.float32)[predicted]
-    metrics = evaluate(predicted, target, np.ones(10), sure)
+    metrics = evaluate(predicted, target, np.ones(10), sure, CLASSES)
     assert metrics["calibration_error"] == pytest.approx(30)
     assert metrics["acc"] == pytest.approx(70)
     assert metrics["bacc"] == pytest.approx(100 * balanced_accuracy_score(target, predicted))
@@ -177,7 +176,7 @@ def test_frozen_maps_are_computed_in_the_recipes_precision(
 
 
 def test_the_grid_is_the_papers_and_more() -> None:
-    args = cli.parse_arguments(["train"])
+    args = cli.parse_arguments(["train", "--full"])
     runs = cli.runs_of(args, cli.source_of(args), "digits")
     papers = [run for run in runs if run.weighting in PAPER]
     assert len(papers) == 80
@@ -186,16 +185,40 @@ def test_the_grid_is_the_papers_and_more() -> None:
     assert not in_grid("adam", "ce", "class_balanced_bare")
     rows = {(r.model, r.optimizer, r.loss, r.weighting) for r in papers}
     assert rows == set(results.paper_numbers().index)
-    tuned = cli.parse_arguments(["train", "--tune-gamma"])
+    tuned = cli.parse_arguments(["train", "--full", "--tune-gamma"])
     assert len(cli.runs_of(tuned, cli.source_of(tuned), "digits")) == len(runs) + 24
 
 
+def rows_of(*arguments: str) -> set[tuple[str, ...]]:
+    args = cli.parse_arguments(["train", *arguments])
+    return {run.row for run in cli.runs_of(args, cli.source_of(args), "digits")}
+
+
+def test_the_first_command_is_short_and_the_grid_one_option_away() -> None:
+    papers = [("flat", "adam", "ce", weighting) for weighting in PAPER]
+    later = ("logit_adjustment", "ldam_deferred", "balanced_sampling", "none_posthoc")
+    first = rows_of()
+    assert first == {*papers, *(("flat", "adam", "ce", weighting) for weighting in later)}
+    full = rows_of("--full")
+    assert first < full
+    # what is named is run as it is in the grid
+    assert rows_of("--losses", "ce") == {row for row in full if row[2] == "ce"}
+    assert rows_of("--models", "flat") == {row for row in full if row[0] == "flat"}
+    assert len(rows_of("--weightings", "ohem")) == 8
+    # of the images there is one grid
+    assert rows_of("--data-root", "nowhere") == rows_of("--data-root", "nowhere", "--full") == full
+
+
+def lesions() -> sw.Taxonomy:
+    return sw.Taxonomy(data.TREE, leaves=CLASSES)
+
+
 def logits_over(model: str) -> int:
-    return 7 if model == "flat" else data.taxonomy().num_nodes
+    return 7 if model == "flat" else lesions().num_nodes
 
 
 def test_nodes_hold_what_is_below_them() -> None:
-    tree = data.taxonomy()
+    tree = lesions()
     counts = [10, 60, 5, 3, 10, 2, 2]
     totals = dict(zip(tree.nodes, node_counts(counts, tree).tolist(), strict=True))
     assert {leaf: totals[leaf] for leaf in tree.leaves} == dict(
@@ -210,7 +233,7 @@ def test_nodes_hold_what_is_below_them() -> None:
 @pytest.mark.parametrize("model", ["flat", "hierarchical"])
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_criteria_are_what_their_names_say(model: str, weighting: str) -> None:
-    tree = data.taxonomy()
+    tree = lesions()
     counts = [10, 60, 5, 3, 10, 2, 2]
     criterion = build_criterion(model, "focal", weighting, counts, 10, 0.5, tree)
     level = criterion.criteria[0] if model == "hierarchical" else criterion
@@ -327,9 +350,9 @@ def test_a_run_leaves_what_it_did(digits: data.Dataset, tmp_path: Path) -> None:
         fraction = sw.schedules.Sigmoid(4)(epoch)
         m = [int(fraction * size + 0.5) for size in (32,) * 6 + (len(split.train) - 192,)]
         assert kept == pytest.approx(sum(m) / len(split.train))
-        of_class = curves.loc[epoch, [f"kept_{c}" for c in CLASSES]].to_numpy(dtype=float)
+        of_class = curves.loc[epoch, [f"kept_{c}" for c in digits.classes]].to_numpy(dtype=float)
         assert of_class @ counts == pytest.approx(sum(m))
-    weights = curves.loc[3, [f"weight_{c}" for c in CLASSES]]
+    weights = curves.loc[3, [f"weight_{c}" for c in digits.classes]]
     assert weights.eq(1).all()
 
 
@@ -340,7 +363,7 @@ def test_the_effective_weight_of_a_class_is_its_weight(
     curves = pd.read_csv(tmp_path / "curves.csv")
     counts = np.bincount(digits.target.numpy()[digits.split[0].train], minlength=7)
     expected = counts.sum() / 7 / counts
-    weights = curves.loc[2, [f"weight_{c}" for c in CLASSES]].to_numpy(dtype=float)
+    weights = curves.loc[2, [f"weight_{c}" for c in digits.classes]].to_numpy(dtype=float)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
@@ -401,7 +424,7 @@ def test_posthoc_adjustment_is_a_run_of_its_own(digits: data.Dataset, tmp_path: 
     assert result["weighting"] == "none_posthoc"
     target = digits.target.numpy()[split.validation]
     assert result["metrics"]["validation"] == evaluate(
-        after.argmax(1), target, split.sample_weight, after
+        after.argmax(1), target, split.sample_weight, after, digits.classes
     )
 
 
@@ -568,14 +591,28 @@ def test_digits_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     )  # fmt: skip
     out = capsys.readouterr().out
     assert out.count("| CE    | OHEM                  |") == 2
-    assert "flat model, Adam, mean of 2 splits (in brackets: the paper's Table 2)" in out
+    assert out.startswith("This run takes a few minutes and shows what each weighting does on real")
+    assert "it does not reproduce the paper's numbers, which need the images" in out.split("\n")[0]
+    assert "Long-tailed digits, a small CNN. Flat model, Adam, mean of 2 splits\n" in out
     folder = tmp_path / "digits"
+    picture = folder / "figures" / "tradeoff-flat-adam-ce.png"
+    assert out.endswith(f"picture: {picture}\nreport: {folder / 'report.html'} (and report.md)\n")
     text = (folder / "report.md").read_text()
-    for title in ("Table 2", "Table 3", "Claims", "Gamma of the focal loss", "Recall per class"):
-        assert f"## {title}" in text
-    assert "| 1 | class-balanced weights raise BAcc and lower Acc | 8 of 8 | " in text
+    for title in ("Flat model, Adam", "Hierarchical model, Adam", "Claims",
+                  "Gamma of the focal loss", "Recall per class"):  # fmt: skip
+        assert f"## {title}\n" in text
+    assert re.search(
+        r"\| 1 \| class-balanced weights raise BAcc and lower Acc \| \d of 2 \| BAcc ", text
+    )
+    # digits are no lesions, and the paper has no numbers of them
+    for shown in (out, text):
+        assert not set(CLASSES) & set(re.findall(r"\w+", shown))
+        assert not re.search(r"\d \(\d|Table \d|Figures? \d", shown)
+        assert not re.search("lesion|diagnos|brackets|VGG", shown)
+    assert re.search(r"^\| 8 \| 174 \|", text, re.M)
     named = re.findall(r"\((figures/[^)]+)\)", text)
-    assert len(named) == 2 + 2 * 4
+    assert len(named) == 3 * 2 + 2 * 4 - 2
+    assert f"figures/{picture.name}" in named
     for name in named:
         with Image.open(folder / name) as image:
             assert min(image.size) > 300
@@ -633,7 +670,7 @@ def test_figures_of_two_optimisers_are_apart(tmp_path: Path) -> None:
         "none", "ohem", "--splits", 1, "--output", tmp_path, "--workers", 1,
     )  # fmt: skip
     named = re.findall(r"\((figures/[^)]+)\)", (tmp_path / "digits" / "report.md").read_text())
-    assert len(named) == len(set(named)) == 2 + 2 * 4
+    assert len(named) == len(set(named)) == 2 + 2 + 2 * 4
 
 
 def test_importance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -667,7 +704,10 @@ def test_images_end_to_end(
     )  # fmt: skip
     out = capsys.readouterr().out
     assert f"ISIC 2018, {NUM_IMAGES} images of 32x32, test_efficientnet (random), " in out
+    assert "Table 2: flat model, Adam, mean of 1 splits; in brackets the paper's numbers" in out
+    assert re.search(r"\| CE    \| OHEM +\| [\d.]+ \(84\.5\)", out)
     text = (tmp_path / "isic2018" / "report.md").read_text()
+    assert re.search(r"\| 5 \| OHEM has a higher BAcc than no weighting \| 7 of 8 \| ", text)
     results = list((tmp_path / "isic2018" / "runs").glob(f"*/{RESULT}"))
     assert len(results) == 4
     _, _, section = text.partition("## The public test set\n")
@@ -761,6 +801,31 @@ def test_help_is_for_newcomers(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "python -m examples.isic2018 reproduce --data-root DIR --preset fast" in out
     assert "--batch-size" in out
+
+
+def test_digits_need_no_packages_for_images(tmp_path: Path) -> None:
+    script = f"""
+import runpy, sys
+for name in ("timm", "kornia"):
+    sys.modules[name] = None  # importing it raises ImportError
+sys.argv = ["isic2018", "reproduce", "--weightings", "ohem", "--losses", "ce", "--optimizers",
+            "adam", "--epochs-flat", "1", "--epochs-hierarchical", "1", "--splits", "1",
+            "--workers", "1", "--output", {str(tmp_path)!r}]
+runpy.run_module("examples.isic2018", run_name="__main__", alter_sys=True)
+"""
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (tmp_path / "digits" / "report.html").exists()
+
+
+def test_images_without_their_packages_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"pip install -e \"\.\[examples\]\" \(timm and kornia can"):
+        run_command("train", "--data-root", tmp_path)
 
 
 def test_the_help_needs_nothing_that_only_unix_has() -> None:
