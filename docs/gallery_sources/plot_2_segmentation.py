@@ -107,9 +107,10 @@ predictions = {
     "OHEM(schedule=0.25)": predict(sw.OHEM(schedule=0.25)),
     "EffectiveNumber": predict(counted),
 }
+
 # %%
-# Once the trainings have converged, the three differ little: with this seed ``OHEM`` is ahead of all
-# pixels by 2 points, with another by 0.1.
+# Once the trainings have converged, the three differ little: with this seed ``OHEM`` is ahead of
+# all pixels by 2 points, with another by 0.1.
 for name, prediction in predictions.items():
     print(f"{name:<20} mean IoU {100 * mean_iou(prediction):.1f}")
 
