@@ -109,8 +109,8 @@ predictions = {
 }
 
 # %%
-# Once the trainings have converged, the three differ little. With this seed ``OHEM`` is ahead of all
-# pixels by 2 points, with another by 0.1; ``EffectiveNumber`` is 3 points behind.
+# Once the trainings have converged, the three differ little. With this seed ``OHEM`` is ahead of
+# all pixels by 2 points, with another by 0.1; ``EffectiveNumber`` is 3 points behind.
 for name, prediction in predictions.items():
     print(f"{name:<20} mean IoU {100 * mean_iou(prediction):.1f}")
 
