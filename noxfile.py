@@ -16,7 +16,7 @@ import nox
 
 nox.options.sessions = ["lint", "docs", "tests"]
 TORCH = "torch==2.13.0"  # of README's test command
-EXTRAS = "examples,cluster,integrations,peers,test"
+EXTRAS = "compare,examples,cluster,integrations,peers,test"
 
 
 @nox.session

@@ -33,10 +33,20 @@ FLOORS = [
     {"losses/__init__"},
     {"data_map", "observations"},
     {"history", "selective", "sampling"},
-    {"page"},
+    {"page", "compare/images"},
+    {"compare/inputs"},
+    {"compare/fingerprint", "compare/statistics", "compare/entries", "compare/head"},
+    {"compare/advice", "compare/labels", "compare/protocol"},
+    {"compare/picture"},
+    {"compare/page"},
+    {"compare/comparison"},
+    {"compare/comparing"},
+    {"compare/__init__"},
     {"__init__", "integrations/__init__"},
     {"integrations/evaluation", "integrations/torchmetrics"},
     {"integrations/lightning", "integrations/transformers"},
+    {"compare/cli"},
+    {"__main__"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

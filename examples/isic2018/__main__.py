@@ -50,11 +50,17 @@ random 80/20 splits, and the rows that the paper leaves open.
       is the paper's own training, --preset modern what one would do today (both want GPUs)
 
   python -m examples.isic2018 prepare --data-root DIR
-      downloads the official files into DIR if they are not there, and computes what is cached
+      downloads the ISIC 2018 files into DIR if neither form is there, and computes what is cached
 
-DIR holds ISIC2018_Task3_Training_Input (.zip or the unpacked folder), and
-ISIC2018_Task3_Training_GroundTruth and ISIC2018_Task3_Training_LesionGroupings (.csv, .zip or the
-unpacked folder). What is there in any of these forms is not downloaded again.
+DIR holds the training set in one of two forms, which give the same splits:
+  ISIC 2018 Task 3, from https://challenge.isic-archive.com/data/#2018:
+      ISIC2018_Task3_Training_Input (.zip or the unpacked folder), and
+      ISIC2018_Task3_Training_GroundTruth and ISIC2018_Task3_Training_LesionGroupings (.csv, .zip
+      or the unpacked folder)
+  HAM10000, from Harvard Dataverse (https://doi.org/10.7910/DVN/DBW86T) or Kaggle:
+      HAM10000_images_part_1 and HAM10000_images_part_2 (.zip or the unpacked folders), and
+      HAM10000_metadata (.csv, .tab or no suffix)
+What is there in any of these forms is not downloaded again.
 
 A run is written as it goes; one that is finished is not repeated, one that was killed goes on from
 its last epoch. `COMMAND --help` lists the options.
@@ -75,7 +81,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="the ISIC 2018 files; without: the embedded digits",
+        help="the files of ISIC 2018 or of HAM10000; without: the embedded digits",
     )
     where.add_argument(
         "--mirror",

@@ -85,6 +85,10 @@ def counts_table(results: Results) -> str:
             header.append(f"split {seed}, {part}")
             align.append("--:")
             columns.append(target[rows].bincount(minlength=len(CLASSES)).tolist())
+    if dataset.test is not None:
+        header.append("test set")
+        align.append("--:")
+        columns.append(dataset.test.target.bincount(minlength=len(CLASSES)).tolist())
     lines = [f"| {' | '.join(header)} |", f"|{'|'.join(align)}|"]
     for position, name in enumerate(CLASSES):
         cells = [name, *(f"{column[position]:,}" for column in columns)]
@@ -129,11 +133,19 @@ def write_report(results: Results, folder: Path, command: str) -> Path:
         text += ["## Gamma of the focal loss", gammas]
     test = results.summary("test")
     if not test.empty:
+        runs = results.metrics("test")
         text.append("## The public test set")
+        text.append(
+            f"The official test set of ISIC 2018 Task 3: no run was trained or selected on it. "
+            f"{len(runs)} of {len(results.finished)} finished runs were evaluated on it; every row "
+            f"is the mean over its splits. In brackets are the paper's numbers, which are those of "
+            f"its validation splits."
+        )
         text += [
-            f"{MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]} (in brackets the paper's "
-            f"validation splits):\n\n{format_table(test, model, optimizer)}"
+            f"### Test set: {MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}\n\n"
+            f"{format_table(test, model, optimizer)}"
             for model, optimizer in combinations
+            if (model, optimizer) in {row[:2] for row in test.index}
         ]
     text.append("## Recall per class")
     for model, optimizer in combinations:

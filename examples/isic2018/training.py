@@ -367,6 +367,10 @@ def adjust(run: Run, runs: Path, dataset: Dataset) -> None:
             arrays |= {f"{part}_probabilities": probabilities, f"{part}_greedy": predicted}
     folder = runs / run.name
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / RESULT).exists():  # keep the test set of an earlier --with-test
+        metrics = json.loads((folder / RESULT).read_text())["metrics"] | metrics
+        with np.load(folder / "predictions.npz") as file:
+            arrays = {name: file[name] for name in file.files} | arrays
     np.savez(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
     result |= {"name": run.name, **asdict(run), "metrics": metrics}
     write_atomically(folder / RESULT, json.dumps(result, indent=1))

@@ -1,4 +1,4 @@
-"""How much each training sample counts: losses and sample weighters for PyTorch that compose.
+"""Composable losses and per-sample weights for PyTorch.
 
 logits, target -> criterion: loss per sample -> weighter: weight per sample
                -> reduction: one scalar

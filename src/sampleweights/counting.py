@@ -1,4 +1,4 @@
-"""How many training samples there are of each class, and what is made of the counts."""
+"""Counts the training samples of each class, for weights and margins that depend on the counts."""
 
 from __future__ import annotations
 
@@ -175,12 +175,12 @@ class FromCounts(ExactBuffers):
 
         Args:
             targets: class indices of the whole training set, in any shape and container; or an
-                iterable of such (masks of different sizes, a dataset, a DataLoader, a generator),
-                which is gone through once. Of a tuple in it, and of a list that ends in a tensor
-                or an array, only the last element counts, as in ``(inputs, target)``; of a dict
-                only what stands under "labels" or else "target". Select anything else yourself:
+                iterable of them (masks of different sizes, a dataset, a DataLoader, a generator),
+                which is read once. In a tuple, or in a list that ends in a tensor or an array,
+                only the last element is counted, as in ``(inputs, target)``. In a dict, only the
+                value of "labels" or else "target" is counted. Select anything else yourself:
                 ``(batch["mask"] for batch in loader)``.
-            num_classes: how many classes there are; None takes the largest index plus 1.
+            num_classes: the number of classes; None takes the largest index plus 1.
             ignore_index: the index that is not counted.
             settings: the keyword arguments of the constructor.
 

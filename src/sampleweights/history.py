@@ -1,4 +1,4 @@
-"""What training showed of each sample: the answer to "which of my samples matter?"."""
+"""The history of each sample during training: the answer to "which of my samples matter?"."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["LossHistory"]
 
 
 class LossHistory(nn.Module):
-    r"""Loss, weight, margin and correctness of every sample of a data set, epoch by epoch.
+    r"""Records loss, weight, margin and correctness of every sample of a data set in every epoch.
 
     ::
 
@@ -41,16 +41,16 @@ class LossHistory(nn.Module):
             history.end_epoch()
         history.to_pandas().sort_values("importance")
 
-    It is no part of the criterion: inside DDP the first process would overwrite what the others
-    have seen. Nothing waits for the device: the sums of an epoch are one matrix, to which one
-    operation adds a batch. Everything is a buffer, so that ``state_dict`` carries it; loaded into
-    a history of another size, what both have is kept, and a warning says so.
+    The history is not part of the criterion, since DDP would overwrite it with the history of the
+    first process. Recording does not synchronise with the GPU: one operation adds a batch to a
+    matrix of sums. Everything is a buffer, so that ``state_dict`` includes it. If you load it into
+    a history of another size, what both have in common is kept, and a warning says so.
 
     Args:
-        num_samples: how many samples the data set has; an ``index`` is from 0 to one less.
-        num_epochs: if given, loss and weight are also kept for each of so many epochs
-            (``losses``, ``weights``: (num_epochs, num_samples), float16, NaN where not seen), for
-            the trajectories of a page.
+        num_samples: the number of samples of the data set. Each ``index`` is below it.
+        num_epochs: if given, the loss and the weight in each of these epochs are kept as well
+            (``losses``, ``weights``: (num_epochs, num_samples), float16, NaN where not seen).
+            :func:`~sampleweights.page.write_page` draws them as trajectories.
 
     Raises:
         TypeError, ValueError: numbers that are not whole, or below 1.
@@ -123,9 +123,9 @@ class LossHistory(nn.Module):
 
     @contextmanager
     def record(self, criterion: Criterion, index: Tensor) -> Iterator[None]:
-        """Record the call of ``criterion`` inside the ``with``: samples ``index``, (N,) int64.
+        """Record the call of ``criterion`` inside the ``with``, of samples ``index`` (N,) int64.
 
-        The call may be one of :func:`~sampleweights.selective_loss`, which scores every sample.
+        You can also record a call of :func:`~sampleweights.selective_loss`.
 
         Raises:
             RuntimeError: no call of ``criterion``, or several.
@@ -165,13 +165,13 @@ class LossHistory(nn.Module):
         target: Tensor | None = None,
         valid: Tensor | None = None,
     ) -> None:
-        """Add a batch, whatever the loss came from.
+        """Add a batch, with losses from any source.
 
         Shape:
             - index: (N,), integer.
-            - loss, weight, valid: (N, ...); of a dense loss the mean over its valid positions.
-              Weights are 1 if not given.
-            - logits: (N, C), with target (N,) of class indices: for what needs a prediction.
+            - loss, weight, valid: (N, ...). For a dense loss the mean over the valid positions
+              is recorded. Weights are 1 if not given.
+            - logits: (N, C), with target (N,) of class indices, for scores of the predictions.
         """
         current = self.current
         for name, tensor in (("index", index), ("loss", loss)):
@@ -195,7 +195,7 @@ class LossHistory(nn.Module):
 
     @torch.no_grad()
     def end_epoch(self) -> None:
-        """Close the epoch. All processes must call it; then each knows what all have seen."""
+        """Close the epoch, and add up what all processes have seen. All of them must call it."""
         current = self.current
         if world_size() > 1:
             torch.distributed.all_reduce(current)
@@ -230,24 +230,24 @@ class LossHistory(nn.Module):
     # -----------------------------------------------------------------------------------------
 
     def scores(self) -> dict[str, Tensor]:
-        """Each score of each sample, (num_samples,); NaN where it was never seen, or not judged.
+        """Return each score, (num_samples,); NaN for samples without losses or predictions.
 
         ============================ ===========================================================
-        ``importance``               total weight received
+        ``importance``               total weight of the sample
         ``kept``                     share of its presentations in which the weight was above 0;
-                                     of a dense loss: of its valid positions
-        ``mean_loss``, ``loss_std``  over the epochs
+                                     for a dense loss, of its valid positions
+        ``mean_loss``, ``loss_std``  mean and standard deviation of its loss over the epochs
         ``confidence``               mean probability of its label (data map, vertical)
-        ``variability``              standard deviation of that (data map, horizontal)
-        ``area_under_margin``        mean of: logit of its label less the highest other one
+        ``variability``              standard deviation of this probability (data map, horizontal)
+        ``area_under_margin``        mean difference of its label's logit and the highest other one
         ``correctness``              share of its presentations that were classified as labelled
-        ``forgetting_events``        how often it went from right to wrong
-        ``first_learned``            epoch in which it was first right; -1: never
-        ``times``                    presentations
+        ``forgetting_events``        how often its classification changed from right to wrong
+        ``first_learned``            epoch in which it was first classified correctly; -1: never
+        ``times``                    number of presentations
         ============================ ===========================================================
 
-        They cover the closed epochs. A warning says so where batches were recorded since, as it
-        happens when the last ``end_epoch()`` is forgotten.
+        Scores cover the epochs that ``end_epoch()`` has closed. A warning says so if batches were
+        recorded after the last ``end_epoch()``.
         """
         if self.current[:, 0].any():
             warnings.warn(
@@ -276,14 +276,14 @@ class LossHistory(nn.Module):
         }
 
     def to_pandas(self, **columns: Any) -> pd.DataFrame:
-        """``scores`` as a table, a row for each sample; further columns (labels, names) first."""
+        """Return the scores as a table with a row for each sample, after the given ``columns``."""
         import pandas as pd
 
         scores = {name: value.cpu().numpy() for name, value in self.scores().items()}
         return pd.DataFrame({**columns, **scores}).rename_axis("sample")
 
     def to_parquet(self, path: str | Path, **columns: Any) -> None:
-        """``to_pandas`` into a file (needs pyarrow)."""
+        """Write the table of ``to_pandas`` to a file (needs pyarrow)."""
         self.to_pandas(**columns).to_parquet(path)
 
     def plot_data_map(
@@ -293,19 +293,19 @@ class LossHistory(nn.Module):
         *,
         ax: Axes | None = None,
     ) -> Axes:
-        """Draw the data map: confidence over variability, a dot for each sample.
+        """Draw the data map: confidence over variability, with a dot for each sample.
 
-        Top left are the easy samples, bottom left the hard ones and those labelled wrongly, and
-        on the right the ambiguous ones. Needs matplotlib.
+        Easy samples are top left, hard and mislabelled samples are bottom left, and ambiguous
+        samples are on the right. Needs matplotlib.
 
         Args:
-            target: class indices, (num_samples,): a colour for each class, no dot where below 0
-                (ignored); None colours by ``correctness``.
-            class_names: for the legend; None for numbers.
-            ax: where to draw; None makes a figure.
+            target: class indices, (num_samples,), for a colour for each class; samples below 0
+                (ignored) are not drawn. None colours by ``correctness``.
+            class_names: names for the legend; None uses the numbers of the classes.
+            ax: the axes to draw on; None makes a figure.
 
         Raises:
-            TypeError, ValueError: a ``target`` that is no class index for each sample, a class
+            TypeError, ValueError: a ``target`` without a class index for each sample, a class
                 without a name.
 
         References:

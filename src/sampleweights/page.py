@@ -1,4 +1,4 @@
-"""A page about single samples: which were needed most and least, which are labelled wrongly."""
+"""A page about single samples: the most important, the least needed and the mislabelled ones."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ from sampleweights.history import LossHistory
 
 __all__ = ["write_page"]
 
-_STYLE = """
+HOUSE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #888; --loss: #2a6fb0; --kept: #d9822b;
         --background: light-dark(#fff, #16181c); --card: light-dark(#f6f7f9, #20242a); }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 72rem;
        background: var(--background); }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 h3 { margin: 1.2rem 0 .4rem; font-size: 1rem; } p, figcaption { max-width: 46rem; }
-nav { max-height: 12rem; overflow-y: auto; } .quiet { color: var(--quiet); }
+.quiet { color: var(--quiet); }
+figure { margin: 1rem 0; } figure svg { width: 100%; max-width: 46rem; height: auto; }
+"""
+_STYLE = """
+nav { max-height: 12rem; overflow-y: auto; }
 nav a, .key { display: inline-block; margin-right: .8rem; }
 h2, nav, .key { overflow-wrap: anywhere; }
 section { content-visibility: auto; contain-intrinsic-size: auto 60rem; }
@@ -36,7 +40,6 @@ section { content-visibility: auto; contain-intrinsic-size: auto 60rem; }
 .card img { display: block; width: 100%; height: auto; }
 .card div { padding: .35rem .5rem .5rem; overflow-wrap: anywhere; line-height: 1.35; }
 .card svg { display: block; width: 100%; height: 2.6rem; margin-top: .25rem; }
-figure { margin: 1rem 0; } figure svg { width: 100%; max-width: 46rem; height: auto; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .3em; }
 """
 
@@ -59,29 +62,29 @@ def write_page(
     per_class: int = 8,
     title: str = "Which samples matter",
 ) -> None:
-    """Write one HTML file, with everything in it, about the samples of a history.
+    """Write one self-contained HTML file about the samples of a history.
 
-    For each class the most important samples, those that were needed least and those that are
-    probably mislabelled, each with its image, scores and trajectory; and the data map.
+    For each class it shows the most important, the least needed and the probably mislabelled
+    samples, each with its image, scores and trajectory. It also shows the data map.
 
     Args:
         path: the file, written as UTF-8.
-        history: with ``num_epochs`` given, for trajectories.
-        image: from the position of a sample to its picture: a path to a file, the bytes of a PNG
-            or JPEG, a PIL image, or a tensor or array of shape (H, W), (C, H, W) or (H, W, C) with
-            1, 3 or 4 channels, uint8 or floating from 0 to 1. The last two need pillow, which
-            makes them small. None: cards without a picture.
-        target: (num_samples,), class indices; a sample below 0 (ignored) is not shown. None: one
-            section with all samples.
-        class_names: a name for each class; None for its number.
-        names: a name for each sample; None for its position.
-        per_class: how many samples of each kind and class.
-        title: of the page.
+        history: the history; it has trajectories if its ``num_epochs`` was given.
+        image: a function from the position of a sample to its image: a path to a file, the bytes
+            of a PNG or JPEG, a PIL image, or a tensor or array of shape (H, W), (C, H, W) or
+            (H, W, C) with 1, 3 or 4 channels, uint8 or floating from 0 to 1. PIL images, tensors
+            and arrays need pillow, which makes them small. None shows no images.
+        target: (num_samples,), class indices; samples below 0 (ignored) are not shown. None shows
+            all samples in one section.
+        class_names: a name for each class; None uses the numbers of the classes.
+        names: a name for each sample; None uses the positions of the samples.
+        per_class: how many samples of each kind to show for each class.
+        title: the title of the page.
 
     Raises:
         TypeError, ValueError: lengths that do not fit, a target without class indices, a class
-            without a name, a picture that is none of these.
-        ImportError: a picture of a tensor or array, without pillow.
+            without a name, an image of another type.
+        ImportError: an image that is a tensor or array, without pillow.
     """
     size = history.num_samples
     if per_class < 1:
@@ -150,10 +153,15 @@ def write_page(
                 parts.append(f'<h3>{strip} <span class="quiet">{meaning}</span></h3>')
                 parts.append(f'<div class="cards">{cards}</div>')
         parts.append("</section>")
+    write_document(path, title, _STYLE, parts)
+
+
+def write_document(path: str | Path, title: str, style: str, parts: Sequence[str]) -> None:
+    """Write one HTML file with everything in it; ``parts`` are HTML already."""
     Path(path).write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<title>{html.escape(title)}</title><style>{HOUSE}{style}</style>"
         + "\n".join(parts)
         + "</html>\n",
         encoding="utf-8",  # as declared, whatever the locale

@@ -1,4 +1,4 @@
-"""From one value per sample to one scalar: the last word of the pipeline.
+"""The reduction: from one value per sample to one scalar, the last step of the pipeline.
 
 logits, target -> criterion: loss per sample -> weighter: weight per sample
                -> reduction: one scalar
@@ -64,7 +64,7 @@ def nonzero(denominator: Tensor) -> Tensor:
 
 
 def weigh(loss: Tensor, weight: Tensor) -> Tensor:
-    r"""Multiply each loss by its weight; a weight of 0 gives exactly 0.
+    r"""Multiply each loss by its weight. A weight of 0 gives exactly 0.
 
     .. math:: w_j \ell_j, \quad \text{with}\ 0 \cdot \infty = 0
 
@@ -73,8 +73,8 @@ def weigh(loss: Tensor, weight: Tensor) -> Tensor:
         - weight: the shape of ``loss``, floating, at least 0.
         - Output: the shape of ``loss``.
 
-    Gradient flows to ``loss`` (``weight``) and, where ``weight`` asks for one, to ``weight``
-    (``loss``, also at weight 0, as learning to reweight by Ren et al., 2018, needs it).
+    Gradient flows to ``loss`` and, if ``weight`` requires a gradient, to ``weight`` (also where
+    the weight is 0, as learning to reweight by Ren et al., 2018, needs it).
 
     Example:
         >>> import torch
@@ -99,9 +99,9 @@ def reduce(
     reduction: str = "mean",
     normalizer: Tensor | float | None = None,
 ) -> Tensor:
-    r"""Weight per-sample losses and reduce them.
+    r"""Weight per-sample losses and reduce them to a scalar.
 
-    With :math:`M` the number of valid samples:
+    Let :math:`M` be the number of valid samples:
 
     ================= ====================================================
     ``reduction``     value
@@ -112,8 +112,8 @@ def reduce(
     "none"            :math:`w_j \ell_j`
     ================= ====================================================
 
-    A batch in which nothing counts (empty, all ignored, all weights 0) gives 0 and keeps its
-    graph. Sums are taken in at least float32.
+    If no sample counts (the batch is empty, or all samples are ignored or have weight 0), the
+    result is 0 and ``backward()`` still works. Sums are computed in at least float32.
 
     Shape:
         - loss: :math:`(N, ...)`, floating, 0 where not valid.
@@ -124,14 +124,14 @@ def reduce(
     Args:
         loss: one value per sample.
         weight: one weight per sample.
-        valid: which samples are real, that is, not ignored.
+        valid: which samples are valid, that is, not ignored.
         reduction: one of the four names above.
-        normalizer: overrides the denominator of the two means (number or 0-d tensor), as
-            gradient accumulation needs it.
+        normalizer: a number or 0-d tensor that replaces the denominator of the two means, for
+            example for gradient accumulation.
 
     Raises:
-        ValueError: unknown ``reduction``, ``normalizer`` that is not positive or has no
-            denominator to replace.
+        ValueError: an unknown ``reduction``, or a ``normalizer`` that is not positive or is given
+            for "sum" or "none".
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""How often a sample is seen, instead of how much it counts."""
+"""Weighted sampling: how often a sample is drawn, instead of its weight in the loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from sampleweights._checks import as_number, on_cpu
+from sampleweights._checks import as_number, as_whole_number, on_cpu
 from sampleweights.counting import class_indices
 from sampleweights.drawing import Table, generator, without_replacement
 
@@ -31,33 +31,33 @@ there at once, memory is that of one chunk, and resuming draws nothing that was 
 
 
 class WeightedSampler(Sampler[int]):
-    r"""Draws indices with given probabilities, the same ones for any number of processes.
+    r"""Draws indices with given probabilities, for example to oversample rare classes.
 
     .. math:: p_i = w_i / \sum_j w_j
 
-    Every process draws the same sequence from ``seed`` and the epoch and takes its own places of
-    it (rank, rank + num_replicas, ...), so that all processes together see exactly what one
-    process alone would see. Where ``num_samples`` is no multiple of ``num_replicas``, a few more
-    are drawn, so that all processes have the same number; without replacement the first ones are
-    repeated.
+    Every process draws the same sequence from ``seed`` and the epoch, and takes its own part of it
+    (rank, rank + num_replicas, ...). All processes together therefore see exactly what one process
+    alone would see. If ``num_samples`` is not a multiple of ``num_replicas``, a few more indices
+    are drawn, so that all processes have the same number; without replacement the first indices
+    are repeated.
 
-    Call :meth:`set_epoch` before every epoch, as with torch's ``DistributedSampler``: otherwise
+    Call :meth:`set_epoch` before every epoch, as with torch's ``DistributedSampler``. Otherwise
     every epoch sees the same indices, and a warning says so. Lightning, Accelerate and the Hugging
     Face Trainer call it themselves.
 
     Args:
-        weight: ``(N,)``, any container of numbers; positive and finite, they need not sum to 1.
-            What is never to be drawn does not belong into the data set.
-        num_samples: indices in an epoch of all processes; None: N.
-        replacement: whether an index may come again within an epoch. Without it the sequence is
-            that of drawing one index after the other among those that are left.
-        seed: at least 0, the same on every process.
-        num_replicas: number of processes; None asks torch.distributed at each epoch. Give 1 where
+        weight: ``(N,)``, any container of positive and finite numbers, which need not sum to 1.
+            Leave samples that must never be drawn out of the data set.
+        num_samples: the number of indices in an epoch, over all processes; None means N.
+        replacement: whether an index may be drawn more than once within an epoch. If False, each
+            index is drawn from the indices that are left.
+        seed: the random seed, at least 0, the same on every process.
+        num_replicas: number of processes; None asks torch.distributed at each epoch. Pass 1 if
             something else distributes the batches, as Accelerate and the Hugging Face Trainer do.
-        rank: of this process; given together with ``num_replicas``.
+        rank: the rank of this process; pass it together with ``num_replicas``.
 
     Raises:
-        TypeError, ValueError: an argument that does not fit, by name.
+        TypeError, ValueError: an argument that does not fit; the message names it.
 
     Example:
         >>> from sampleweights import WeightedSampler
@@ -85,7 +85,9 @@ class WeightedSampler(Sampler[int]):
     ) -> None:
         self._weight = _as_weight(weight)
         size = len(self._weight)
-        self.num_samples = size if num_samples is None else _whole("num_samples", num_samples, 1)
+        self.num_samples = (
+            size if num_samples is None else as_whole_number("num_samples", num_samples, 1)
+        )
         if not isinstance(replacement, bool):
             raise TypeError(f"replacement must be True or False, got {replacement!r}")
         if not replacement and self.num_samples > size:
@@ -94,15 +96,15 @@ class WeightedSampler(Sampler[int]):
                 f"replacement=False, got {self.num_samples}"
             )
         self.replacement = replacement
-        self.seed = _whole("seed", seed, 0)
+        self.seed = as_whole_number("seed", seed, 0)
         if (num_replicas is None) != (rank is None):
             raise ValueError(
                 f"num_replicas and rank must be given together, got num_replicas={num_replicas}, "
                 f"rank={rank}"
             )
         if num_replicas is not None and rank is not None:
-            num_replicas = _whole("num_replicas", num_replicas, 1)
-            rank = _whole("rank", rank, 0)
+            num_replicas = as_whole_number("num_replicas", num_replicas, 1)
+            rank = as_whole_number("rank", rank, 0)
             if rank >= num_replicas:
                 raise ValueError(f"rank must be below num_replicas ({num_replicas}), got {rank}")
         self.num_replicas, self.rank = num_replicas, rank
@@ -118,15 +120,15 @@ class WeightedSampler(Sampler[int]):
         power: float = 0.0,
         **settings: Any,
     ) -> Self:
-        r"""Draw class c, of N_c samples, with a probability proportional to N_c to the ``power``.
+        r"""Draw each class, with N_c samples, with a probability proportional to N_c ** ``power``.
 
         .. math:: p_i = \frac{1}{N_{y_i}} \frac{N_{y_i}^q}{\sum_c N_c^q}
 
         Args:
             targets: the class index of every sample, in the order of the data set, in the forms
                 that :meth:`sampleweights.ClassBalanced.from_targets` takes.
-            power: q; 0 (the default) draws all classes alike, 1/2 by the square root of their
-                number, 1 leaves them as they are.
+            power: q; 0 (the default) draws all classes equally often, 1/2 draws them by the square
+                root of their counts, 1 draws them by their counts.
             settings: the keyword arguments of the constructor.
 
         Raises:
@@ -149,56 +151,57 @@ class WeightedSampler(Sampler[int]):
         return cls((target.bincount().double() ** (power - 1))[target], **settings)
 
     def __len__(self) -> int:
-        """The indices of this process in an epoch."""
+        """Return the number of indices of this process in an epoch."""
         return -(-self.num_samples // self._place()[0])
 
     def __iter__(self) -> Iterator[int]:
         return itertools.chain.from_iterable(self._pieces())
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the sequence of another epoch, from its beginning.
+        """Start the sequence of an epoch, from its beginning.
 
-        The epoch that a loaded state is of goes on where it was.
+        The epoch of a loaded state continues at its position.
         """
-        epoch = _whole("epoch", epoch, 0)
+        epoch = as_whole_number("epoch", epoch, 0)
         if epoch != self.epoch:
             self._start_at(0)
         self.epoch = epoch
         self._epoch_is_set = True
 
     def state_dict(self) -> dict[str, int]:
-        """Where the sampler is: ``seed``, ``epoch``, and ``position`` in the whole sequence.
+        """Return ``seed``, ``epoch``, and the ``position`` in the whole sequence.
 
-        The state is the same on every process, and may go on with another number of them.
-        A DataLoader with workers draws ahead of what was trained: there, set ``position`` to the
-        number of samples that all processes have trained in the epoch.
+        The state is the same on every process, and you may continue with another number of
+        processes. A DataLoader with workers draws ahead of the training: in this case set
+        ``position`` to the number of samples that all processes have trained on in the epoch.
         """
         start, replicas, given, pending = self._progress
         position = start + replicas * (given - operator.length_hint(pending))
         return {"seed": self.seed, "epoch": self.epoch, "position": position}
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Go on where the state was saved; the weights are those of the constructor."""
+        """Continue where the state was saved, with the weights of the constructor."""
         if missing := {"seed", "epoch", "position"} - set(state_dict):
             raise ValueError(f"state_dict must hold {sorted(missing)}, got {sorted(state_dict)}")
-        seed, epoch = (_whole(name, state_dict[name], 0) for name in ("seed", "epoch"))
-        self._start_at(_whole("position", state_dict["position"], 0))
+        seed, epoch = (as_whole_number(name, state_dict[name], 0) for name in ("seed", "epoch"))
+        self._start_at(as_whole_number("position", state_dict["position"], 0))
         self.seed, self.epoch = seed, epoch
 
     def importance_weight(self, index: Tensor | Sequence[int]) -> Tensor:
-        r"""The ``sample_weight`` with which the mean loss stays that of the whole data set.
+        r"""Return the ``sample_weight`` that keeps the expected loss equal to the mean loss.
 
         .. math:: 1 / (N p_i)
 
-        The expectation of loss times this weight over the draws is the mean loss over all samples,
-        and so is its gradient: sampling then changes the variance of the gradient alone.
+        The expectation of the loss times this weight, over the draws, is the mean loss of the data
+        set, and the same holds for the gradient. Sampling then only changes the variance of the
+        gradient.
 
         Args:
-            index: of the samples, any shape, as the sampler gave them.
+            index: the indices of the samples, as the sampler gave them, in any shape.
 
         Returns:
-            The weights, of torch's default dtype, on the device of ``index`` (one that is not the
-            CPU is waited for).
+            The weights, of torch's default dtype, on the device of ``index`` (which is
+            synchronised if it is not the CPU).
 
         Raises:
             ValueError: ``replacement=False``, where the probabilities change with every draw.
@@ -266,19 +269,6 @@ class WeightedSampler(Sampler[int]):
                 yield self._table.find(uniform[first - chunk * CHUNK :: replicas])
             elif order is not None:
                 yield order[np.arange(first, end, replicas) % self.num_samples]
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """``value`` as a whole number that is at least ``least``."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
 
 
 def _as_weight(weight: Any) -> NDArray[np.float64]:

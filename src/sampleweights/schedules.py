@@ -1,7 +1,7 @@
-"""Schedules: from an epoch to the fraction of samples that a curriculum keeps.
+"""Schedules map the epoch to the fraction of samples that a curriculum keeps.
 
-A schedule is any callable from a number to a number in (0, 1]; these are the usual ones. They are
-plain Python: they run once an epoch, on the host.
+A schedule is any callable from a number to a number in (0, 1]. This module has the usual ones. They
+are plain Python functions that run once in an epoch, on the host.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ def _check_num_epochs(num_epochs: float) -> None:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    r"""The paper's schedule: half of the samples at first, all of them for the second half.
+    r"""The paper's schedule: from 50 % of the samples to 100 % halfway through the training.
 
     .. math::
         f(e) = \frac{\exp(\alpha e)}{1 + \exp(\alpha e)}, \quad
         \alpha = \frac{\ln 39}{E / 2}, \quad f(e) = 1 \ \text{for}\ e \ge E / 2
 
-    A sigmoid never reaches 1; :math:`\alpha` is such that with the paper's batch of 20 the kept
-    count rounds to 20 exactly at :math:`E / 2`, and from there on the fraction is exactly 1.
+    A sigmoid never reaches 1. :math:`\alpha` is chosen such that, with the paper's batch of 20, the
+    number of kept samples rounds to 20 exactly at :math:`E / 2`. From there on the fraction is
+    exactly 1.
 
     Args:
         num_epochs: :math:`E`, the epochs of the whole training, at least 1.
@@ -47,7 +48,7 @@ class Sigmoid:
 
     Note:
         The paper gives the form and "all samples for the second half of the training"; the value
-        of :math:`\alpha` and the cut are ours.
+        of :math:`\alpha` and the cut at :math:`E / 2` are ours.
 
     References:
         Barata & Santiago, How Important Is Each Dermoscopy Image?, CVPR Workshops 2020, Eq. 9.
@@ -72,13 +73,14 @@ class Sigmoid:
 
 @dataclass(frozen=True)
 class Linear:
-    r"""A straight line from ``start`` to 1 over the first half of training.
+    r"""Increases linearly from ``start`` to 1 over the first half of the training.
 
     .. math:: f(e) = \min(1,\ s + (1 - s) \, e / (E / 2))
 
     Args:
         num_epochs: :math:`E`, the epochs of the whole training, at least 1.
-        start: :math:`s`, the fraction at epoch 0, in (0, 1]; 1/2 as in the paper's schedule.
+        start: :math:`s`, the fraction at epoch 0, in (0, 1]; the default is 1/2, as in the
+            paper's schedule.
 
     Raises:
         ValueError: ``num_epochs`` below 1, ``start`` outside (0, 1].

@@ -1,9 +1,9 @@
-"""Exactly m of M samples, by loss.
+"""Selects exactly m of M samples by their loss.
 
-Two ways to the same answer. On the host, where reading a value costs nothing: a loop over a small
-batch; for a larger one numpy finds the threshold. Everywhere else (CUDA, compiled code,
-``torch.func``): one stable sort of integers. Nothing there waits for a device, and compiled code
-does not depend on the value of m, so that a changing schedule recompiles nothing.
+There are two implementations with the same result. On the host, where reading a value is free, a
+loop selects from a small batch, and numpy finds the threshold of a larger one. Everywhere else
+(CUDA, compiled code, ``torch.func``) it is one stable sort of integers, which never synchronises.
+Compiled code does not depend on the value of m, so a changing schedule recompiles nothing.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _SAMPLE_FROM, _SAMPLE = 2**15, 2**12
 
 
 def kept_count(fraction: Tensor, num_valid: Tensor | int) -> Tensor:
-    r"""How many of ``num_valid`` samples a fraction keeps.
+    r"""Return how many of ``num_valid`` samples a fraction keeps.
 
     .. math:: m = \max(1, \lfloor f M + 1/2 \rfloor), \quad m = 0 \ \text{where}\ M = 0
 
     Shape:
-        - fraction: scalar, in (0, 1]; float64 wherever the device has it.
+        - fraction: scalar, in (0, 1]; float64 if the device supports it.
         - num_valid: int, or int64 of any shape.
         - Output: the shape of ``num_valid``, int64.
 
@@ -66,16 +66,16 @@ def select(
     valid: Tensor | None = None,
     group: Tensor | None = None,
 ) -> Tensor:
-    r"""Mark the samples of highest (or lowest) loss.
+    r"""Mark the samples with the highest (or lowest) loss.
 
-    Of the :math:`M` valid samples, exactly :math:`m = \lfloor f M + 1/2 \rfloor`, at least one;
-    with ``group``, of each group by itself. Among equal losses the lowest position wins. A NaN
-    loss comes before every other, for both directions, so that divergence is never hidden.
+    Marks exactly :math:`m = \lfloor f M + 1/2 \rfloor` of the :math:`M` valid samples, at least
+    one; with ``group``, of each group. Ties are broken by index. NaN losses are selected before
+    all others, in both directions, so that divergence is never hidden.
 
     Shape:
         - loss: :math:`(N, ...)`, floating.
         - fraction: scalar, in (0, 1].
-        - valid: the shape of ``loss``, bool; what is not valid is never marked and not counted.
+        - valid: the shape of ``loss``, bool; invalid samples are never marked and not counted.
         - group: the shape of ``loss``, integer, from :math:`-2^{30}` to :math:`2^{30}`.
         - Output: the shape of ``loss``, bool. No gradient.
 

@@ -1,4 +1,4 @@
-"""Selective backpropagation: samples of weight 0 take no backward pass."""
+"""Selective backpropagation: skips the backward pass of samples of weight 0."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def selective_loss(
     normalizer: Tensor | float | None = None,
     reference_loss: Tensor | None = None,
 ) -> Tensor:
-    r"""The loss of ``criterion(model(inputs), target)``, for less than its cost.
+    r"""Compute ``criterion(model(inputs), target)`` without a backward pass for dropped samples.
 
-    All samples are scored without a graph; those to which the weighter gives a weight go through
-    the model once more, with one. The gradient is that of the plain call, for a model in which a
-    sample's output depends on that sample alone. With a forward pass of cost 1 and a backward pass
-    of cost 2, keeping a fraction :math:`f` costs :math:`1 + 3 f` instead of 3: it pays below 2/3.
-    While the weighter is inactive the call is the plain one.
+    All samples are first scored without a graph. The samples with a weight above 0 then go through
+    the model once more, with a graph. The gradient equals the gradient of the plain call for a
+    model in which the output of a sample depends on that sample alone. If a forward pass costs 1
+    and a backward pass 2, keeping a fraction :math:`f` costs :math:`1 + 3 f` instead of 3, which is
+    less for :math:`f` below 2/3. While the weighter is inactive, this is the plain call.
 
     Shape:
         - inputs: a tensor :math:`(N, ...)`, or a tuple (``model(*inputs)``) or dictionary
@@ -40,23 +40,25 @@ def selective_loss(
         - target, sample_weight, normalizer, reference_loss, Output: as for ``criterion``.
 
     Args:
-        model: from ``inputs`` to logits.
-        criterion: any loss of this library with a ``weighter`` and a ``reduction`` that reduces.
-        inputs: what the model takes.
-        target: what is true; dense targets keep the rows in which any position counts.
+        model: a module or function from ``inputs`` to logits.
+        criterion: any loss of this library with a ``weighter`` and a ``reduction`` other than
+            "none".
+        inputs: the inputs of the model.
+        target: the target. With dense targets, rows are kept in which any position counts.
         sample_weight: as for ``criterion``.
         normalizer: as for ``criterion``.
         reference_loss: as for ``criterion``, with one value for each sample of the batch.
 
     Raises:
-        ValueError: ``reduction="none"``; levels of a :class:`HierarchicalLoss` with weighters of
-            their own.
+        ValueError: ``reduction="none"``; levels of a :class:`HierarchicalLoss` with their own
+            weighters.
 
     Note:
-        Batch normalisation sees the kept samples only, and its running statistics move once, with
-        them. Dropout draws new masks for the second pass: samples are ranked by one network and
-        train another, as they are from one step to the next. How many samples are kept is read
-        on the host: one synchronisation with a GPU.
+        In the second pass, batch normalisation sees only the kept samples, with which its running
+        statistics are updated once. Dropout draws new masks for the second pass, so the network
+        that trains differs from the network that ranked the samples, as it does from one step to
+        the next. The number of kept samples is read on the host, which synchronises with the GPU
+        once.
 
     Example:
         >>> import torch

@@ -17,18 +17,18 @@ Path = tuple[str, ...]
 
 
 class Taxonomy(nn.Module):
-    r"""A tree of classes, and the maps between leaf classes, node ids and levels.
+    r"""A tree of classes, which maps between leaf classes, node ids and levels.
 
-    Nodes are numbered level by level, from left to right; the root has no number. A leaf class is
-    a position in ``leaves``. Leaves may lie at different depths. The tables are buffers, so they
-    follow ``.to``, but are no part of ``state_dict``.
+    Nodes are numbered level by level, from left to right. The root has no number. A leaf class is
+    a position in ``leaves``. Leaves may have different depths. The tables are buffers, so they
+    follow ``.to``, but they are not part of ``state_dict``.
 
     Args:
         tree: nested mappings whose innermost values are lists of leaf names (or mappings from a
             leaf name to None or an empty mapping); or a list of paths, each a sequence of names
             from the top to a leaf.
-        leaves: the names of the leaves in the order of the data set's class indices; None is the
-            order of the tree. The names of leaves must be unique.
+        leaves: the names of the leaves in the order of the class indices of the data set; None
+            uses the order of the tree. The names of leaves must be unique.
 
     Raises:
         ValueError: an empty tree, a repeated or interior path, ``leaves`` that are not the
@@ -48,7 +48,7 @@ class Taxonomy(nn.Module):
     """
 
     ignore_index = -100
-    """What stands in the target of a level that a leaf does not have, and marks an ignored leaf."""
+    """Marks ignored leaves, and the levels that a leaf does not have, in targets."""
 
     paths: Tensor
     node_level: Tensor
@@ -100,12 +100,12 @@ class Taxonomy(nn.Module):
 
     @property
     def num_nodes(self) -> int:
-        """How many nodes there are, leaves included, the root not."""
+        """Number of nodes, including leaves and without the root."""
         return len(self.nodes)
 
     @property
     def num_leaves(self) -> int:
-        """How many leaf classes there are."""
+        """Number of leaf classes."""
         return len(self.leaves)
 
     def level_targets(self, target: Tensor) -> Tensor:
@@ -140,9 +140,9 @@ class Taxonomy(nn.Module):
         .. math:: \log p(\text{leaf}) = \sum_{v \in \text{path}} \Big( z_v -
             \log \sum_{u \in \text{siblings}(v)} \exp z_u \Big)
 
-        where :math:`z_v` is the logit of node v at its own level. The leaves' probabilities sum
-        to 1; a node without siblings has probability 1, also where its logit is infinite. Gradient
-        flows.
+        where :math:`z_v` is the logit of node v at its own level. The probabilities of the leaves
+        sum to 1. A node without siblings has probability 1, even if its logit is infinite. Gradient
+        flows to the logits.
 
         Shape:
             - logits: :math:`(N, L, K)`, floating, with K the number of nodes.

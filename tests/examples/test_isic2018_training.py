@@ -611,6 +611,22 @@ def test_the_test_set_can_be_asked_for_afterwards(root: Path, tmp_path: Path) ->
     assert {"validation", "test", "test_greedy"} <= results[0]["metrics"].keys()
 
 
+def test_the_test_set_of_adjusted_rows_stays(root: Path, tmp_path: Path) -> None:
+    make(root, "Test", 14)
+    command = [
+        "train", "--data-root", root, *TINY, "--weightings", "none_posthoc", "--losses", "ce",
+        "--optimizers", "adam", "--models", "flat", "--workers", 1, "--output", tmp_path,
+    ]  # fmt: skip
+    run_command(*command, "--with-test")
+    [folder] = (tmp_path / "isic2018" / "runs").glob("*none_posthoc*")
+    before = json.loads((folder / RESULT).read_text())["metrics"]
+    run_command(*command)
+    assert json.loads((folder / RESULT).read_text())["metrics"] == before
+    assert "test" in before
+    with np.load(folder / "predictions.npz") as file:
+        assert file["test_probabilities"].shape == (14, 7)
+
+
 def test_figures_of_two_optimisers_are_apart(tmp_path: Path) -> None:
     run_command(
         "reproduce", "--epochs-flat", 1, "--models", "flat", "--losses", "ce", "--weightings",
@@ -636,7 +652,7 @@ def test_importance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(" was " in strip for strip in strips) > 3  # of seven classes
 
 
-@pytest.mark.parametrize("preset", ["paper", "frozen", "modern"])
+@pytest.mark.parametrize("preset", ["paper", "frozen", "small", "modern"])
 def test_images_end_to_end(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], preset: str
 ) -> None:
@@ -644,6 +660,7 @@ def test_images_end_to_end(
     options = {
         "paper": [],
         "frozen": ["--freeze-backbone", "--grid", 2, 2, "--adapter", 8],
+        "small": ["--preset", "small"],
         "modern": ["--preset", "modern", "--no-compile"],
     }[preset]
     run_command(
@@ -654,8 +671,23 @@ def test_images_end_to_end(
     out = capsys.readouterr().out
     assert f"ISIC 2018, {NUM_IMAGES} images of 32x32, test_efficientnet (random), " in out
     text = (tmp_path / "isic2018" / "report.md").read_text()
-    assert "## The public test set" in text
-    assert len(list((tmp_path / "isic2018" / "runs").glob(f"*/{RESULT}"))) == 4
+    results = list((tmp_path / "isic2018" / "runs").glob(f"*/{RESULT}"))
+    assert len(results) == 4
+    _, _, section = text.partition("## The public test set\n")
+    section, _, _ = section.partition("\n## ")
+    assert "4 of 4 finished runs were evaluated on it" in section
+    tables = re.split(r"### Test set: (\w+) model, Adam\n", section)[1:]
+    rows = {
+        (model, name): float(value)
+        for model, table in zip(tables[::2], tables[1::2], strict=True)
+        for name, value in re.findall(r"\| CE    \| (-|OHEM) +\| ([\d.]+) \(", table)
+    }
+    assert rows == {
+        (done["model"], "OHEM" if done["weighting"] == "ohem" else "-"):
+            round(done["metrics"]["test"]["acc"], 1)
+        for done in (json.loads(path.read_text()) for path in results)
+    }  # fmt: skip
+    assert re.search(r"\| class \| .* \| test set \|\n.*\n\| MEL \| .* \| 2 \|\n", text)
 
 
 def test_prepare_downloads_and_says_where(

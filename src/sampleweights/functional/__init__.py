@@ -1,4 +1,4 @@
-"""The formulas: per-sample losses, and class counts to class weights. Pure functions, no state."""
+"""Pure functions for the formulas of per-sample losses and class weights, without state."""
 
 from sampleweights._checks import Normalize
 from sampleweights.functional.binary import binary_focal_loss

@@ -28,11 +28,11 @@ def binary_focal_loss(
 
     Args:
         logits: one score per element.
-        target: what is true.
+        target: the target of each element.
         gamma: focusing parameter, at least 0.
-        alpha: weight of the positives, in [0, 1], with 1 - alpha for the negatives: at 0.25
-            positives count a third of what negatives count. A number, or one for each label,
-            :math:`(C)` for logits :math:`(N, C, ...)`; None leaves both factors out.
+        alpha: weight of the positives, in [0, 1]; the negatives get 1 - alpha. With 0.25 a
+            positive counts a third as much as a negative. A number, or one for each label,
+            :math:`(C)` for logits :math:`(N, C, ...)`; None leaves out both factors.
 
     Raises:
         ValueError, TypeError: arguments, shapes, dtypes and (on the CPU) values that do not fit.
@@ -44,8 +44,9 @@ def binary_focal_loss(
         tensor([0.0005, 0.1755])
 
     Note:
-        Peers disagree on targets between 0 and 1. Ours is the expected loss of a label drawn with
-        probability t; on 0 and 1 it equals ``torchvision.ops.sigmoid_focal_loss``.
+        Other libraries differ for targets t between 0 and 1. This function returns the expected
+        loss of a label that is 1 with probability t. For targets of 0 and 1 it equals
+        ``torchvision.ops.sigmoid_focal_loss``.
 
     References:
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 5.

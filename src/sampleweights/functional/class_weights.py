@@ -25,7 +25,7 @@ def class_balanced_weights(
     class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any,
     normalize: Normalize | None = "samples",
 ) -> Tensor:
-    r"""Inverse class frequencies.
+    r"""Class weights by inverse class frequency.
 
     .. math:: w_c = N / N_c
 
@@ -39,7 +39,7 @@ def class_balanced_weights(
         class_counts: training samples of each class.
         normalize: "samples" (the mean weight over the training samples is 1; the result is then
             scikit-learn's "balanced"), "classes" (the weights sum to the number of classes) or
-            None (the equation as it stands).
+            None (no normalisation).
 
     Raises:
         ValueError: counts that are negative, not whole, not finite, all zero or not 1-D; keys that
@@ -65,11 +65,11 @@ def effective_number_weights(
     beta: float | None = None,
     normalize: Normalize | None = "samples",
 ) -> Tensor:
-    r"""Inverse effective number of samples.
+    r"""Class weights by the inverse effective number of samples.
 
     .. math:: w_c = \frac{1 - \beta}{1 - \beta^{N_c}}, \quad \beta = (N - 1) / N
 
-    Computed with ``expm1`` and ``log1p``, to 1e-12 relative for counts up to 1e12.
+    Computed with ``expm1`` and ``log1p``. The relative error is below 1e-12 for counts up to 1e12.
 
     Shape:
         - class_counts: :math:`(C)`, whole numbers; tensor, list or numpy array; or a mapping or
@@ -81,8 +81,8 @@ def effective_number_weights(
         class_counts: training samples of each class.
         beta: in [0, 1); None is (N - 1) / N, with N the number of training samples.
         normalize: "samples" (the mean weight over the training samples is 1), "classes" (the
-            weights sum to the number of classes, as in Cui et al.) or None (the equation as it
-            stands, whose mean is about 1 / N).
+            weights sum to the number of classes, as in Cui et al.) or None (no normalisation:
+            the mean weight is about 1 / N).
 
     Raises:
         ValueError: bad counts as in :func:`class_balanced_weights`, ``beta`` outside [0, 1),

@@ -40,7 +40,7 @@ def cross_entropy(
 
     Args:
         logits: unnormalised scores.
-        target: what is true.
+        target: class indices or probabilities.
         weight: rescales the loss of each class, as in ``F.cross_entropy``.
         ignore_index: the class index that marks a sample to leave out.
         label_smoothing: in [0, 1].
@@ -75,8 +75,8 @@ def focal_loss(
 
     .. math:: \ell_j = (1 - p_t)^\gamma \, \mathrm{CE}_j
 
-    :math:`p_t` is the softmax probability of the target class; class weights and label smoothing
-    are in the cross-entropy, never in :math:`p_t`. For probabilities as target,
+    :math:`p_t` is the softmax probability of the target class. Class weights and label smoothing
+    apply to the cross-entropy, never to :math:`p_t`. For probabilities as target,
 
     .. math:: \ell_j = \sum_c t_c (1 - p_c)^\gamma (-\log p_c),
 

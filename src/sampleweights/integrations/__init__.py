@@ -1,1 +1,1 @@
-"""For training loops of others; each module imports its package, and nothing else imports it."""
+"""Integrations with training frameworks. Each module imports its package when you import it."""

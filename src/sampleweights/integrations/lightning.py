@@ -1,4 +1,4 @@
-"""For Lightning: the epoch is set, what the weighters did is logged, validation is unweighted."""
+"""For Lightning: a callback that sets epochs, logs weights, and leaves validation unweighted."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ class WeightingCallback(pl.Callback):
     """Sets the epoch of all criteria and weighters of a LightningModule, and logs their weights.
 
     It calls ``set_epoch`` at every training step, with a fraction of an epoch, so that a schedule
-    also moves in a training of one epoch. (Where Lightning does not know the number of batches,
-    with the whole epoch.)
+    also works in a training of one epoch. (If Lightning does not know the number of batches, it
+    passes the whole epoch.)
 
-    Validation and test run without the weighters: their loss is the mean over the samples, which
+    Validation and test run without the weighters. Their loss is the mean over the samples, which
     does not change with a schedule, so that early stopping and checkpoints can monitor it.
 
-    At the end of each epoch it logs, over all processes, ``weighting/kept``, the share of the
-    samples with a weight above 0, and for class indices ``weighting/kept/<class>`` and
-    ``weighting/weight/<class>``, the mean weight. With several criteria the name of each follows
-    the prefix: ``weighting/<criterion>/kept``. A checkpoint within an epoch carries the sums so
-    far; the criteria's own state is part of the module's.
+    At the end of each epoch it logs over all processes ``weighting/kept``, the share of samples
+    with a weight above 0. For class indices it also logs ``weighting/kept/<class>`` and the mean
+    weight, ``weighting/weight/<class>``. With several criteria the names contain the criterion:
+    ``weighting/<criterion>/kept``. A checkpoint within an epoch holds the sums so far; the state
+    of the criteria is part of the state of the module.
 
     Args:
-        class_names: for the log, one for each class; with several criteria a dictionary from the
-            criterion's name in the module to its class names. None for numbers.
-        prefix: of all names in the log.
+        class_names: a name for each class, for the log; with several criteria a dictionary from
+            the name of the criterion in the module to its class names. None uses numbers.
+        prefix: the first part of all names in the log.
 
     Raises:
-        ValueError: class names that are not one for each class (in the first batch), or that are
-            for a criterion that the module does not have (at the start of ``fit``).
+        ValueError: a number of class names that is not the number of classes (in the first batch),
+            or names for a criterion that the module does not have (at the start of ``fit``).
 
-    A warning says so where the module holds nothing of this library.
+    The callback warns if the module has no criterion or weighter of this library.
 
     Example:
         A whole module. The criterion is an attribute of it, so the callback finds it::

@@ -1,4 +1,4 @@
-"""For torchmetrics: how many samples the weighting kept, and what they weighed, by class."""
+"""For torchmetrics: the fraction of kept samples and their mean weight, by class."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["WeightingMetric"]
 
 
 class WeightingMetric(Metric):
-    """Kept fraction and effective weight of the samples, together and by class.
+    """Kept fraction and mean weight of the samples, over all samples and by class.
 
     ``compute`` returns a dictionary:
 
     ==================== =============================================================
     ``kept``             share of the samples with a weight above 0, scalar
     ``weight``           mean weight, scalar
-    ``kept_per_class``   the same for the samples of each class, (num_classes,); NaN
-    ``weight_per_class`` where a class has none. Only with ``num_classes``.
+    ``kept_per_class``   the same for each class, (num_classes,); NaN for classes
+    ``weight_per_class`` without samples. Only with ``num_classes``.
     ==================== =============================================================
 
-    As every metric it adds up over batches and processes, follows ``.to``, and is reset between
-    epochs. Nothing waits for the device before ``compute``.
+    Like every metric, it accumulates over batches and processes, follows ``.to``, and is reset
+    between epochs. It does not synchronise with the GPU before ``compute``.
 
     Args:
-        num_classes: how many classes there are; None for what has no classes.
-        **kwargs: those of :class:`torchmetrics.Metric`.
+        num_classes: the number of classes; None if there are no classes.
+        **kwargs: the keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
         ValueError: ``num_classes`` below 1; in ``update``, a missing target or shapes that differ.
@@ -68,9 +68,9 @@ class WeightingMetric(Metric):
         """Add a batch.
 
         Shape:
-            - weight: (N, ...), one for each sample.
+            - weight: (N, ...), the weight of each sample.
             - target: the same shape, class indices; needed with ``num_classes``.
-            - valid: the same shape, bool; what is not valid does not count.
+            - valid: the same shape, bool; samples that are not valid do not count.
         """
         one = torch.ones_like(weight, dtype=torch.float32)
         columns = torch.stack([one, weight.detach().float(), (weight > 0).float()], -1)
@@ -89,7 +89,7 @@ class WeightingMetric(Metric):
         self.sums += batch.to(self.sums)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return what the class says."""
+        """Return the dictionary of fractions and weights; see the class."""
         count, weight, kept = self.sums.unbind(1)
         result = {
             "kept": (kept.sum() / count.sum()).float(),
@@ -110,7 +110,7 @@ class WeightingMetric(Metric):
         return criterion.register_weighting_hook(observe)
 
     def update_from(self, samples: Samples, weight: Tensor | None) -> None:
-        """Add a batch as a hook of a criterion gets it; no weights mean that all are 1."""
+        """Add a batch from a hook of a criterion; ``weight=None`` means that all weights are 1."""
         if weight is None:
             weight = torch.ones_like(samples.loss)
         self.update(weight, None if self.num_classes is None else samples.target, samples.valid)

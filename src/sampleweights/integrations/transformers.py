@@ -26,24 +26,24 @@ __all__ = ["EpochCallback", "LossFunction", "WeightingTrainer"]
 class LossFunction:
     """A criterion of this library as ``Trainer(compute_loss_func=...)``.
 
-    Right under gradient accumulation: the sum of the weighted losses is divided by
+    It is correct under gradient accumulation: it divides the sum of the weighted losses by
     ``num_items_in_batch``, the items of the whole accumulated batch, which the Trainer counts.
-    A plain mean here would be too large by the number of accumulation steps.
+    A plain mean would be too large by the number of accumulation steps.
 
-    Evaluation, which is where autograd is off, runs without the weighters: its loss is the mean
-    over the items, which does not change with a schedule, so that early stopping and
+    Evaluation (whenever autograd is off) runs without the weighters. Its loss is the mean over the
+    items, which does not change with a schedule, so that early stopping and
     ``load_best_model_at_end`` can use it.
 
     Shape:
-        - logits: what the model calls ``logits``. Tokens, (N, T, C), become N T samples, unless
-          the criterion is a ``HierarchicalLoss``, which takes what the model gives.
-        - labels: class indices, (N,) or (N, T); or (N, C) or (N, T, C), the shape of the logits:
-          probabilities, or the labels of ``BinaryFocalLoss``.
+        - logits: the ``logits`` of the model. Tokens, (N, T, C), become N T samples, unless the
+          criterion is a ``HierarchicalLoss``, which takes the logits as they are.
+        - labels: class indices, (N,) or (N, T); or probabilities, or the labels of
+          ``BinaryFocalLoss``, with the shape of the logits, (N, C) or (N, T, C).
 
     Args:
-        criterion: with ``reduction`` "mean" or "weighted_mean", and without ``global_batch``,
-            since the Trainer brings the processes together itself.
-        shift: for causal language models: position i predicts label i + 1.
+        criterion: a loss with ``reduction`` "mean" or "weighted_mean", and without
+            ``global_batch``, since the Trainer combines the processes itself.
+        shift: whether position i predicts label i + 1, as in causal language models.
 
     Raises:
         ValueError: a criterion that does not fit.
@@ -141,11 +141,11 @@ class LossFunction:
 class EpochCallback(TrainerCallback):
     """Calls ``set_epoch`` before every update, with the fraction of an epoch that has passed.
 
-    So a schedule also moves in a training of one epoch. All batches that are accumulated for one
-    update have the same epoch; after a resume it goes on where it was.
+    A schedule therefore also works in a training of one epoch. All batches that are accumulated
+    for one update have the same epoch. After resuming, the epoch continues where it was.
 
     Args:
-        criterion: anything with ``set_epoch``.
+        criterion: an object with a ``set_epoch`` method.
     """
 
     def __init__(self, criterion: Any) -> None:
@@ -160,29 +160,29 @@ COLUMNS = (*PER_SAMPLE, "index")
 
 
 class WeightingTrainer(Trainer):
-    """A Trainer with a criterion of this library, for data sets that weight or number samples.
+    """A Trainer with a criterion of this library, for data sets with sample weights or indices.
 
-    Three columns of the data set, all optional, go to the criterion and not to the model:
+    It passes three optional columns of the data set to the criterion and not to the model:
 
     ================== =========================================================================
-    ``sample_weight``  a number for each sample, or one for each token: multiplies the loss, in
-                       evaluation also
+    ``sample_weight``  a number for each sample or token that multiplies the loss, also in
+                       evaluation
     ``reference_loss`` the loss of each sample or token under a reference model, for the weighter
     ``index``          the position of the sample in the training set, for ``history``
     ================== =========================================================================
 
-    With ``shift=True`` a token's value counts where the token is the label: the first is not used.
+    With ``shift=True``, the value of a token applies where it is the label; the first is not used.
 
-    Checkpoints hold the states of the criterion and of the history, so that a training that is
-    resumed ends as it would have without the interruption.
+    Checkpoints hold the states of the criterion and of the history, so that a resumed training
+    ends as it would have without the interruption.
 
     Args:
-        *args: those of the Trainer.
+        *args: the arguments of the Trainer.
         criterion: as in :class:`LossFunction`.
-        history: if given, records every training batch, by its ``index``, and ends its epochs. Of
-            tokens it records the mean over those of a sample.
+        history: if given, it records every training batch by its ``index``, and its epochs are
+            closed. For tokens it records the mean over the tokens of a sample.
         shift: as in :class:`LossFunction`.
-        **kwargs: those of the Trainer, without ``compute_loss_func``.
+        **kwargs: the keyword arguments of the Trainer, without ``compute_loss_func``.
 
     Raises:
         ValueError: a criterion that does not fit; in training, a history without an ``index``.

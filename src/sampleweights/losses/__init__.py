@@ -1,4 +1,4 @@
-"""Losses: per-sample values, weighted by a weighter, reduced to a scalar."""
+"""Losses: one value for each sample, weighted by a weighter and reduced to a scalar."""
 
 from sampleweights.losses.cross_entropy import CrossEntropyLoss
 from sampleweights.losses.focal import BinaryFocalLoss, FocalLoss

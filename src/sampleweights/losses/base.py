@@ -1,4 +1,4 @@
-"""What every criterion is: per-sample losses, weighted by a weighter, reduced to a scalar."""
+"""The base of every criterion: per-sample losses, weighted by a weighter, reduced to a scalar."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Samples(NamedTuple):
     logits: Tensor | None = None
     """``(N, C, ...)``, for hooks; None where no class probabilities follow from them."""
     is_class_weighted: bool = False
-    """Whether ``loss`` has the weighter's class weights already: those of a probability target
-    belong to the terms of its classes, ``sum_c t_c w_c (-log p_c)``."""
+    """Whether ``loss`` contains the weighter's class weights: with a probability target they belong
+    to the terms of the classes, ``sum_c t_c w_c (-log p_c)``."""
     dtype: torch.dtype | None = None
     """What the result is rounded to; None: the dtype of ``loss``."""
 
@@ -106,7 +106,7 @@ class _Group:
 
 
 class Criterion(nn.Module, ABC):
-    """Base of all losses: ``samples`` says what each sample costs, the rest is common."""
+    """Base of all losses. A subclass computes ``samples``; the rest is common to all losses."""
 
     def __init__(
         self,

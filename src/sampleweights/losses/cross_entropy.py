@@ -18,13 +18,16 @@ __all__ = ["CrossEntropyLoss"]
 
 
 class CrossEntropyLoss(SoftmaxLoss):
-    r"""Softmax cross-entropy with sample weights: nn.CrossEntropyLoss, and a ``weighter``.
+    r"""Softmax cross-entropy with sample weights: nn.CrossEntropyLoss with a ``weighter``.
 
     .. math:: \frac{1}{M} \sum_j w_j \, (-\log p(y_j))
 
-    Without a weighter it is ``torch.nn.CrossEntropyLoss`` in value, gradient and errors, with one
-    difference: a batch in which no sample counts (empty, or all ignored) gives 0 with its graph
-    kept, where torch gives NaN.
+    Without a weighter it equals ``torch.nn.CrossEntropyLoss`` in value and gradient, with two
+    differences:
+
+    - If no sample counts (the batch is empty, or all samples are ignored), the loss is 0 and
+      ``backward()`` still works. torch returns NaN.
+    - Label smoothing in half precision is computed in float32. torch's float16 gives infinity.
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
@@ -34,36 +37,40 @@ class CrossEntropyLoss(SoftmaxLoss):
         - Output: scalar; the shape of the class indices with ``reduction="none"``.
 
     Args:
-        weight: torch's own class weights, shape :math:`(C)`; multiplied into the loss, before the
-            weighter sees it.
-        size_average: None; torch's deprecated argument, kept for its place.
+        weight: torch's own class weights, shape :math:`(C)`. They are multiplied into the loss
+            before the weighter sees it.
+        size_average: None; torch's deprecated argument, kept so that the order stays the same.
         ignore_index: the class index that marks a sample to leave out.
-        reduce: None; torch's deprecated argument, kept for its place.
-        reduction: "mean" (over the valid samples, Eq. 3; with ``weight`` and no weighter torch's
-            meaning, division by the summed class weights of the targets), "weighted_mean"
-            (division by the sum of all weights), "sum" or "none".
+        reduce: None; torch's deprecated argument, kept so that the order stays the same.
+        reduction: "mean" (divides by the number of valid samples, Eq. 3; with ``weight`` and
+            without a weighter it divides by the summed class weights of the targets, as torch
+            does), "weighted_mean" (divides by the sum of all weights), "sum" or "none".
         label_smoothing: in [0, 1].
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
-        global_batch: weigh and divide as if the batches of all processes were one, so that the
-            gradient that DDP or FSDP averages is that of one process; the value is this
-            process's part, times the number of processes.
+        global_batch: weight and divide as if the batches of all processes were one batch. DDP and
+            FSDP then average to the gradient that one process would compute. The returned value
+            is the part of this process, times the number of processes.
         process_group: the processes, with ``global_batch=True``; None for all of them.
         margin: a :class:`~sampleweights.Margin` that moves the logits before the loss. Weighters
-            see the loss of the moved logits; hooks such as :class:`~sampleweights.LossHistory`
-            see that loss too, but the logits of the model.
+            see the loss of the moved logits. Hooks such as :class:`~sampleweights.LossHistory`
+            see that loss, too, but the original logits of the model.
 
-    The call takes ``sample_weight=``, multiplied in last, through which gradient flows if it asks
-    for one; ``normalizer=``, a number or 0-d tensor that replaces the denominator of the
-    means: micro-batches with a common normalizer add up to the gradient of the whole batch; and
-    ``reference_loss=``, the loss of each sample under a reference model, in the shape of the
-    losses. The weighter then sees the loss minus the reference loss (detached); the value is that
-    of the loss alone. ``OHEM`` then keeps samples that are hard but learnable, since noise has a
-    high loss under both models. Where class weights are part of the losses (``weight``, and
-    class-frequency weighters with probabilities), compute the reference loss with them too.
+    The call takes three optional arguments:
+
+    - ``sample_weight=`` is multiplied in last. Gradient flows through it if it requires one.
+    - ``normalizer=``, a number or 0-d tensor, replaces the denominator of the means. The gradients
+      of micro-batches with a common normalizer add up to the gradient of the whole batch.
+    - ``reference_loss=`` is the loss of each sample under a reference model, in the shape of the
+      losses. The weighter then sees the loss minus the reference loss (detached), and the returned
+      value is still the loss itself. ``OHEM`` then keeps samples that are hard but learnable,
+      since noise has a high loss under both models. If class weights are part of the losses
+      (``weight``, and class-frequency weighters with probabilities), compute the reference loss
+      with them, too.
 
     Raises:
         ValueError, TypeError: arguments, shapes or dtypes that do not fit.
-        IndexError: a class index out of range (on CUDA torch's device-side assertion).
+        IndexError: a class index out of range (on CUDA a device-side assertion, or a NaN loss
+            where the Triton kernels compute it).
 
     Example:
         >>> import torch

@@ -26,10 +26,9 @@ class FocalLoss(SoftmaxLoss):
 
     .. math:: \frac{1}{M} \sum_j w_j \, (1 - p_t)^\gamma \, (-\log p_t)
 
-    :math:`p_t` is the softmax probability of the target, from the logits (and the margin) alone:
-    class weights and label smoothing belong to the cross-entropy. Value and gradient are finite
-    for every gamma, every gap between logits and every dtype. gamma = 0 is
-    :class:`CrossEntropyLoss`.
+    :math:`p_t` is the softmax probability of the target. It depends only on the logits (and on the
+    margin); class weights and label smoothing apply to the cross-entropy. Value and gradient are
+    finite for every gamma, logit gap and dtype. gamma = 0 is :class:`CrossEntropyLoss`.
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
@@ -40,8 +39,7 @@ class FocalLoss(SoftmaxLoss):
         - Output: scalar; the shape of the class indices with ``reduction="none"``.
 
     Args:
-        gamma: focusing parameter, at least 0. 2 is the choice of Lin et al.; the paper found 1
-            best.
+        gamma: focusing parameter, at least 0. Lin et al. use 2; the paper found 1 best.
         weight: torch's own class weights, shape :math:`(C)` (the alpha of Lin et al.).
         ignore_index: the class index that marks a sample to leave out.
         reduction: as in :class:`CrossEntropyLoss`.
@@ -49,14 +47,15 @@ class FocalLoss(SoftmaxLoss):
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
-        margin: as in :class:`CrossEntropyLoss`; :math:`p_t` is that of the moved logits.
+        margin: as in :class:`CrossEntropyLoss`; :math:`p_t` is computed from the moved logits.
 
     The call takes ``sample_weight=``, ``normalizer=`` and ``reference_loss=`` as
     :class:`CrossEntropyLoss` does.
 
     Raises:
         ValueError, TypeError: arguments, shapes or dtypes that do not fit.
-        IndexError: a class index out of range (on CUDA torch's device-side assertion).
+        IndexError: a class index out of range (on CUDA a device-side assertion, or a NaN loss
+            where the Triton kernels compute it).
 
     Example:
         >>> import torch
@@ -106,8 +105,11 @@ class BinaryFocalLoss(Criterion):
         \frac{1}{M} \sum_j w_j \left[ t_j \, \alpha (1 - p_j)^\gamma (-\log p_j)
         + (1 - t_j) (1 - \alpha) \, p_j^\gamma (-\log(1 - p_j)) \right]
 
-    Every element is a sample of its own: a weighter ranks elements, and a class-frequency
-    weighter takes the counts of negatives and positives, in this order.
+    Every element is a sample of its own. Weighters rank elements, and class-frequency weighters
+    take two counts: the number of negatives and the number of positives, in this order.
+
+    The default ``alpha=0.25`` makes positives count less than negatives. If positives are rare and
+    should count more, pass ``alpha`` above 0.5, or ``alpha=None`` with a class-frequency weighter.
 
     Shape:
         - logits: any shape, floating.
@@ -117,10 +119,13 @@ class BinaryFocalLoss(Criterion):
         - Output: scalar; the shape of ``logits`` with ``reduction="none"``.
 
     Args:
-        gamma: focusing parameter, at least 0; 2 is the choice of Lin et al.
-        alpha: weight of the positives, in [0, 1], with 1 - alpha for the negatives: at 0.25, the
-            choice of Lin et al., a positive counts a third of what a negative counts. A number, or
-            one for each label, :math:`(C)` for logits :math:`(N, C, ...)`. None leaves both out.
+        gamma: focusing parameter, at least 0. Lin et al. use 2.
+        alpha: weight of the positives, in [0, 1]; the negatives get 1 - alpha. With 0.25, the
+            choice of Lin et al., a positive counts a third as much as a negative. A number, or
+            one for each label, :math:`(C)` for logits :math:`(N, C, ...)`. With None, positives
+            and negatives have the weight 1. ``alpha = p / (1 + p)`` has the ratio of
+            ``pos_weight=p`` of ``nn.BCEWithLogitsLoss``; its loss is smaller by the
+            factor 1 + p.
         ignore_index: the target value that marks an element to leave out, also ``float("nan")``.
         reduction: "mean" (over the valid elements), "weighted_mean", "sum" or "none".
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
@@ -141,8 +146,8 @@ class BinaryFocalLoss(Criterion):
         tensor(0.0880)
 
     Note:
-        On targets of 0 and 1 this equals ``torchvision.ops.sigmoid_focal_loss``; between them it
-        is the expected loss of a label drawn with probability t.
+        For targets of 0 and 1 this equals ``torchvision.ops.sigmoid_focal_loss``. For targets t
+        between them it is the expected loss of a label that is 1 with probability t.
 
     References:
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 5.

@@ -23,28 +23,28 @@ __all__ = ["HierarchicalLoss"]
 
 
 class HierarchicalLoss(Criterion):
-    r"""The loss of a sample is the sum of its losses on the levels of a hierarchy.
+    r"""Sum of the losses of a sample over the levels of a class hierarchy, with sample weights.
 
     .. math:: \ell_j = \sum_{l=1}^{L_j} \ell^l(\text{logits}^l_j, y^l_j)
 
-    Samples may end at different depths: a level that a sample does not have carries
-    ``ignore_index`` in its target and adds nothing. The weighter sees the summed loss and the leaf
-    class; criteria of single levels may have weighters of their own, which weight that level.
+    Samples may end at different depths. For a level that a sample does not have, the target holds
+    ``ignore_index``, and the level adds nothing. The weighter sees the summed loss and the leaf
+    class. The criteria of single levels may have their own weighters, which weight that level.
 
     Shape:
         - logits: :math:`(N, L, K, ...)`, or a sequence of L tensors :math:`(N, K_l, ...)`. With a
-          taxonomy every level has one logit for each of its nodes.
-        - target: with a taxonomy leaf classes :math:`(N, ...)`, -100 where ignored; without one
-          the class of each level, :math:`(N, L, ...)`.
+          taxonomy, every level has one logit for each node of the taxonomy.
+        - target: with a taxonomy the leaf classes :math:`(N, ...)`, -100 where ignored; without a
+          taxonomy the class of each level, :math:`(N, L, ...)`.
         - leaf_target: without a taxonomy, class indices :math:`(N, ...)` for a weighter that needs
           classes.
         - sample_weight: :math:`(N, ...)`, or its leading dimensions, at least 0.
         - Output: scalar; :math:`(N, ...)` with ``reduction="none"``.
 
     Args:
-        criterion: the loss of every level, or a list with one for each: any loss of this library
-            (its own ``reduction`` does not matter), or a module or function that returns one
-            value per sample.
+        criterion: the loss of every level, or a list with one loss for each level. It is a loss of
+            this library (its own ``reduction`` is ignored), or a module or function that returns
+            one value per sample.
         taxonomy: the tree; None if the targets of the levels are given.
         reduction: "mean" (over the samples with at least one level), "weighted_mean", "sum" or
             "none".

@@ -18,24 +18,24 @@ __all__ = ["WeightedLoss"]
 
 
 class WeightedLoss(Criterion):
-    r"""Sample weights around a loss of your own, or torch's.
+    r"""Sample weights for any loss that returns one value per sample.
 
     .. math:: \frac{1}{M} \sum_j w_j \, \ell(\text{logits}_j, \text{target}_j)
 
     Shape:
-        - logits: whatever ``criterion`` takes first.
-        - target: whatever ``criterion`` takes second; class indices with the shape of the losses
-          for weighters that need classes.
+        - logits: the first argument of ``criterion``.
+        - target: the second argument of ``criterion``. Weighters that need classes need class
+          indices with the shape of the losses.
         - sample_weight: the shape of the losses or of their leading dimensions, at least 0. A
           NaN in a floating target adds exactly 0 where its weight is 0.
         - Output: scalar; the shape of the losses with ``reduction="none"``.
 
     Args:
-        criterion: a module or function of (logits, target) that returns one value per sample
-            (or per element: then every element is a sample). A module with a ``reduction``
-            must have it set to "none".
+        criterion: a module or function of (logits, target) that returns one value per sample. If
+            it returns one value per element, every element is a sample. A module with a
+            ``reduction`` must have ``reduction="none"``.
         ignore_index: the target value that marks a sample to leave out, also
-            ``float("nan")``; None takes the criterion's own ``ignore_index``, if it has one.
+            ``float("nan")``; None uses the ``ignore_index`` of the criterion, if it has one.
         reduction: "mean" (over the valid samples), "weighted_mean", "sum" or "none".
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
         global_batch: as in :class:`CrossEntropyLoss`.

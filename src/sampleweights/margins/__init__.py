@@ -1,4 +1,4 @@
-"""Margins: logits in, logits out, moved by what the class counts say."""
+"""Margins: adjust the logits before the loss, by the class counts."""
 
 from sampleweights.margins.base import Margin
 from sampleweights.margins.ldam import LDAM

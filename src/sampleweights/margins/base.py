@@ -14,19 +14,19 @@ __all__ = ["Margin"]
 
 
 class Margin(ExactBuffers, ABC):
-    r"""Base of all margins: what the loss sees instead of the logits of the model.
+    r"""Base class of all margins, which adjust the logits of the model before the loss.
 
     .. math:: \tilde z = m(z, y)
 
-    A margin of your own is a subclass with a ``forward``. Whatever it remembers goes into buffers,
-    so that ``state_dict``, ``.to``, ``deepcopy`` and pickle carry it. Gradient flows through it.
+    To write your own margin, write a subclass with a ``forward``. Keep its state in buffers, so
+    that ``state_dict``, ``.to``, ``deepcopy`` and pickle include it. Gradient flows through it.
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
         - target: class indices of shape :math:`()`, :math:`(N)` or :math:`(N, d_1, ...)`, or
           probabilities with the shape of ``logits``; None for margins that need none.
-        - valid: the shape of the class indices, bool; None means that every sample is valid. What
-          a margin does to other samples does not matter: their loss is 0.
+        - valid: the shape of the class indices, bool; None means that every sample is valid. The
+          result for other samples does not matter, since their loss is 0.
         - Output: the shape and dtype of ``logits``.
 
     Example:
@@ -42,7 +42,7 @@ class Margin(ExactBuffers, ABC):
 
     @property
     def inactive(self) -> bool:
-        """Whether the logits stay as they are; a criterion then skips the margin."""
+        """Whether the logits do not change; a criterion then skips the margin."""
         return False
 
     @property

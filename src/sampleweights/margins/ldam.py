@@ -17,14 +17,14 @@ __all__ = ["LDAM"]
 
 
 class LDAM(CountMargin):
-    r"""Label-distribution-aware margin: rare classes must win by more.
+    r"""Label-distribution-aware margin, which is larger for rare classes.
 
     .. math::
         \tilde z_c = s \, (z_c - [c = y] \, \Delta_c), \quad
         \Delta_c = \Delta_{\max} \left( \frac{\min_k N_k}{N_c} \right)^{1/4}
 
-    Predict with the bare logits. Cao et al. train with it first and switch class weights on near
-    the end of training.
+    Predict with the original logits of the model. Cao et al. first train with the margin alone,
+    and switch on class weights near the end of the training (:class:`~sampleweights.Deferred`).
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
@@ -34,12 +34,12 @@ class LDAM(CountMargin):
 
     Args:
         class_counts: training samples of each class, as for
-            :class:`~sampleweights.ClassBalanced`. The minimum is taken over classes that have any.
-        max_margin: the margin of the rarest class, at least 0; 0.5 is the choice of Cao et al.
-        scale: what the logits are multiplied with, above 0. Cao et al. use 30 for the cosines of
-            a normalised last layer, which lie in [-1, 1]; leave 1 for the logits of a linear one.
+            :class:`~sampleweights.ClassBalanced`. The minimum is taken over classes with samples.
+        max_margin: the margin of the rarest class, at least 0. Cao et al. use 0.5.
+        scale: the factor of the logits, above 0. Cao et al. use 30 for the cosines of a normalised
+            last layer, which lie in [-1, 1]. Use 1 for the logits of a linear layer.
 
-    ``max_margin=0`` with ``scale=1`` is no margin, to the last bit.
+    ``max_margin=0`` with ``scale=1`` leaves the logits unchanged, to the last bit.
 
     Raises:
         ValueError: bad ``class_counts``, ``max_margin`` or ``scale``; in the call, a missing
@@ -48,8 +48,8 @@ class LDAM(CountMargin):
             probabilities.
 
     Note:
-        Probabilities as target are an error, because no single shift of the logits gives the
-        mixture of the losses that mixup means. Mix the losses instead:
+        Probabilities as target raise an error, because no single shift of the logits gives the
+        mixture of the losses that mixup needs. Mix the losses instead:
         ``lam * criterion(logits, a) + (1 - lam) * criterion(logits, b)``.
 
     Example:

@@ -17,27 +17,27 @@ __all__ = ["LogitAdjustment"]
 
 
 class LogitAdjustment(CountMargin):
-    r"""Add the log-priors of the classes to the logits in training, so that the model need not.
+    r"""Adds the log-priors of the classes to the logits during training.
 
     .. math:: \tilde z_c = z_c + \tau \log \frac{N_c}{N}
 
-    The bare logits then decide for balanced accuracy. tau = 1 is Balanced Softmax. The other way
-    round, :meth:`posthoc` subtracts the log-priors from the logits of a model that was trained
-    without any weighting. Do one or the other: a model that was trained with the margin is
-    adjusted already.
+    The model then need not learn the priors, and its own logits are optimal for balanced accuracy.
+    tau = 1 is called Balanced Softmax. Alternatively, :meth:`posthoc` subtracts the log-priors
+    from the logits of a model that was trained without any weighting. Do only one of the two: a
+    model that was trained with the margin is already adjusted.
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
-        - target: class indices or probabilities, looked at only if a class has no samples.
+        - target: class indices or probabilities, used only if a class has no samples.
         - valid: the shape of the class indices, bool; None means that every sample is valid.
-        - Output: the shape and dtype of ``logits``; half precision is added to in float32.
+        - Output: the shape and dtype of ``logits``; half precision is computed in float32.
 
     Args:
         class_counts: training samples of each class, as for
-            :class:`~sampleweights.ClassBalanced`. A class that has none gets the logit -inf, in
-            training and in :meth:`posthoc`: it is never predicted.
-        tau: strength, at least 0. 1 is optimal for balanced accuracy; less is a compromise with
-            accuracy; 0 is no margin, to the last bit.
+            :class:`~sampleweights.ClassBalanced`. A class without samples gets the logit -inf, in
+            training and in :meth:`posthoc`, so that it is never predicted.
+        tau: strength, at least 0. 1 is optimal for balanced accuracy; smaller values are a
+            compromise with accuracy; 0 leaves the logits unchanged, to the last bit.
 
     Raises:
         ValueError: bad ``class_counts`` or ``tau``; in the call, another number of classes, or a
@@ -97,7 +97,7 @@ class LogitAdjustment(CountMargin):
         return _shifted(logits, shift)
 
     def posthoc(self, logits: Tensor) -> Tensor:
-        r"""Logits that decide for balanced accuracy, from those of a model without weighting.
+        r"""Adjust the logits of a model that was trained without weighting for balanced accuracy.
 
         .. math:: z_c - \tau \log \frac{N_c}{N}
 

@@ -28,26 +28,26 @@ def set_epoch_below(module: nn.Module, epoch: float) -> None:
 
 
 class Weighter(ExactBuffers, ABC):
-    r"""Base of all weighters: per-sample losses and targets to per-sample weights.
+    r"""Base class of all weighters, which compute a weight for each sample.
 
     .. math:: w_j = w(\ell_1, \dots, \ell_M, y_j)
 
-    A weighter of your own is a subclass with a ``forward``. Whatever it remembers goes into
-    buffers, so that ``state_dict``, ``.to``, ``deepcopy`` and pickle carry it.
+    To write your own weighter, write a subclass with a ``forward``. Keep its state in buffers, so
+    that ``state_dict``, ``.to``, ``deepcopy`` and pickle include it.
 
     Shape:
         - loss: :math:`(N, ...)`, floating; a criterion passes it detached.
         - target: class indices with the shape of ``loss``, or probabilities
           :math:`(N, C, ...)`; None for weighters that need none.
         - valid: the shape of ``loss``, bool; None means that every sample is valid. A weighter
-          knows no ``ignore_index``: called alone on padded tokens, give ``valid=target != -100``.
+          has no ``ignore_index``: if you call it on padded tokens, pass ``valid=target != -100``.
         - Output: the shape and dtype of ``loss``, at least 0, detached.
 
     Example:
         >>> import torch
         >>> from sampleweights import Weighter
         >>> class Clipped(Weighter):
-        ...     '''Leave out what lies far above the median of the valid samples.'''
+        ...     '''Leave out losses far above the median of the valid samples.'''
         ...     def forward(self, loss, target=None, valid=None):
         ...         valid = torch.ones_like(loss, dtype=torch.bool) if valid is None else valid
         ...         median = loss.masked_fill(~valid, torch.nan).nanmedian()
@@ -57,7 +57,7 @@ class Weighter(ExactBuffers, ABC):
     """
 
     num_classes: int | None = None
-    """How many classes the weighter was made for; None if it does not matter. Criteria check it."""
+    """The number of classes that the weighter needs; None for any number. Criteria check it."""
 
     may_drop = True
     """Whether a valid sample can get the weight 0."""
@@ -69,16 +69,16 @@ class Weighter(ExactBuffers, ABC):
 
     @property
     def class_factor(self) -> Tensor | None:
-        """``(C,)``: the factor of the weights that depends on the class alone; None: none does.
+        """``(C,)``: the factor of the weights that depends on the class alone; None if none does.
 
-        Losses of probabilities over classes multiply it into the term of each class.
+        Losses of class probabilities multiply it into the term of each class.
         """
         return None
 
     def without_class_weights(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor | None:
-        """The weights without ``class_factor``, for losses that contain it; None: none is left."""
+        """Weights without ``class_factor``, for losses that contain it; None if none are left."""
         weight: Tensor = self(loss, target, valid)
         return weight
 

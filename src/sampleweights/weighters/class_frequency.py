@@ -52,20 +52,20 @@ class ClassFrequency(Weighter, FromCounts):
         return None
 
     def calibrate(self, logits: Tensor) -> Tensor:
-        r"""Logits whose softmax estimates the probabilities of the training distribution again.
+        r"""Correct the logits of a model trained with these weights, to calibrated probabilities.
 
         .. math:: z_c - \log w_c
 
-        Class weights multiply the odds of the classes that a model learns; this divides by them.
-        It is exact for cross-entropy, which is proper: whatever minimises the weighted loss is
-        what minimises the plain one, plus :math:`\log w_c`. It is not exact for focal loss, which
-        is not proper.
+        A model that was trained with class weights overestimates the odds of each class by the
+        factor :math:`w_c`. This method removes the factor, so that the softmax of the result
+        estimates the probabilities of the training distribution. It is exact for cross-entropy,
+        and not exact for focal loss, which is not a proper loss.
 
         Shape:
             - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
             - Output: the shape and dtype of ``logits``; computed in at least float32. A class
-              without samples gets :math:`-\infty`: in the training distribution it has
-              probability 0.
+              without samples gets :math:`-\infty`, since its probability in the training
+              distribution is 0.
 
         Raises:
             TypeError: logits that are not floating.
@@ -132,7 +132,7 @@ class ClassFrequency(Weighter, FromCounts):
 
 
 class ClassBalanced(ClassFrequency):
-    r"""Inverse class frequency: every class counts as much as every other.
+    r"""Class weights by inverse class frequency, so that all classes have the same total weight.
 
     .. math:: w_j = N / N_{y_j}, \quad \text{normalised}
 
@@ -150,12 +150,12 @@ class ClassBalanced(ClassFrequency):
             class indices (a missing class counts 0), such as ``Series.value_counts()``.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
             the learning rate keeps its meaning; the weights are then scikit-learn's "balanced"),
-            "classes" (the weights sum to the number of classes) or None (the bare equation).
+            "classes" (the weights sum to the number of classes) or None (no normalisation).
 
     Raises:
         ValueError: bad ``class_counts`` or ``normalize``; in the call, a missing target or one
             that does not fit, or one that holds a class whose count is 0 (on CUDA and in compiled
-            code a device-side assertion, so that nothing waits for the device; not checked for
+            code a device-side assertion, to avoid a synchronisation; not checked for
             probabilities).
         IndexError: a class index out of range (on CUDA torch's device-side assertion).
 
@@ -187,7 +187,7 @@ class ClassBalanced(ClassFrequency):
 
 
 class EffectiveNumber(ClassFrequency):
-    r"""Inverse effective number of samples: a class counts by what it adds that is new.
+    r"""Class weights by the inverse effective number of samples, which overlap within a class.
 
     .. math::
         w_j = \frac{1 - \beta}{1 - \beta^{N_{y_j}}}, \quad \beta = (N - 1) / N, \quad
@@ -206,11 +206,11 @@ class EffectiveNumber(ClassFrequency):
             in a tensor, list or numpy array; or in a mapping or pandas Series whose keys are the
             class indices (a missing class counts 0), such as ``Series.value_counts()``.
         beta: in [0, 1); None is (N - 1) / N, with N the number of training samples. 0 weights all
-            classes alike; towards 1 the weights become those of :class:`ClassBalanced`.
+            classes alike; towards 1 they become the weights of :class:`ClassBalanced`.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
             the learning rate keeps its meaning), "classes" (the weights sum to the number of
-            classes, as in Cui et al.) or None (the bare equation, whose mean is about 1 / N: every
-            step shrinks by that).
+            classes, as in Cui et al.) or None (no normalisation: the mean weight is about 1 / N,
+            and every training step is smaller by this factor).
 
     Raises:
         ValueError: bad ``class_counts``, ``beta`` or ``normalize``; in the call, a missing target

@@ -13,27 +13,27 @@ __all__ = ["Compose"]
 
 
 class Compose(Weighter):
-    r"""The product of several weighters, in order.
+    r"""Multiplies the weights of several weighters, which are applied in order.
 
     .. math::
         w_j = \prod_k w_j^{(k)}, \quad w^{(k)} \ \text{computed on the losses}\
         \ell_j \prod_{i < k} w_j^{(i)}
 
-    Each weighter sees the loss already multiplied by the weights before it, so order has a
-    meaning: ``[ClassBalanced(...), OHEM(...)]`` ranks by class-weighted loss, ``[OHEM(...),
-    ClassBalanced(...)]`` by raw loss. A sample to which one of them gives 0 is not valid for those
-    after it, neither ranked nor counted: ``[OHEM(schedule=0.5), SelfPaced(schedule=0.5)]`` keeps
-    the easier half of the harder half. Criteria turn a plain list into a ``Compose``.
+    Each weighter sees the loss multiplied by the weights before it, so the order matters:
+    ``[ClassBalanced(...), OHEM(...)]`` ranks samples by class-weighted loss, and ``[OHEM(...),
+    ClassBalanced(...)]`` by the loss itself. A sample with weight 0 is not valid for the weighters
+    after it: they neither rank nor count it. ``[OHEM(schedule=0.5), SelfPaced(schedule=0.5)]``
+    therefore keeps the easier half of the harder half. Criteria turn a list into a ``Compose``.
 
     Shape:
         - loss, target, valid, Output: as for every :class:`Weighter`.
 
     Args:
-        weighters: at least one weighter; lists nest.
+        weighters: at least one weighter; lists may be nested.
 
     Raises:
-        ValueError: no weighter, or weighters made for different numbers of classes.
-        TypeError: something that is no weighter.
+        ValueError: no weighter, or weighters for different numbers of classes.
+        TypeError: an item that is not a weighter.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Curricula: keep some samples of the batch, by their loss, and more of them every epoch."""
+"""Curricula keep some samples of the batch, selected by loss, and keep more in every epoch."""
 
 from __future__ import annotations
 
@@ -130,16 +130,16 @@ def _changes(schedule: Schedule, fraction: float) -> bool:
 
 
 class SelfPaced(_Curriculum):
-    r"""Self-paced learning: weight 1 for the m samples of lowest loss, 0 for the others.
+    r"""Self-paced learning: weight 1 for the m samples with the lowest loss, 0 for the others.
 
     .. math::
         w_j = [\, \ell_j \ \text{among the}\ m\ \text{lowest of the batch}\,], \quad
         m = \lfloor f(e) M + 1/2 \rfloor
 
-    with :math:`M` the number of valid samples and :math:`f` the schedule; at least one sample is
-    kept. Equal losses are taken in order of position, a NaN loss is always kept first. With
-    ``per_class=True`` the same holds within each class that the batch contains, so that a rare
-    class, whose losses are the highest, keeps its share.
+    with :math:`M` the number of valid samples and :math:`f` the schedule. At least one sample is
+    kept, ties are broken by index, and a NaN loss is always kept first. With ``per_class=True``
+    the samples are selected within each class in the batch. Use it if classes are imbalanced:
+    otherwise rare classes, whose losses are the highest, are dropped.
 
     Shape:
         - loss: :math:`(N, ...)`, floating.
@@ -148,15 +148,15 @@ class SelfPaced(_Curriculum):
         - Output: the shape and dtype of ``loss``, 0 or 1, detached.
 
     Args:
-        num_epochs: the epochs of the whole training, at least 1; gives the paper's
-            :class:`~sampleweights.schedules.Sigmoid`.
-        schedule: instead of ``num_epochs``, any callable from the epoch to a fraction in (0, 1],
-            or a fraction that stays.
-        per_class: keep the easiest samples of each class, not of the batch.
+        num_epochs: the number of epochs of the whole training, at least 1. The fraction of kept
+            samples follows the paper's schedule, :class:`~sampleweights.schedules.Sigmoid`.
+        schedule: instead of ``num_epochs``, any callable that maps the epoch to a fraction in
+            (0, 1], or a constant fraction.
+        per_class: select the easiest samples of each class, not of the whole batch.
 
     Raises:
-        ValueError: none or both of the two, ``num_epochs`` below 1, a fraction outside (0, 1];
-            in the call, ``per_class=True`` without class indices.
+        ValueError: neither or both of ``num_epochs`` and ``schedule``, ``num_epochs`` below 1, a
+            fraction outside (0, 1]; in the call, ``per_class=True`` without class indices.
 
     Example:
         >>> import torch
@@ -172,8 +172,8 @@ class SelfPaced(_Curriculum):
         tensor([1., 1., 1., 1.])
 
     Note:
-        The paper divides by the batch size, not by m (``reduction="mean"``): training begins with
-        smaller steps. ``reduction="weighted_mean"`` divides by m.
+        The paper divides by the batch size and not by m (``reduction="mean"``), so the training
+        starts with smaller steps. ``reduction="weighted_mean"`` divides by m.
 
     References:
         Kumar, Packer & Koller, Self-Paced Learning for Latent Variable Models, NIPS 2010.
@@ -186,15 +186,15 @@ class SelfPaced(_Curriculum):
 
 
 class OHEM(_Curriculum):
-    r"""Online hard example mining: weight 1 for the m samples of highest loss, 0 for the others.
+    r"""Online hard example mining: weight 1 for the m samples with the highest loss, else 0.
 
     .. math::
         w_j = [\, \ell_j \ \text{among the}\ m\ \text{highest of the batch}\,], \quad
         m = \lfloor f(e) M + 1/2 \rfloor
 
-    with :math:`M` the number of valid samples and :math:`f` the schedule; at least one sample is
-    kept. Equal losses are taken in order of position, a NaN loss is always kept first. With
-    ``per_class=True`` the same holds within each class that the batch contains.
+    with :math:`M` the number of valid samples and :math:`f` the schedule. At least one sample is
+    kept, ties are broken by index, and a NaN loss is always kept first. With ``per_class=True``
+    the samples are selected within each class in the batch.
 
     Shape:
         - loss: :math:`(N, ...)`, floating.
@@ -203,16 +203,16 @@ class OHEM(_Curriculum):
         - Output: the shape and dtype of ``loss``, 0 or 1, detached.
 
     Args:
-        num_epochs: the epochs of the whole training, at least 1; gives the paper's
-            :class:`~sampleweights.schedules.Sigmoid`.
-        schedule: instead of ``num_epochs``, any callable from the epoch to a fraction in (0, 1],
-            or a fraction that stays.
-        per_class: keep the hardest samples of each class, not of the batch (the paper's future
-            work).
+        num_epochs: the number of epochs of the whole training, at least 1. The fraction of kept
+            samples follows the paper's schedule, :class:`~sampleweights.schedules.Sigmoid`.
+        schedule: instead of ``num_epochs``, any callable that maps the epoch to a fraction in
+            (0, 1], or a constant fraction.
+        per_class: select the hardest samples of each class, not of the whole batch (the paper
+            names this as future work).
 
     Raises:
-        ValueError: none or both of the two, ``num_epochs`` below 1, a fraction outside (0, 1];
-            in the call, ``per_class=True`` without class indices.
+        ValueError: neither or both of ``num_epochs`` and ``schedule``, ``num_epochs`` below 1, a
+            fraction outside (0, 1]; in the call, ``per_class=True`` without class indices.
 
     Example:
         >>> import torch
@@ -225,8 +225,8 @@ class OHEM(_Curriculum):
         tensor([0., 1., 1., 0.])
 
     Note:
-        The paper divides by the batch size, not by m (``reduction="mean"``): training begins with
-        smaller steps. ``reduction="weighted_mean"`` divides by m.
+        The paper divides by the batch size and not by m (``reduction="mean"``), so the training
+        starts with smaller steps. ``reduction="weighted_mean"`` divides by m.
 
     References:
         Shrivastava, Gupta & Girshick, Training Region-Based Object Detectors with Online Hard

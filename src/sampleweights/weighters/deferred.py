@@ -16,28 +16,28 @@ __all__ = ["Deferred"]
 
 
 class Deferred(EpochWeighter):
-    r"""Deferred re-weighting: no weights at first, those of another weighter from an epoch on.
+    r"""Deferred re-weighting: no weights at first, the weights of a weighter from an epoch on.
 
     .. math::
         w_j = \begin{cases} 1 & e < \text{start} \\ w_j^{\text{weighter}} & e \ge \text{start}
         \end{cases}
 
-    with :math:`e` the epoch. A model first learns its features from all samples alike; the class
-    weights, which slow that down, then move the decision boundary. Before ``start`` the weighter
-    is inactive: a criterion computes what it computes without one.
+    with :math:`e` the epoch. The model first learns its features from all samples equally, which
+    class weights would slow down. The class weights then move the decision boundary. Before
+    ``start`` the weighter is inactive, and the loss is the loss without a weighter.
 
     Shape:
         - loss, target, valid, Output: as for ``weighter``.
 
     Args:
-        weighter: whose weights apply from ``start`` on, or a list of weighters. It gets the same
-            epochs, counted from the start of the training: ``OHEM(100)`` inside of
-            ``Deferred(..., 80)`` begins where its schedule is at epoch 80.
-        start: the first epoch with weights, at least 0; 0.8 times the number of epochs is the
-            choice of Cao et al. A checkpoint does not hold it.
+        weighter: the weighter, or list of weighters, that applies from ``start`` on. Its epochs
+            count from the start of the training: ``OHEM(100)`` inside ``Deferred(..., 80)`` starts
+            with the fraction of epoch 80.
+        start: the first epoch with weights, at least 0. Cao et al. use 0.8 times the number of
+            epochs. A checkpoint does not hold ``start``.
 
     Raises:
-        TypeError: something that is no weighter, a ``start`` that is no number.
+        TypeError: a ``weighter`` that is not a weighter, a ``start`` that is not a number.
         ValueError: a ``start`` that is negative or not finite.
 
     Example:

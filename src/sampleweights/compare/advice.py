@@ -1,0 +1,140 @@
+"""What the numbers say, in sentences; every sentence has its interval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sampleweights.compare.statistics import METRICS, POSTHOC, Estimate
+
+if TYPE_CHECKING:
+    from sampleweights.compare.comparison import Comparison
+
+__all__ = ["sentences"]
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """The advice, the most important first; none of it where there is only one row."""
+    if len(comparison.rows) < 2:
+        return []
+    return [*best(comparison), *worth_training(comparison), *price(comparison)]
+
+
+def listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def highest(comparison: Comparison, metric: str) -> str:
+    sign = -1 if metric == "calibration_error" else 1
+    return max(comparison.rows, key=lambda row: sign * comparison.estimate(row, metric).value)
+
+
+def best(comparison: Comparison) -> list[str]:
+    """Which row has the highest balanced accuracy, and which can not be told from it."""
+    baseline, row = comparison.baseline, highest(comparison, "balanced_accuracy")
+    value = comparison.estimate(row, "balanced_accuracy")
+    if row == baseline:
+        return [
+            f"No row has a higher balanced accuracy than {baseline}, {value}: on these data no "
+            f"correction is needed."
+        ]
+    gain = comparison.difference(row, baseline, "balanced_accuracy")
+    cost = comparison.difference(row, baseline, "accuracy")
+    text = (
+        f"{row} has the highest balanced accuracy, {value}; that is {gain.signed} against "
+        f"{baseline}, at {cost.signed} accuracy."
+    )
+    if gain.low <= 0:
+        text += f" The interval holds 0: these data do not show that it helps over {baseline}."
+    alike = [
+        other
+        for other in comparison.rows
+        if other != row and comparison.difference(row, other, "balanced_accuracy").low <= 0
+    ]
+    if alike:
+        text += (
+            f" {listed(alike)} can not be told apart from it: each interval of the difference "
+            f"holds 0."
+        )
+    return [text]
+
+
+def worth_training(comparison: Comparison) -> list[str]:
+    """Which rows lie above the frontier, and whether one subtraction at test time would do."""
+    baseline = comparison.baseline
+    if baseline not in comparison.adjustable:
+        return []
+    found = []
+    simple = baseline + POSTHOC
+    above: list[tuple[str, Estimate]] = []
+    below: list[tuple[str, Estimate]] = []
+    for row in comparison.rows:
+        if row in (baseline, simple):
+            continue
+        by = comparison.above_frontier(row)
+        (above if by.low > 0 else below).append((row, by))
+    for row, by in sorted(above, key=lambda item: -item[1].value):
+        found.append(
+            f"{row} is above the curve of post-hoc adjustment: {by.signed} balanced accuracy at "
+            f"the same accuracy. It is worth its training."
+        )
+    gain = comparison.difference(simple, baseline, "balanced_accuracy")
+    cost = comparison.difference(simple, baseline, "accuracy")
+    if below:
+        what = "No other row" if above else "No row"
+        largest, by = max(below, key=lambda item: item[1].value)
+        text = (
+            f"{what} is clearly above that curve; the nearest is {largest} with {by.signed} "
+            f"balanced accuracy."
+            if len(below) > 1
+            else f"{largest} is not clearly above that curve: {by.signed} balanced accuracy."
+        )
+        if not above:
+            text += (
+                f" One subtraction from the logits of {baseline} at test time does as well, and "
+                f"needs no training: {gain.signed} balanced accuracy, {cost.signed} accuracy."
+            )
+        found.append(text)
+    trained = [row for row in comparison.trained if row not in comparison.adjustable]
+    if trained:
+        row = max(trained, key=lambda r: comparison.estimate(r, "balanced_accuracy").value)
+        by = comparison.difference(row, simple, "balanced_accuracy")
+        acc = comparison.difference(row, simple, "accuracy")
+        verb = "beats" if by.low > 0 else "loses to" if by.high < 0 else "does not beat"
+        found.append(
+            f"{row}, the best row that was trained with class frequencies, {verb} post-hoc "
+            f"adjustment of {baseline} on these data: {by.signed} balanced accuracy, "
+            f"{acc.signed} accuracy."
+        )
+    return found
+
+
+def price(comparison: Comparison) -> list[str]:
+    """What it costs: accuracy, probabilities; and who gains, the rarest class."""
+    found = []
+    accurate = highest(comparison, "accuracy")
+    value = comparison.estimate(accurate, "accuracy")
+    found.append(
+        f"If test samples come with the frequencies of these data and every error costs the same, "
+        f"take {accurate}: it has the highest accuracy, {value}."
+    )
+    counts = comparison.class_counts
+    rare = comparison.class_names[counts.index(min(counts))]
+    metric = f"recall_{rare}"
+    row = highest(comparison, metric)
+    if row != comparison.baseline:
+        by = comparison.difference(row, comparison.baseline, metric)
+        found.append(
+            f"The rarest class, {rare} ({min(counts)} samples), has a recall of "
+            f"{comparison.estimate(comparison.baseline, metric)} with {comparison.baseline}; "
+            f"{row} has the highest, {by.signed}."
+        )
+    metric = "calibration_error"
+    calibrated = highest(comparison, metric)
+    row = highest(comparison, "balanced_accuracy")
+    if row != calibrated:
+        found.append(
+            f"If probabilities are used, mind the {METRICS[metric]}: "
+            f"{comparison.estimate(row, metric)} with {row}, "
+            f"{comparison.estimate(calibrated, metric)} with {calibrated}."
+        )
+    return found

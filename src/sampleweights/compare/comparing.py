@@ -1,0 +1,215 @@
+"""One call: data in, a comparison of weightings out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+import sampleweights
+from sampleweights._checks import as_whole_number
+from sampleweights.compare.comparison import Comparison
+from sampleweights.compare.entries import Build, build, default_entries, is_adjustable
+from sampleweights.compare.head import Head
+from sampleweights.compare.protocol import Plan, class_counts, folds_of, run_all
+from sampleweights.compare.statistics import METRICS, metrics_of_row
+
+__all__ = ["compare"]
+
+
+def compare(
+    data: ArrayLike | Tensor | Callable[..., Any],
+    target: ArrayLike | Tensor,
+    *,
+    groups: ArrayLike | None = None,
+    entries: Mapping[str, Build] | None = None,
+    folds: int = 5,
+    repeats: int = 1,
+    num_epochs: int | None = None,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Train every row on the same folds, and say which is worth its training.
+
+    Each sample is predicted once per repeat, by a model that saw neither it nor its group. Post-hoc
+    logit adjustment is read off every row that knows nothing of the class frequencies.
+
+    Args:
+        data: features ``(N, D)`` that do not change, as an encoder gives them: a head is trained
+            on them. Or a training of your own,
+            ``fit(criterion, train, validation, sampler=None, seed=0) -> logits``: ``train`` and
+            ``validation`` are index arrays, ``sampler`` yields positions within ``train``, and the
+            logits ``(len(validation), C)`` are those of the validation samples. It calls
+            ``criterion.set_epoch(epoch)`` itself.
+        target: ``(N,)``, classes: integers from 0 to C - 1, or any labels that can be sorted.
+        groups: ``(N,)``, what must not be on both sides: patients, lesions, videos.
+        entries: names and builders; the first is the baseline (`default_entries`).
+        folds: of the cross-validation, at least 2.
+        repeats: of the whole, on other folds and with other seeds; more narrow the intervals.
+        num_epochs: of each training. A ``fit`` of your own needs it, since curricula depend on
+            it; the head has a number of its own.
+        seed: of folds, trainings and resamples.
+        class_names: C names; those of the labels, unless given.
+        cache: a folder in which runs are kept as they finish. A comparison that was stopped goes
+            on from there, and a changed input never reads an old run.
+        workers: processes; one per core unless given, one on a GPU. The result does not depend on
+            their number.
+        progress: show a bar, and each row as it is finished.
+
+    Returns:
+        The answer; ``print(comparison)`` shows it.
+
+    Raises:
+        ValueError: an argument has a wrong shape or value; a class has fewer samples or groups
+            than there are folds; ``fit`` returns logits of another shape, or that are not finite.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> features, target = load_iris(return_X_y=True)
+        >>> rows = {name: default_entries()[name] for name in ("no weighting", "OHEM")}
+        >>> comparison = compare(features, target, entries=rows, num_epochs=4, progress=False)
+        >>> comparison.rows
+        ['no weighting', 'no weighting + post-hoc', 'OHEM', 'OHEM + post-hoc']
+    """
+    start = time.perf_counter()
+    index, names = _targets(target, class_names)
+    group = None if groups is None else _groups(groups, len(index))
+    folds = as_whole_number("folds", folds, 2)
+    repeats = as_whole_number("repeats", repeats, 1)
+    if num_epochs is not None:
+        num_epochs = as_whole_number("num_epochs", num_epochs, 1)
+    entries = dict(default_entries() if entries is None else entries)
+    if not entries:
+        raise ValueError("entries must have at least one row, got none")
+    fit: Callable[..., Any]
+    trained = "a fit of one's own"
+    if callable(data):
+        if num_epochs is None:
+            raise ValueError(
+                "num_epochs must be given with a fit of your own: curricula depend on it"
+            )
+        fit = data
+    else:
+        fit = Head(_features(data, len(index)), index, len(names), num_epochs)
+        num_epochs = fit.num_epochs
+        trained = f"a head on {fit.features.shape[1]} features"
+    fold = folds_of(index, group, names, folds, repeats, seed)
+    counts = class_counts(index, fold, len(names))
+    on_gpu = torch.cuda.is_available()
+    workers = (1 if on_gpu else torch.get_num_threads()) if workers is None else workers
+    workers = as_whole_number("workers", workers, 1)
+    built = {
+        name: build(name, entry, torch.from_numpy(counts[0, 0]), num_epochs)
+        for name, entry in entries.items()
+    }
+    folder = None if cache is None else Path(cache)
+    plan = Plan(fit, entries, index, fold, len(names), num_epochs, seed, folder)
+
+    def tell(name: str, outcomes: Sequence[Any]) -> str:
+        found = metrics_of_row(_assemble(outcomes, fold, len(names)), index, len(names))
+        shown = ", ".join(f"{METRICS[m]} {found[m]:.1f}" for m in ("accuracy", "balanced_accuracy"))
+        return f"{name}: {shown}"
+
+    outcomes = run_all(plan, workers, progress, tell)
+    silent = [name for name, runs in outcomes.items() if not all(run.told_epoch for run in runs)]
+    notes = []
+    if silent:
+        notes.append(
+            f"fit never called criterion.set_epoch in the rows {', '.join(silent)}: what depends "
+            f"on the epoch stayed as in the first one, so that these rows do not show what they "
+            f"are for. Call criterion.set_epoch(epoch) at the start of each epoch."
+        )
+    seconds = sum(run.seconds for runs in outcomes.values() for run in runs)
+    return Comparison(
+        {name: _assemble(runs, fold, len(names)) for name, runs in outcomes.items()},
+        [name for name, made in built.items() if is_adjustable(made)],
+        index, group, fold, counts, names, seed, notes,
+        {
+            "samples": f"{len(index):,} of {len(names)} classes",
+            "protocol": f"{folds} folds, {repeats} repeat{'s' * (repeats > 1)}, seed {seed}",
+            "training": f"{trained}, {num_epochs} epochs",
+            "versions": f"sampleweights {sampleweights.__version__}, torch {torch.__version__}, "
+            f"scikit-learn {sklearn.__version__}, Python {platform.python_version()}",
+            "hardware": torch.cuda.get_device_name() if on_gpu
+            else f"{platform.machine()} CPU, {workers} process{'es' * (workers > 1)}",
+            "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
+        },
+    )  # fmt: skip
+
+
+def _targets(target: Any, class_names: Sequence[str] | None) -> tuple[NDArray[np.int64], list[str]]:
+    """Class indices and names."""
+    values = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(
+            f"target must have shape (N,), a class for each sample, got {values.shape}"
+        )
+    if values.dtype.kind == "f" and not np.array_equal(values, values.round()):
+        raise ValueError("target must be classes, got numbers that are not whole")
+    labels, index = np.unique(values, return_inverse=True)
+    names = [str(label.item() if hasattr(label, "item") else label) for label in labels]
+    if len(labels) < 2:
+        raise ValueError(f"target must have at least two classes, all samples are of {names[0]!r}")
+    if class_names is not None:
+        given = list(class_names)
+        if len(given) != len(names):
+            raise ValueError(
+                f"class_names must name the {len(names)} classes of target, got {len(given)} names"
+            )
+        if len(set(given)) < len(given):
+            raise ValueError(f"class_names must differ, got {given}")
+        names = given
+    return index.astype(np.int64), names
+
+
+def _groups(groups: Any, size: int) -> NDArray[np.int64]:
+    values = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
+    if values.shape != (size,):
+        raise ValueError(
+            f"groups must have shape ({size},), a group for each sample of target, got "
+            f"{values.shape}"
+        )
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _features(data: Any, size: int) -> NDArray[np.float32]:
+    values = np.asarray(data.detach().cpu() if isinstance(data, Tensor) else data)
+    if values.ndim != 2 or len(values) != size or not values.shape[1]:
+        raise ValueError(
+            f"data must be features of shape ({size}, D), a row for each sample of target, or a "
+            f"fit function, got shape {values.shape}"
+        )
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"data must be numbers, got dtype {values.dtype}")
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    for first in range(0, size, 4096):
+        bad = np.argwhere(~np.isfinite(values[first : first + 4096]))
+        if len(bad):
+            row, column = bad[0]
+            raise ValueError(
+                f"data must be finite, got {values[first + row, column]} in row {first + row}, "
+                f"column {column}"
+            )
+    return values
+
+
+def _assemble(
+    outcomes: Sequence[Any], fold: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float32]:
+    """Logits (repeats, N, C) from those of the runs."""
+    logits = np.empty((*fold.shape, num_classes), dtype=np.float32)
+    for outcome in outcomes:
+        run = outcome.run
+        logits[run.repeat, fold[run.repeat] == run.fold] = outcome.logits
+    return logits

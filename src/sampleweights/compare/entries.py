@@ -1,0 +1,83 @@
+"""What is compared: named builders of a criterion, and of a sampler where the row has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from sampleweights.losses import CrossEntropyLoss, FocalLoss
+from sampleweights.margins import LDAM, LogitAdjustment
+from sampleweights.margins.base import Margin
+from sampleweights.sampling import WeightedSampler
+from sampleweights.weighters import OHEM, ClassBalanced, Deferred, EffectiveNumber, SelfPaced
+from sampleweights.weighters.base import EpochWeighter
+from sampleweights.weighters.class_frequency import ClassFrequency
+
+__all__ = ["Build", "Built", "build", "default_entries", "is_adjustable", "waits_for_epoch"]
+
+MakeSampler = Callable[..., Iterable[int]]
+"""``make_sampler(target, seed=seed)``: positions within the training part, an epoch at a time."""
+Build = Callable[[Tensor, int], "nn.Module | tuple[nn.Module, MakeSampler]"]
+"""``build(class_counts, num_epochs)``: a criterion, or a criterion and a ``make_sampler``."""
+Built = tuple[nn.Module, "MakeSampler | None"]
+
+
+def default_entries() -> dict[str, Build]:
+    """The rows that are compared unless others are given; the first is the baseline.
+
+    Returns:
+        A new dictionary of names to builders, to which entries can be added::
+
+            entries = default_entries()
+            entries["focal, gamma 2"] = lambda class_counts, num_epochs: FocalLoss(2)
+            compare(features, target, entries=entries)
+    """
+    return {
+        "no weighting": lambda n, epochs: CrossEntropyLoss(),
+        "ClassBalanced": lambda n, epochs: CrossEntropyLoss(weighter=ClassBalanced(n)),
+        "EffectiveNumber": lambda n, epochs: CrossEntropyLoss(weighter=EffectiveNumber(n)),
+        "FocalLoss": lambda n, epochs: FocalLoss(),
+        "OHEM": lambda n, epochs: CrossEntropyLoss(weighter=OHEM(epochs)),
+        "SelfPaced per class": lambda n, epochs: CrossEntropyLoss(
+            weighter=SelfPaced(epochs, per_class=True)
+        ),
+        "EffectiveNumber + OHEM": lambda n, epochs: CrossEntropyLoss(
+            weighter=[EffectiveNumber(n), OHEM(epochs)]
+        ),
+        "LogitAdjustment": lambda n, epochs: CrossEntropyLoss(margin=LogitAdjustment(n)),
+        "LDAM + deferred weights": lambda n, epochs: CrossEntropyLoss(
+            margin=LDAM(n), weighter=Deferred(EffectiveNumber(n), 0.8 * epochs)
+        ),
+        "balanced sampling": lambda n, epochs: (CrossEntropyLoss(), WeightedSampler.from_targets),
+    }
+
+
+def build(name: str, entry: Build, class_counts: Tensor, num_epochs: int) -> Built:
+    """The criterion of an entry, and what makes its sampler, or None."""
+    built: Any = entry(class_counts, num_epochs)
+    criterion, make_sampler = built if isinstance(built, tuple) else (built, None)
+    if not isinstance(criterion, nn.Module) or not (make_sampler is None or callable(make_sampler)):
+        raise TypeError(
+            f"entries[{name!r}] must build a criterion (an nn.Module), or a tuple of a criterion "
+            f"and a function make_sampler(target, seed=...), got {built!r}"
+        )
+    return criterion, make_sampler
+
+
+def is_adjustable(built: Built) -> bool:
+    """Whether a row knows nothing of the class frequencies, so that its logits can be adjusted."""
+    criterion, make_sampler = built
+    return make_sampler is None and not any(
+        isinstance(module, (ClassFrequency, Margin))
+        or getattr(module, "weight", None) is not None  # the class weights of torch's losses
+        for module in criterion.modules()
+    )
+
+
+def waits_for_epoch(criterion: nn.Module) -> bool:
+    """Whether what a criterion computes depends on ``set_epoch``; of others' criteria: may."""
+    if type(criterion).__module__.startswith("sampleweights."):
+        return any(isinstance(module, EpochWeighter) for module in criterion.modules())
+    return callable(getattr(criterion, "set_epoch", None))

@@ -1,0 +1,262 @@
+"""Folds and runs: every row is trained on the same folds, and every run is kept when it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch import nn
+from tqdm import tqdm
+
+import sampleweights
+from sampleweights.compare.entries import Build, build, waits_for_epoch
+from sampleweights.compare.fingerprint import fingerprint
+
+__all__ = ["Plan", "Run", "class_counts", "folds_of", "run_all"]
+
+Fit = Callable[..., Any]
+
+
+def folds_of(
+    target: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    class_names: Sequence[str],
+    folds: int,
+    repeats: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """The fold (repeats, N) in which each sample is predicted; groups stay together.
+
+    Raises:
+        ValueError: a class has fewer samples, or groups, than there are folds.
+    """
+    what = "samples" if groups is None else "groups"
+    for index, name in enumerate(class_names):
+        members = np.flatnonzero(target == index)
+        size = len(members) if groups is None else len(np.unique(groups[members]))
+        if size < folds:
+            raise ValueError(
+                f"every class must have at least as many {what} as there are folds ({folds}), "
+                f"class {name!r} has {size}: give fewer folds, or leave the class out"
+            )
+    fold = np.empty((repeats, len(target)), dtype=np.int64)
+    for repeat in range(repeats):
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        splitter = kind(folds, shuffle=True, random_state=seed + repeat)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of small classes, which are refused here
+            for number, (_, validation) in enumerate(splitter.split(target, target, groups)):
+                fold[repeat, validation] = number
+        counts = class_counts(target, fold[repeat : repeat + 1], len(class_names))[0]
+        for number, absent in zip(*np.nonzero(counts == 0), strict=True):
+            raise ValueError(
+                f"all samples of class {class_names[absent]!r} fall into fold {number}, so that "
+                f"there is none to train on: its groups are too few or too uneven; give fewer "
+                f"folds or another seed"
+            )
+    return fold
+
+
+def class_counts(
+    target: NDArray[np.int64], fold: NDArray[np.int64], num_classes: int
+) -> NDArray[np.int64]:
+    """Samples of each class (repeats, folds, C) in the training part of each fold."""
+    counts = []
+    for of_repeat in fold:
+        total = np.bincount(target, minlength=num_classes)
+        inside = [
+            np.bincount(target[of_repeat == k], minlength=num_classes)
+            for k in range(int(of_repeat.max()) + 1)
+        ]
+        counts.append([total - part for part in inside])
+    return np.array(counts)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the runs have in common."""
+
+    fit: Fit
+    entries: Mapping[str, Build]
+    target: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    num_classes: int
+    num_epochs: int
+    seed: int
+    folder: Path | None
+    """Where finished runs are kept."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row on one fold."""
+
+    name: str
+    repeat: int
+    fold: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind."""
+
+    run: Run
+    logits: NDArray[np.float32]
+    told_epoch: bool
+    """Whether ``set_epoch`` was called, or does not matter."""
+    seconds: float
+
+
+class Listener:
+    """In the place of a criterion's ``set_epoch``: notes that it was called."""
+
+    def __init__(self, set_epoch: Callable[..., Any]) -> None:
+        self.set_epoch, self.heard = set_epoch, False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.heard = True
+        return self.set_epoch(*args, **kwargs)
+
+
+def seed_of(plan: Plan, run: Run) -> int:
+    """Each run has a seed of its own, also where two entries are the same criterion.
+
+    With a common one, two trainings would differ by less than chance makes them differ.
+    """
+    text = f"{plan.seed}/{run.repeat}/{run.fold}/{run.name}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def built_for(plan: Plan, run: Run) -> tuple[nn.Module, Any, NDArray[np.int64], NDArray[np.int64]]:
+    """Criterion, make_sampler, training and validation rows."""
+    inside = plan.fold[run.repeat] == run.fold
+    train, validation = np.flatnonzero(~inside), np.flatnonzero(inside)
+    counts = torch.from_numpy(np.bincount(plan.target[train], minlength=plan.num_classes))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(plan, run))
+        criterion, make_sampler = build(run.name, plan.entries[run.name], counts, plan.num_epochs)
+    return criterion, make_sampler, train, validation
+
+
+def path_of(plan: Plan, run: Run, common: str) -> Path | None:
+    """Where a run is kept: a name that differs for any other input."""
+    if plan.folder is None:
+        return None
+    criterion, make_sampler, *_ = built_for(plan, run)
+    digest = fingerprint(common, criterion, make_sampler, seed_of(plan, run))[:16]
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", run.name).strip("-")[:60]
+    return plan.folder / f"{readable}-{run.repeat}-{run.fold}-{digest}.npz"
+
+
+def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
+    """Train and predict on one thread, so that processes do not change a sum; then keep it."""
+    if (outcome := kept(run, path)) is not None:  # another process was here meanwhile
+        return outcome
+    criterion, make_sampler, train, validation = built_for(plan, run)
+    seed = seed_of(plan, run)
+    sampler = make_sampler and make_sampler(torch.from_numpy(plan.target[train]), seed=seed)
+    listener = None
+    if waits_for_epoch(criterion):
+        listener = Listener(criterion.set_epoch)  # type: ignore[arg-type]
+        criterion.set_epoch = listener  # type: ignore[assignment]
+    start = time.perf_counter()
+    with one_thread():
+        result = plan.fit(criterion, train, validation, sampler=sampler, seed=seed)
+    result = result.detach().float().cpu() if isinstance(result, torch.Tensor) else result
+    logits = np.asarray(result, dtype=np.float32)
+    shape = (len(validation), plan.num_classes)
+    if logits.shape != shape or not np.isfinite(logits).all():
+        found = f"shape {logits.shape}" if logits.shape != shape else "values that are not finite"
+        raise ValueError(
+            f"fit must return finite logits of shape {shape}, a row for each validation sample, "
+            f"got {found} in row {run.name!r}, fold {run.fold}"
+        )
+    told = listener is None or listener.heard
+    outcome = Outcome(run, logits, told, time.perf_counter() - start)
+    if path is not None:
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        with partial.open("wb") as file:
+            np.savez(file, logits=logits, told_epoch=told, seconds=outcome.seconds)
+        partial.replace(path)
+    return outcome
+
+
+def kept(run: Run, path: Path | None) -> Outcome | None:
+    """A run that is done; None if it is not, or if its file is damaged."""
+    if path is None or not path.exists():
+        return None
+    try:
+        with np.load(path) as file:
+            return Outcome(run, file["logits"], bool(file["told_epoch"]), float(file["seconds"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def run_all(
+    plan: Plan, workers: int, progress: bool, tell: Callable[[str, list[Outcome]], str]
+) -> dict[str, list[Outcome]]:
+    """Do the runs that are not kept, a row after the other, in several processes.
+
+    ``tell`` makes a line of a row whose runs are all done.
+    """
+    repeats, folds = len(plan.fold), int(plan.fold.max()) + 1
+    runs = [Run(n, r, k) for n in plan.entries for r in range(repeats) for k in range(folds)]
+    common = fingerprint(
+        sampleweights.__version__, torch.__version__, plan.fit, plan.target, plan.fold,
+        plan.num_classes, plan.num_epochs,
+    )  # fmt: skip
+    if plan.folder is not None:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+    paths = {run: path_of(plan, run, common) for run in runs}
+    done: dict[Run, Outcome] = {}
+    told: set[str] = set()
+    with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
+
+        def add(outcome: Outcome) -> None:
+            done[outcome.run] = outcome
+            bar.update()
+            for name in plan.entries:
+                of_row = [done[run] for run in runs if run.name == name and run in done]
+                if name not in told and len(of_row) == repeats * folds:
+                    told.add(name)
+                    if progress:
+                        bar.write(tell(name, of_row), file=sys.stderr)
+
+        for run in runs:
+            if (outcome := kept(run, paths[run])) is not None:
+                add(outcome)
+        left = [run for run in runs if run not in done]
+        workers = min(workers, len(left))
+        if workers <= 1:
+            for run in left:
+                add(execute(plan, run, paths[run]))
+        else:
+            parallel = joblib.Parallel(workers, return_as="generator_unordered")
+            for outcome in parallel(joblib.delayed(execute)(plan, run, paths[run]) for run in left):
+                add(outcome)
+    return {name: [done[run] for run in runs if run.name == name] for name in plan.entries}

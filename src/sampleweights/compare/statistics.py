@@ -1,0 +1,272 @@
+"""Metrics of out-of-fold predictions, and intervals that know of samples and of trainings.
+
+A difference between two rows is uncertain for two reasons: other samples would have been
+predicted otherwise, and other random numbers would have trained other models. A bootstrap over the
+samples (or groups of them) sees the first alone. How much wider the second makes the intervals is
+estimated from how much the differences vary from fold to fold, over all pairs of rows together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.stats import norm, t
+
+__all__ = ["METRICS", "POSTHOC", "Estimate", "Prediction", "Statistics", "metrics_of_row"]
+
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "worst_recall": "worst recall",
+    "calibration_error": "expected calibration error",
+}
+"""Names and words; in percent. A recall of each class, ``recall_NAME``, comes after them."""
+BINS = 15
+"""Of confidence, in the calibration error."""
+RESAMPLES = 2000
+POSTHOC = " + post-hoc"
+"""Ends the name of a row that is read off another."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval, in percent or percentage points."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
+
+    @property
+    def signed(self) -> str:
+        return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the metrics need of a row's probabilities, which may be many."""
+
+    predicted: NDArray[np.int64]
+    """(repeats, N)"""
+    confidence: NDArray[np.float64]
+    """(repeats, N), probability of the predicted class."""
+
+    @classmethod
+    def of(cls, logits: NDArray[np.floating]) -> Prediction:
+        """Of logits (repeats, N, C)."""
+        largest = logits.max(-1, keepdims=True).astype(np.float64)
+        total = np.exp(logits - largest).sum(-1)
+        return cls(logits.argmax(-1), 1 / total)
+
+
+def metrics_of(
+    sums: NDArray[np.float64], support: NDArray[np.float64], num_classes: int
+) -> NDArray[np.float64]:
+    """Metrics (..., 5 + C) in percent, from sums (..., 2 C + 15) and support (..., C).
+
+    A class that is absent is left out of the means.
+    """
+    right, predicted = sums[..., :num_classes], sums[..., num_classes : 2 * num_classes]
+    gap, total = sums[..., 2 * num_classes :], support.sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = right / support
+        f1 = 2 * right / (support + predicted)
+        named = [
+            right.sum(-1) / total,
+            mean_of_known(recall),
+            mean_of_known(f1),
+            np.fmin.reduce(recall, axis=-1),
+            np.abs(gap).sum(-1) / total,
+        ]
+    return 100 * np.concatenate([np.stack(named, -1), recall], -1)
+
+
+def mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = ~np.isnan(values)
+    mean: NDArray[np.float64] = np.where(known, values, 0).sum(-1) / known.sum(-1)
+    return mean
+
+
+def metrics_of_row(
+    logits: NDArray[np.floating], target: NDArray[np.int64], num_classes: int
+) -> dict[str, float]:
+    """The named metrics of logits (repeats, N, C), without intervals."""
+    row = Prediction.of(logits)
+    support = np.bincount(target, minlength=num_classes).astype(float)
+    values = []
+    for predicted, confidence in zip(row.predicted, row.confidence, strict=True):
+        column, amount = columns(predicted, confidence, target, num_classes)
+        sums = np.bincount(column, amount, 2 * num_classes + BINS).astype(np.float64)
+        values.append(metrics_of(sums, support, num_classes))
+    return dict(zip(METRICS, np.mean(values, axis=0).tolist(), strict=False))
+
+
+class Statistics:
+    """Metrics of rows that predict the same samples.
+
+    Args:
+        target: (N,), classes.
+        group: (N,), 0 to G - 1: what is drawn as a whole.
+        fold: (repeats, N), 0 to K - 1: who was predicted by one model.
+        class_names: C names.
+        rows: by name, of the rows that were trained: those whose differences tell how much a
+            training varies.
+        seed: of the resamples.
+    """
+
+    def __init__(
+        self,
+        target: NDArray[np.int64],
+        group: NDArray[np.int64],
+        fold: NDArray[np.int64],
+        class_names: Sequence[str],
+        rows: Mapping[str, Prediction],
+        seed: int = 0,
+    ) -> None:
+        self.target, self.group, self.fold, self.seed = target, group, fold, seed
+        self.num_classes = len(class_names)
+        self.metrics = [*METRICS, *(f"recall_{name}" for name in class_names)]
+        self._group_support = self._collect(group, target, np.ones(len(target)), self.num_classes)
+        self._values: dict[str, NDArray[np.float64]] = {}
+        self._draws: dict[str, NDArray[np.float64]] = {}
+        self._without_fold: dict[str, NDArray[np.float64]] = {}
+        self._support = self._resample(self._group_support)
+        for name, row in rows.items():
+            self.add(name, row)
+        self._excess = self._excess_variance(list(rows))
+
+    # -----------------------------------------------------------------------------------------
+    # What is asked for
+    # -----------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._values)
+
+    def add(self, name: str, row: Prediction) -> None:
+        """Take in a row, to ask for it later."""
+        target, classes = self.target, self.num_classes
+        support = np.bincount(target, minlength=classes).astype(float)
+        values, draws, without = [], [], []
+        for predicted, confidence, fold in zip(
+            row.predicted, row.confidence, self.fold, strict=True
+        ):
+            column, amount = columns(predicted, confidence, target, classes)
+            sample = np.tile(np.arange(len(target)), len(column) // len(target))
+            width = 2 * classes + BINS
+            of_group = self._collect(self.group[sample], column, amount, width)
+            draws.append(metrics_of(self._resample(of_group), self._support, classes))
+            of_fold = self._collect(fold[sample], column, amount, width).toarray()
+            fold_support = self._collect(fold, target, np.ones(len(target)), classes).toarray()
+            total = of_fold.sum(0)
+            values.append(metrics_of(total, support, classes))
+            without.append(metrics_of(total - of_fold, support - fold_support, classes))
+        self._values[name] = np.mean(values, axis=0)
+        self._draws[name] = np.stack(draws).astype(np.float32)
+        self._without_fold[name] = np.stack(without)
+
+    def estimate(self, row: str, metric: str) -> Estimate:
+        """A row's metric, with the interval of the samples."""
+        which = self._which(metric)
+        value = self._values[row][which]
+        return interval(value, self._draws[row][:, :, which].mean(0), 0.0)
+
+    def difference(self, row: str, other: str, metric: str) -> Estimate:
+        """A row's metric minus another's, paired, with the interval of samples and trainings."""
+        which = self._which(metric)
+        value = self._values[row][which] - self._values[other][which]
+        draws = self._draws[row][:, :, which] - self._draws[other][:, :, which]
+        excess = self._excess[which] * variance(draws).mean() / len(draws)
+        return interval(value, draws.mean(0), float(excess))
+
+    def _which(self, metric: str) -> int:
+        if metric not in self.metrics:
+            raise ValueError(f"metric must be one of {self.metrics}, got {metric!r}")
+        return self.metrics.index(metric)
+
+    # -----------------------------------------------------------------------------------------
+    # Resampling
+    # -----------------------------------------------------------------------------------------
+
+    def _collect(
+        self, row: NDArray[np.int64], column: NDArray[np.int64], amount: NDArray[np.float64],
+        width: int,
+    ) -> csr_array:  # fmt: skip
+        return csr_array((amount, (row, column)), shape=(int(row.max()) + 1, width))
+
+    def _resample(self, of_group: csr_array) -> NDArray[np.float64]:
+        """The sums (resamples, width) over groups that are drawn, the same ones for every row."""
+        groups, transposed = of_group.shape[0], of_group.T.tocsr()
+        generator = np.random.default_rng(self.seed)
+        sums = []
+        step = max(1, 2**22 // groups)
+        for first in range(0, RESAMPLES, step):
+            size = min(step, RESAMPLES - first)
+            times = [
+                np.bincount(generator.integers(0, groups, groups), minlength=groups)
+                for _ in range(size)
+            ]
+            sums.append((transposed @ np.array(times, dtype=np.float64).T).T)
+        return np.concatenate(sums)
+
+    def _excess_variance(self, rows: Sequence[str]) -> NDArray[np.float64]:
+        """By metric: the variance of differences that trainings add, over that of the samples.
+
+        The jackknife over folds sees both, since each fold has models of its own; the bootstrap
+        sees the samples. A single pair has few folds, all pairs together have many.
+        """
+        seen = np.zeros((2, len(self.metrics)))
+        for one, other in itertools.combinations(rows, 2):
+            without = self._without_fold[one] - self._without_fold[other]
+            folds = without.shape[1]
+            by_fold = (folds - 1) * without.var(1).mean(0)
+            by_sample = variance(self._draws[one] - self._draws[other]).mean(0)
+            known = np.isfinite(by_fold) & np.isfinite(by_sample)
+            seen += np.where(known, [by_fold, by_sample], 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            excess = np.maximum(seen[0] / seen[1] - 1, 0)
+        # that variance is itself estimated: quantiles of Student's t instead of the normal ones
+        freedom = max(len(rows) - 1, 1) * (int(self.fold.max())) * len(self.fold)
+        excess *= (t.ppf(0.975, freedom) / norm.ppf(0.975)) ** 2
+        return np.where(seen[1] > 0, excess, 0)
+
+
+def columns(
+    predicted: NDArray[np.int64], confidence: NDArray[np.float64], target: NDArray[np.int64],
+    num_classes: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # fmt: skip
+    """Of each sample three sums to which it adds, and what it adds to them."""
+    right = (predicted == target).astype(float)
+    edge = np.ceil(confidence * BINS).clip(1, BINS).astype(np.int64) - 1
+    column = [target, num_classes + predicted, 2 * num_classes + edge]
+    amount = [right, np.ones(len(target)), right - confidence]
+    return np.concatenate(column), np.concatenate(amount)
+
+
+def variance(draws: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Over the resamples (repeats, resamples, ...), but for those in which a class is absent."""
+    known = np.isfinite(draws)
+    number = np.maximum(known.sum(1), 1)
+    mean = np.where(known, draws, 0).sum(1) / number
+    spread: NDArray[np.floating] = (np.where(known, draws - mean[:, None], 0) ** 2).sum(1) / number
+    return spread
+
+
+def interval(value: float, draws: NDArray[np.floating], excess: float) -> Estimate:
+    """Percentiles of the draws, moved apart by a variance that the draws do not have."""
+    draws = draws[np.isfinite(draws)].astype(np.float64)
+    if not np.isfinite(value) or not len(draws):
+        return Estimate(float(value), float("nan"), float("nan"))
+    spread = draws.var()
+    wider = np.sqrt(1 + excess / spread) if spread > 0 else 1.0
+    center = draws.mean()
+    low, high = np.percentile(center + wider * (draws - center), [2.5, 97.5])
+    return Estimate(float(value), float(low), float(high))

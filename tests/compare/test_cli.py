@@ -1,0 +1,175 @@
+"""The command line on small data, as a user runs it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+pytest.importorskip("joblib")
+
+from sampleweights.__main__ import main  # noqa: E402
+from sampleweights.compare import default_entries  # noqa: E402
+
+COUNTS = [40, 12, 6]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    target = np.repeat(np.arange(3), COUNTS)
+    features = np.random.default_rng(0).normal(size=(len(target), 4)) + 2 * target[:, None]
+    np.savez(
+        tmp_path / "data.npz",
+        features=features,
+        target=target,
+        class_names=["common", "rare", "rarest"],
+        groups=np.arange(len(target)) // 2,
+    )
+    return tmp_path / "data.npz"
+
+
+def compare(*arguments: object) -> int:
+    small = [
+        "--folds",
+        "2",
+        "--num-epochs",
+        "2",
+        "--workers",
+        "1",
+        "--rows",
+        "OHEM",
+        "LogitAdjustment",
+    ]
+    return main(["compare", *map(str, arguments), *small])  # fmt: skip
+
+
+def test_it_writes_and_says_the_answer(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new" / "comparison"
+    assert compare(data, "--output", output) == 0
+    out, err = capsys.readouterr()
+    page = output / "comparison.html"
+    assert f"The page is {page}" in out
+    assert out.index("balanced accuracy") < out.index("The page")
+    assert page.read_text(encoding="utf-8").count("rarest") > 0
+    assert (output / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    table = pd.read_csv(output / "table.csv", index_col=0)
+    trained = ["no weighting", "OHEM", "LogitAdjustment"]
+    assert [row for row in table.index if not row.endswith("post-hoc")] == trained
+    assert "recall_rarest" in table.columns
+    assert [err.index(f"{row}: accuracy") for row in trained] == sorted(
+        err.index(f"{row}: accuracy") for row in trained
+    )
+
+
+def test_started_again_it_goes_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(data, "--output", tmp_path / "a", "--no-progress") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    runs = sorted(f for f in (tmp_path / "a" / "runs").rglob("*") if f.is_file())
+    assert len(runs) == 3 * 2
+    runs[-1].unlink()
+    kept = {run: run.stat().st_mtime_ns for run in runs[:-1]}
+    assert compare(data, "--output", tmp_path / "a", "--no-progress") == 0
+    assert capsys.readouterr().out == out
+    assert {run: run.stat().st_mtime_ns for run in kept} == kept
+    assert runs[-1].exists()
+
+
+def test_an_error_is_one_sentence(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "taken"
+    taken.touch()
+    for arguments, message in [
+        ([tmp_path / "no.npz"], "no.npz does not exist"),
+        ([data, "--class-names", "x"], "got 1"),
+        ([data, "--output", taken], "taken"),
+    ]:
+        assert compare(*arguments) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert message in err
+    # the class with 6 samples has 3 groups
+    assert main(["compare", str(data), "--folds", "4", "--output", str(tmp_path / "b")]) == 1
+    assert "'rarest' has 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "INPUT"),
+        (["x.npz", "--folds", "1"], "--folds: must be an integer of at least 2, got 1"),
+        (["x.npz", "--workers", "two"], "--workers: must be an integer of at least 1, got two"),
+        (["x.npz", "--rows", "ohem"], "--rows must be of no weighting, ClassBalanced"),
+    ],
+)
+def test_wrong_usage(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train"])
+    assert stopped.value.code == 2
+    assert "compare" in capsys.readouterr().err
+
+
+def test_help_shows_two_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", "--help"])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert out.count("\n  python -m sampleweights compare ") == 2
+    for name in default_entries():
+        assert f'"{name}"' in " ".join(out.split())
+
+
+def test_without_the_extra() -> None:
+    code = """
+import sys
+sys.modules["sklearn"] = None
+from sampleweights.__main__ import main
+sys.exit(main(["compare", "x.npz"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: compare needs the package sklearn, which is not installed: "
+        'pip install "sampleweights[compare]"\n'
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_stopped_by_a_signal_it_leaves_no_process_behind(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sampleweights", "compare", str(data), "--folds", "2"]
+    command += ["--workers", "2", "--num-epochs", "20", "--output", str(tmp_path / "c")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("c/runs/*.npz")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        # the pipe ends when the last worker process does, which inherits it
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("stopped; the same command keeps the runs that are finished\n")

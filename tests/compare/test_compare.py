@@ -1,0 +1,367 @@
+"""No leak, no lost run, no old run read, the same answer from any number of processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("sklearn")
+pytest.importorskip("tqdm")
+pytest.importorskip("pandas")
+
+from sampleweights import OHEM, CrossEntropyLoss, EffectiveNumber, FocalLoss, LogitAdjustment
+from sampleweights.compare import compare, default_entries
+
+TARGET = np.repeat([0, 1, 2], [60, 30, 12])
+FEATURES = np.random.default_rng(0).normal(size=(len(TARGET), 4)).astype(np.float32)
+FEATURES[:, 0] += TARGET
+
+
+def fit(criterion, train, validation, sampler=None, seed=0):
+    """Two epochs of a linear model."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs, target = torch.from_numpy(FEATURES), torch.from_numpy(TARGET)
+    weight = torch.randn(4, 3, generator=generator).requires_grad_()
+    optimizer = torch.optim.SGD([weight], 0.1)
+    for epoch in range(2):
+        criterion.set_epoch(epoch)
+        if sampler is not None:
+            sampler.set_epoch(epoch)
+        for place in [list(sampler)] if sampler is not None else [range(len(train))]:
+            rows = train[np.asarray(place)]
+            optimizer.zero_grad()
+            criterion(inputs[rows] @ weight, target[rows]).backward()
+            optimizer.step()
+    return inputs[validation] @ weight
+
+
+def compared(data=fit, target=TARGET, **options):
+    options = {"num_epochs": 2, "folds": 3, "progress": False, "workers": 1, **options}
+    return compare(data, target, **options)
+
+
+def rows(*names):
+    return {name: default_entries()[name] for name in names}
+
+
+def same(one, other) -> bool:
+    return one.table().equals(other.table()) and all(
+        np.array_equal(one.logits[row], other.logits[row]) for row in one.trained
+    )
+
+
+# --------------------------------------------------------------------------------------------
+# Protocol
+# --------------------------------------------------------------------------------------------
+
+
+def test_every_sample_is_predicted_once_by_a_model_that_saw_neither_it_nor_its_group():
+    groups = np.arange(len(TARGET)) // 2
+    seen = []
+
+    def spy(criterion, train, validation, sampler=None, seed=0):
+        assert not set(groups[train]) & set(groups[validation])
+        assert len(train) + len(validation) == len(TARGET)
+        seen.append(validation)
+        return torch.zeros(len(validation), 3)
+
+    compared(spy, groups=groups, entries=rows("no weighting"))
+    assert sorted(np.concatenate(seen)) == list(range(len(TARGET)))
+
+
+def test_features_that_encode_the_group_do_not_help():
+    """Groups have random classes: who could look up a group would be right, who can not guesses."""
+    generator = np.random.default_rng(0)
+    of_group = generator.integers(0, 2, 40)
+    groups = np.repeat(np.arange(40), 6)
+    target, features = of_group[groups], np.eye(40)[groups]
+
+    def nearest(criterion, train, validation, sampler=None, seed=0):
+        distance = ((features[validation][:, None] - features[train]) ** 2).sum(-1)
+        return np.eye(2)[target[train[distance.argmin(1)]]]
+
+    honest = compared(nearest, target, groups=groups, entries=rows("no weighting"))
+    leaking = compared(nearest, target, entries=rows("no weighting"))
+    assert honest.estimate("no weighting", "accuracy").value < 70
+    assert leaking.estimate("no weighting", "accuracy").value > 95
+
+
+def test_class_counts_are_those_of_the_training_part():
+    told = []
+
+    def entry(counts, epochs):
+        told.append(counts.tolist())
+        return CrossEntropyLoss()
+
+    comparison = compared(entries={"row": entry})
+    assert comparison.counts.shape == (1, 3, 3)
+    assert [comparison.counts[0, k].tolist() in told for k in range(3)] == [True] * 3
+    for k in range(3):
+        inside = comparison.fold[0] == k
+        assert comparison.counts[0, k].tolist() == np.bincount(TARGET[~inside]).tolist()
+
+
+def test_the_prior_of_post_hoc_adjustment_is_that_of_the_training_part():
+    comparison = compared(entries=rows("no weighting"))
+    adjusted = comparison.adjusted("no weighting", tau=0.5)
+    for k in range(3):
+        inside = comparison.fold[0] == k
+        logits = torch.from_numpy(comparison.logits["no weighting"][0, inside])
+        expected = LogitAdjustment(comparison.counts[0, k], tau=0.5).posthoc(logits)
+        assert np.array_equal(adjusted[0, inside], expected.numpy())
+
+
+def test_rows_without_class_frequencies_are_adjusted_and_no_others():
+    comparison = compared()
+    assert comparison.adjustable == ["no weighting", "FocalLoss", "OHEM", "SelfPaced per class"]
+    assert len(comparison.rows) == 14
+    assert comparison.rows[:3] == ["no weighting", "no weighting + post-hoc", "ClassBalanced"]
+    weighted = {
+        "torch": lambda n, e: nn.CrossEntropyLoss(),
+        "weights": lambda n, e: nn.CrossEntropyLoss(1 / n),
+    }
+    assert compared(no_epochs, entries=weighted).adjustable == ["torch"]
+
+
+def no_epochs(criterion, train, validation, sampler=None, seed=0):
+    return torch.randn(len(validation), 3, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_frontier_begins_at_the_baseline_and_passes_its_adjusted_row():
+    comparison = compared(entries=rows("no weighting", "OHEM"))
+    frontier = comparison.frontier
+    assert frontier["tau"].iloc[[0, -1]].tolist() == [0, 1.5]
+    for row, index in (("no weighting", 0), ("no weighting + post-hoc", 20)):
+        for metric in ("accuracy", "balanced_accuracy"):
+            assert frontier[metric].iloc[index] == pytest.approx(
+                comparison.estimate(row, metric).value
+            )
+    assert comparison.above_frontier("no weighting").value == pytest.approx(0, abs=20)
+
+
+def test_equal_criteria_have_seeds_of_their_own():
+    twins = {"one": lambda n, e: CrossEntropyLoss(), "two": lambda n, e: CrossEntropyLoss()}
+    comparison = compared(entries=twins)
+    assert not np.array_equal(comparison.logits["one"], comparison.logits["two"])
+
+
+# --------------------------------------------------------------------------------------------
+# Repeatable, resumable
+# --------------------------------------------------------------------------------------------
+
+
+def test_any_number_of_processes_gives_the_same_bits():
+    entries = rows("no weighting", "OHEM", "balanced sampling")
+    assert same(compared(entries=entries), compared(entries=entries, workers=2))
+
+
+def test_a_second_call_reads_what_is_kept(tmp_path):
+    calls = []
+
+    def counted(criterion, train, validation, sampler=None, seed=0):
+        calls.append(seed)
+        return no_epochs(criterion, train, validation, sampler, seed)
+
+    first = compared(counted, cache=tmp_path, entries=rows("no weighting"))
+    again = compared(counted, cache=tmp_path, entries=rows("no weighting"))
+    # the closure has changed: it holds the calls; so nothing old may be read
+    assert len(calls) == 6
+    assert same(first, again)
+    assert same(compared(cache=tmp_path), compared(cache=tmp_path))
+
+
+def test_changed_input_never_reads_old_runs(tmp_path):
+    def files():
+        return len(list(tmp_path.glob("*.npz")))
+
+    one = rows("no weighting")
+    compared(cache=tmp_path, entries=one)
+    assert files() == 3
+    compared(cache=tmp_path, entries=one)
+    assert files() == 3
+    for number, options in enumerate(
+        [
+            {"target": np.roll(TARGET, 1)},
+            {"groups": np.arange(len(TARGET)) // 2},
+            {"seed": 1},
+            {"num_epochs": 3},
+            {"entries": {"no weighting": lambda n, e: FocalLoss()}},
+            {"entries": {"no weighting": lambda n, e: CrossEntropyLoss(label_smoothing=0.1)}},
+        ],
+        2,
+    ):
+        compared(**{"cache": tmp_path, "entries": one, **options})
+        assert files() == 3 * number
+
+
+def test_changed_features_never_read_old_runs(tmp_path):
+    one = rows("no weighting")
+    compared(FEATURES, cache=tmp_path, entries=one)
+    compared(FEATURES + 1, cache=tmp_path, entries=one)
+    assert len(list(tmp_path.glob("*.npz"))) == 6
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+SCRIPT = """
+import sys, time
+import numpy as np, torch
+from sampleweights.compare import compare, default_entries
+target = np.repeat([0, 1, 2], [60, 30, 12])
+def fit(criterion, train, validation, sampler=None, seed=0):
+    time.sleep(0.3)
+    return torch.randn(len(validation), 3, generator=torch.Generator().manual_seed(seed))
+if __name__ == "__main__":
+    entries = {name: default_entries()[name] for name in ("no weighting", "OHEM")}
+    comparison = compare(fit, target, entries=entries, folds=5, num_epochs=2, cache="runs",
+                         progress=False, workers=int(sys.argv[1]))
+    np.savez("answer.npz", **comparison.logits)
+"""
+
+
+def test_a_killed_comparison_goes_on_bit_for_bit(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("runs/*.npz"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "answer.npz").exists()
+    left = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*.npz")}
+    subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=True)
+    assert all(path.stat().st_mtime_ns == before for path, before in left.items())
+    resumed = dict(np.load(tmp_path / "answer.npz"))
+    for path in tmp_path.glob("runs/*"):
+        path.unlink()
+    subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=True)
+    whole = dict(np.load(tmp_path / "answer.npz"))
+    assert all(np.array_equal(resumed[row], whole[row]) for row in whole)
+
+
+def test_two_processes_on_one_cache_do_not_disturb_each_other(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py", "1"]
+    both = [subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(list(tmp_path.glob("runs/*"))) == 10
+    assert not list(tmp_path.glob("runs/*.part"))
+
+
+def test_a_damaged_run_is_done_again(tmp_path):
+    one = rows("no weighting")
+    first = compared(cache=tmp_path, entries=one)
+    next(tmp_path.glob("*.npz")).write_bytes(b"half a file")
+    assert same(first, compared(cache=tmp_path, entries=one))
+
+
+def test_random_state_and_threads_stay_as_they_were():
+    torch.manual_seed(3)
+    threads = torch.get_num_threads()
+    before = torch.get_rng_state()
+    compared(entries=rows("no weighting", "balanced sampling"))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+
+
+# --------------------------------------------------------------------------------------------
+# What is told
+# --------------------------------------------------------------------------------------------
+
+
+def test_a_fit_that_never_sets_the_epoch_is_told():
+    entries = {
+        "plain": lambda n, e: CrossEntropyLoss(),
+        "curriculum": lambda n, e: CrossEntropyLoss(weighter=[EffectiveNumber(n), OHEM(e)]),
+    }
+    comparison = compared(no_epochs, entries=entries)
+    (note,) = comparison.notes
+    assert "set_epoch in the rows curriculum" in note
+    assert note in str(comparison)
+    assert compared(entries=entries).notes == []
+
+
+def test_progress_shows_each_row(capsys):
+    compared(entries=rows("no weighting"), progress=True)
+    assert "no weighting: accuracy" in capsys.readouterr().err
+
+
+def test_labels_of_any_kind():
+    names = np.array(["nevus", "keratosis", "rare"])
+    comparison = compared(no_epochs, names[TARGET], entries=rows("no weighting"))
+    assert comparison.class_names == ["keratosis", "nevus", "rare"]
+    assert comparison.class_counts == [30, 60, 12]
+
+
+def test_advice_holds_the_intervals_behind_it():
+    comparison = compared(entries=rows("no weighting", "EffectiveNumber"))
+    advice = " ".join(comparison.advice())
+    found = comparison.difference("EffectiveNumber", "no weighting + post-hoc", "balanced_accuracy")
+    assert found.signed in advice
+    table = comparison.table()
+    assert list(table.index) == comparison.rows
+    assert (
+        table.loc["EffectiveNumber", "recall_2"]
+        == comparison.estimate("EffectiveNumber", "recall_2").value
+    )
+
+
+def test_a_single_row_has_no_advice():
+    weights = {"row": lambda n, e: CrossEntropyLoss(weighter=EffectiveNumber(n))}
+    assert compared(entries=weights).advice() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": np.repeat([0, 1], [60, 2])}, r"class '1' has 2: give fewer folds"),
+        ({"groups": TARGET}, r"as many groups as there are folds \(3\), class '0' has 1"),
+        ({"target": np.zeros(9)}, r"target must have at least two classes, all samples are of"),
+        ({"target": TARGET + 0.5}, r"target must be classes, got numbers that are not whole"),
+        ({"target": TARGET[:, None]}, r"target must have shape \(N,\)"),
+        ({"groups": [1, 2]}, r"groups must have shape \(102,\).*got \(2,\)"),
+        ({"num_epochs": None}, r"num_epochs must be given with a fit of your own"),
+        ({"folds": 1}, r"folds must be at least 2, got 1"),
+        ({"repeats": 0}, r"repeats must be at least 1, got 0"),
+        ({"workers": 0}, r"workers must be at least 1, got 0"),
+        ({"entries": {}}, r"entries must have at least one row, got none"),
+        ({"class_names": ["a"]}, r"class_names must name the 3 classes of target, got 1"),
+        ({"class_names": ["a", "a", "b"]}, r"class_names must differ"),
+        ({"data": FEATURES[:9]}, r"data must be features of shape \(102, D\).*got shape \(9, 4\)"),
+        ({"data": np.where(FEATURES > 2.5, np.nan, FEATURES)}, r"data must be finite, got nan in"),
+        ({"data": np.array([["a"]] * len(TARGET))}, r"data must be numbers, got dtype"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        compared(**options)
+
+
+def test_what_does_not_build_is_named():
+    with pytest.raises(TypeError, match=r"entries\['row'\] must build a criterion"):
+        compared(entries={"row": lambda n, e: "loss"})
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [(torch.zeros(3), "shape"), (torch.full((34, 3), torch.nan), "values that are not finite")],
+)
+def test_what_fit_returns_is_checked(result, message):
+    with pytest.raises(ValueError, match=rf"fit must return finite logits .*{message}.*row 'row'"):
+        compared(
+            lambda criterion, train, validation, sampler=None, seed=0: result,
+            entries={"row": lambda n, e: CrossEntropyLoss()},
+        )
+
+
+def test_the_library_does_not_import_it():
+    code = "import sys, sampleweights; sys.exit('sampleweights.compare' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT)

@@ -1,0 +1,340 @@
+"""What the command line reads, and the sentence for what it can not read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+pytest.importorskip("joblib")
+
+from sampleweights.compare import images  # noqa: E402
+from sampleweights.compare.inputs import check, load  # noqa: E402
+
+FEATURES = np.arange(12.0).reshape(6, 2)
+TARGET = np.array([0, 0, 1, 1, 2, 2])
+WORDS = np.array(["b", "b", "a", "c", "a", "c"])
+
+
+def npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path / "data.npz", **arrays)
+    return path / "data.npz"
+
+
+def table(path: Path, **columns: Any) -> Path:
+    pd.DataFrame(columns).to_csv(path / "data.csv", index=False)
+    return path / "data.csv"
+
+
+def test_npz(tmp_path: Path) -> None:
+    groups = ["x", "x", "y", "z", "z", "z"]
+    inputs = load([npz(tmp_path, features=FEATURES, target=TARGET, groups=groups)])
+    assert inputs.features.dtype == np.float32
+    np.testing.assert_array_equal(inputs.features, FEATURES)
+    assert inputs.target.dtype == np.int64
+    assert inputs.target.tolist() == [0, 0, 1, 1, 2, 2]
+    assert inputs.class_names == ["0", "1", "2"]
+    assert inputs.groups is not None
+    assert inputs.groups.tolist() == [0, 0, 1, 2, 2, 2]
+
+
+def test_npy_pair_stays_in_its_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "features.npy", FEATURES.astype(np.float32))
+    np.save(tmp_path / "target.npy", WORDS)
+    np.save(tmp_path / "groups.npy", np.arange(6) // 2 + 7)
+    inputs = load(
+        [tmp_path / "features.npy", tmp_path / "target.npy"], groups=tmp_path / "groups.npy"
+    )
+    assert isinstance(inputs.features, np.memmap)
+    np.testing.assert_array_equal(inputs.features, FEATURES)
+    assert inputs.class_names == ["a", "b", "c"]
+    assert inputs.target.tolist() == [1, 1, 0, 2, 0, 2]
+    assert inputs.groups is not None
+    assert inputs.groups.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_table(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"age": np.arange(1, 7), "diagnosis": WORDS, "size": FEATURES[:, 1]})
+    frame["patient"] = list("uvvwww")
+    path = tmp_path / f"data{suffix}"
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    inputs = load([path], target="diagnosis", group="patient")
+    np.testing.assert_array_equal(
+        inputs.features, np.stack([np.arange(1, 7), FEATURES[:, 1]], axis=1)
+    )
+    assert inputs.class_names == ["a", "b", "c"]
+    assert inputs.groups is not None
+    assert inputs.groups.tolist() == [0, 1, 1, 2, 2, 2]
+
+
+def test_names_of_integer_classes_follow_their_order() -> None:
+    inputs = check(FEATURES, TARGET * 10 - 5, class_names=["low", "middle", "high"])
+    assert inputs.class_names == ["low", "middle", "high"]
+    assert inputs.target.tolist() == TARGET.tolist()
+
+
+def test_names_of_text_classes_give_the_order() -> None:
+    inputs = check(FEATURES, WORDS, class_names=["c", "b", "a"])
+    assert [inputs.class_names[t] for t in inputs.target] == WORDS.tolist()
+    assert inputs.class_names == ["c", "b", "a"]
+
+
+def test_whole_floats_and_bytes_are_classes() -> None:
+    assert check(FEATURES, TARGET.astype(float)).class_names == ["0", "1", "2"]
+    assert check(FEATURES, WORDS.astype("S")).class_names == ["a", "b", "c"]
+
+
+def spoiled(*places: tuple[int, int], by: float = np.nan) -> np.ndarray[Any, Any]:
+    features = np.tile(FEATURES, (2000, 1))  # more than are checked at once
+    for place in places:
+        features[place] = by
+    return features
+
+
+LONG = np.tile(TARGET, 2000)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"features": FEATURES[:5]}, "features has 5 rows but target has 6"),
+        ({"groups": [1, 2]}, "features has 6 rows but groups has 2"),
+        ({"target": np.zeros(6, int)}, "at least two classes, all samples are 0"),
+        ({"target": ["nv"] * 6}, "at least two classes, all samples are 'nv'"),
+        ({"target": np.eye(6)}, r"one value for each sample, got shape \(6, 6\)"),
+        ({"target": [0, 0, 1, 1.5, 1, 0]}, "integers or strings, got 1.5 in row 3"),
+        ({"target": [0, 0, np.nan, 1, 1, 0]}, "target is missing in row 2"),
+        ({"features": FEATURES[0]}, r"shape \(samples, features\), got \(2,\)"),
+        ({"features": FEATURES[:0], "target": []}, r"got \(0, 2\)"),
+        ({"features": FEATURES.astype(str)}, "features must be numbers, got dtype <U"),
+        (
+            {"features": spoiled((9999, 1), (7000, 0)), "target": LONG},
+            r"2 of the features are NaN or infinite, the first in row 7000 .*, column 0",
+        ),
+        (
+            {"features": spoiled((3, 1), by=1e39), "target": LONG},  # infinite in float32
+            r"1 of the features is NaN or infinite, the first in row 3 .*, column 1",
+        ),
+        ({"class_names": ["x", "y"]}, r"each of the 3 classes of target \(0, 1, 2\), got 2"),
+        ({"class_names": ["x", "y", "x"]}, "class_names must differ"),
+        ({"target": WORDS, "class_names": ["a", "b", "d"]}, r"classes of target \(a, b, c\)"),
+    ],
+)
+def test_wrong_arrays(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    arrays = {"features": FEATURES, "target": TARGET} | arrays
+    with pytest.raises(ValueError, match=message):
+        check(**arrays)
+    with pytest.raises(ValueError, match=f"data.npz: .*{message}"):
+        load([npz(tmp_path, **arrays)])
+
+
+OBJECTS = np.array([0, 0, 1, 1, 2, None], dtype=object)
+
+
+def test_pickled_objects_are_not_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data.npz: target holds pickled Python objects"):
+        load([npz(tmp_path, features=FEATURES, target=OBJECTS)])
+    np.save(tmp_path / "features.npy", FEATURES)
+    np.save(tmp_path / "target.npy", OBJECTS)
+    with pytest.raises(ValueError, match="target.npy: the array holds pickled Python objects"):
+        load([tmp_path / "features.npy", tmp_path / "target.npy"])
+
+
+def test_missing_arrays(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must hold features and target, got x, y"):
+        load([npz(tmp_path, x=FEATURES, y=TARGET)])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not an array", b"\x93NUMPY\x01\x00"])
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_files_of_another_kind(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"data{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"data{suffix} (must be an {suffix} file|cannot be read)"):
+        load([path] * (2 if suffix == ".npy" else 1))
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"x": [1, 2], "y": [0, 1]}, {}, "needs --target COLUMN, one of x, y"),
+        ({"x": [1, 2], "y": [0, 1]}, {"target": "z"}, "no column 'z' for --target, only x, y"),
+        (
+            {"x": [1, 2], "y": [0, 1]},
+            {"target": "y", "group": "g"},
+            "no column 'g' for --group, only x, y",
+        ),
+        (
+            {"x": [1, 2], "site": ["3", "left"], "y": [0, 1]},
+            {"target": "y"},
+            r"column 'site' must be numeric, got 'left' in row 1 .* --group",
+        ),
+        ({"x": [1, 2], "y": [0, None]}, {"target": "y"}, "column 'y' is empty in row 1"),
+        (
+            {"x": [1, None], "y": [0, 1]},
+            {"target": "y"},
+            "1 of the features is NaN or infinite, the first in row 1 .*, column 'x'",
+        ),
+        ({"x": [], "y": []}, {"target": "y"}, "has no rows"),
+        ({"": [0, 1], "y": [0, 1]}, {"target": "y"}, "the first column has no name"),
+    ],
+)
+def test_wrong_tables(
+    tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"data.csv.*{message}"):
+        load([table(tmp_path, **columns)], **options)
+
+
+def test_an_empty_table(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").touch()
+    with pytest.raises(ValueError, match="data.csv is empty"):
+        load([tmp_path / "data.csv"], target="y")
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "fastparquet", None)
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ImportError, match=r"data.parquet needs pyarrow: pip install pyarrow"):
+        load([tmp_path / "data.parquet"], target="y")
+
+
+def test_wrong_paths_and_options(tmp_path: Path) -> None:
+    data = npz(tmp_path, features=FEATURES, target=TARGET)
+    np.save(tmp_path / "x.npy", FEATURES)
+    (tmp_path / "x.txt").touch()
+    comma = table(tmp_path, x=[1, 2], y=[0, 1])
+    for paths, options, message in [
+        ([tmp_path / "no.npz"], {}, "no.npz does not exist"),
+        ([data], {"groups": tmp_path / "no.npy"}, "no.npy does not exist"),
+        ([tmp_path / "x.npy"], {}, "x.npy needs the file of its targets"),
+        ([tmp_path / "x.txt"], {}, r"the input must be an .npz file, .*, got .*x.txt"),
+        ([data, data], {}, "the input must be"),
+        ([data], {"target": "y"}, "--target and --group are for .csv and .parquet"),
+        ([data], {"encoder": "resnet18"}, "--encoder and --weights are for a folder of images"),
+        ([comma], {"target": "y", "groups": data}, "one of its columns: --group COLUMN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            load(paths, **options)
+
+
+# --------------------------------------------------------------------------------------------
+# Images
+# --------------------------------------------------------------------------------------------
+
+
+def image_folder(path: Path) -> Path:
+    image = pytest.importorskip("PIL.Image")
+    generator = np.random.default_rng(0)
+    for name, count in {"naevus": 3, "melanoma": 2}.items():
+        (path / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = generator.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+            image.fromarray(pixels).save(path / name / f"{i}.png")
+    (path / "naevus" / "notes.txt").touch()
+    (path / ".hidden").mkdir()
+    return path
+
+
+SMALL = {"encoder": "test_resnet", "weights": "random", "progress": False}
+
+
+@pytest.fixture
+def needs_timm() -> None:
+    pytest.importorskip("timm")
+    pytest.importorskip("torchvision")
+
+
+@pytest.mark.usefixtures("needs_timm")
+def test_a_folder_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, output = image_folder(tmp_path / "images"), tmp_path / "images" / "comparison"
+    first = load([folder], output=output, **SMALL)
+    assert first.class_names == ["melanoma", "naevus"]
+    assert first.target.tolist() == [0, 0, 1, 1, 1]
+    assert first.features.shape[0] == 5
+    assert np.ptp(first.features, axis=0).max() > 0
+    assert [f.name for f in output.iterdir()] == ["features.npz"]
+    np.testing.assert_array_equal(load([output / "features.npz"]).features, first.features)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_encode", lambda *args: pytest.fail("computed again"))
+        again = load([folder], output=output, **SMALL)
+    np.testing.assert_array_equal(again.features, first.features)
+
+    (folder / "naevus" / "2.png").replace(folder / "naevus" / "3.png")
+    (folder / "naevus" / "3.png").write_bytes((folder / "naevus" / "0.png").read_bytes())
+    changed = load([folder], output=output, **SMALL).features
+    np.testing.assert_allclose(changed[4], first.features[2], rtol=1e-4, atol=1e-4)
+    assert not np.allclose(changed[4], first.features[4])
+
+
+@pytest.mark.usefixtures("needs_timm")
+def test_weights_of_a_file(tmp_path: Path) -> None:
+    import timm
+    import torch
+
+    folder, weights = image_folder(tmp_path / "images"), tmp_path / "weights.pth"
+    before = load([folder], output=tmp_path, **SMALL).features
+    model = timm.create_model("test_resnet", num_classes=7)  # its classifier is not needed
+    torch.save(model.state_dict(), weights)
+    options = SMALL | {"weights": str(weights)}
+    features = load([folder], output=tmp_path, **options).features
+    assert not np.allclose(features, before)
+
+    torch.save({"state_dict": {"x": torch.zeros(1)}}, weights)  # its time and content changed
+    with pytest.raises(ValueError, match=r"weights.pth do not fit test_resnet: .*Missing key"):
+        load([folder], output=tmp_path, **options)
+    with pytest.raises(ValueError, match="--weights must be imagenet, random or a file, got 'no'"):
+        load([folder], output=tmp_path, **SMALL | {"weights": "no"})
+
+
+@pytest.mark.usefixtures("needs_timm")
+def test_wrong_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    folder = image_folder(tmp_path / "images")
+    with pytest.raises(ValueError, match="--encoder must be the name of a timm model, got 'no'"):
+        load([folder], output=tmp_path, **SMALL | {"encoder": "no"})
+    whole = (folder / "naevus" / "1.png").read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2]):
+        (folder / "naevus" / "1.png").write_bytes(content)
+        with pytest.raises(ValueError, match=r"the image .*naevus.1.png cannot be read"):
+            load([folder], output=tmp_path, **SMALL)
+    assert not (tmp_path / "features.npz").exists()
+
+    def offline(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no network\nand more")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(OSError, match=r"cannot be downloaded \(no network\); .* --weights FILE"):
+        load([folder], output=tmp_path, encoder="resnet18", progress=False)
+
+
+def test_folders_without_classes(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    with pytest.raises(ValueError, match="the class folder .*one holds no image"):
+        load([tmp_path])
+    (tmp_path / "one" / "x.PNG").touch()
+    with pytest.raises(ValueError, match=r"at least two classes, got 1"):
+        load([tmp_path])
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision", "PIL"])
+def test_images_without_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    folder = image_folder(tmp_path / "images")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match="needs timm, torchvision and pillow .*: pip install"):
+        load([folder], output=tmp_path, **SMALL)

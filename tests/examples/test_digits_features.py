@@ -1,0 +1,20 @@
+"""The long-tailed digits of the command line's example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def test_digits_features(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    from examples.digits_features import main
+
+    main(str(tmp_path / "digits.npz"))
+    with np.load(tmp_path / "digits.npz") as data:
+        counts = np.bincount(data["target"])
+        assert data["features"].shape == (counts.sum(), 64)
+    assert (np.diff(counts) < 0).all()
+    assert counts.min() >= 5  # one for each of the default folds
