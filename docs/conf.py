@@ -41,7 +41,15 @@ html_css_files = ["custom.css"]
 
 autodoc_typehints = "none"  # the text gives types and ranges
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["lightning", "pytorch_lightning", "torchmetrics", "transformers"]
+autodoc_mock_imports = [
+    "joblib",
+    "lightning",
+    "pandas",
+    "pytorch_lightning",
+    "torchmetrics",
+    "tqdm",
+    "transformers",
+]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Shape"]
@@ -109,6 +117,7 @@ CARDS = {
 }
 EXPLAINED_IN = {
     **CARDS,
+    "Comparison": "comparing",
     "LossHistory": "samples",
     "Margin": "extending",
     "Taxonomy": "methods/hierarchical",
@@ -116,6 +125,8 @@ EXPLAINED_IN = {
     "WeightingCallback": "integrations",
     "WeightingMetric": "integrations",
     "WeightingTrainer": "integrations",
+    "compare": "comparing",
+    "default_entries": "comparing",
     "selective_loss": "training",
     "write_page": "samples",
 }
@@ -123,6 +134,7 @@ autosummary_context = {"explained_in": EXPLAINED_IN}
 
 PUBLIC_MODULES = [
     "sampleweights",
+    "sampleweights.compare",
     "sampleweights.functional",
     "sampleweights.page",
     "sampleweights.reduction",
