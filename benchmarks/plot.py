@@ -44,7 +44,13 @@ def draw(folder: Path, device: str) -> Path:
         axis.set_title(f"{title}, relative to F.cross_entropy")
         axis.yaxis.set_major_formatter("{x:g}x")
         axis.yaxis.set_minor_formatter("")
-        axis.set_yticks([0.5, 1, 2, 5, 10, 20])
+        # the first tick below all curves and the first above them end the axis
+        bottom, top = axis.dataLim.intervaly
+        ticks = [m * 10.0**e for e in range(-2, 4) for m in (1, 2, 5)]
+        first = max(i for i, tick in enumerate(ticks) if tick < bottom)
+        last = min(i for i, tick in enumerate(ticks) if tick > top)
+        axis.set_yticks(ticks[first : last + 1])
+        axis.set_ylim(ticks[first], ticks[last])
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)

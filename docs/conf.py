@@ -2,8 +2,10 @@
 
 import importlib
 import re
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 from sphinx.application import Sphinx
 from sphinx.ext.autodoc.mock import mock
 from sphinx.util import inspect, logging
@@ -33,13 +35,21 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "gallery/*.py", "gallery_sources"]
 nitpicky = True
 html_theme = "furo"
-html_title = "sampleweights"
+html_title = f"sampleweights {version}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 
 autodoc_typehints = "none"  # the text gives types and ranges
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["lightning", "pytorch_lightning", "torchmetrics", "transformers"]
+autodoc_mock_imports = [
+    "joblib",
+    "lightning",
+    "pandas",
+    "pytorch_lightning",
+    "torchmetrics",
+    "tqdm",
+    "transformers",
+]
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Shape"]
@@ -69,12 +79,19 @@ plot_rcparams = {
     "figure.constrained_layout.use": True,
 }
 plot_apply_rcparams = True
+# the gallery's figures: they fill a page, and their words can be read in a thumbnail
+matplotlib.rcParams.update(
+    {"figure.dpi": 130, "figure.figsize": (6.4, 3.6), "font.size": 12, "legend.fontsize": 11}
+)
 sphinx_gallery_conf = {
     "examples_dirs": "gallery_sources",
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("matplotlib",),
+    "reset_modules": (),  # they would set the figures back
+    "thumbnail_size": (720, 405),
+    "min_reported_time": 1e6,  # the time is that of a machine which no reader has
     "remove_config_comments": True,
     "show_memory": False,
     "show_signature": False,
@@ -87,8 +104,37 @@ sphinx_gallery_conf = {
     "backreferences_dir": "gallery/used_by",
 }
 
+# Where a name is explained: the cards of the methods, as methods/index.md has them (a link, and the
+# class first in the text), and other pages. The API's pages link there, and the cards back.
+METHODS = Path(__file__).parent / "methods"
+CARDS = {
+    name: f"methods/{card}"
+    for card, name in re.findall(
+        r"^:link: (\S+)\n(?:(?!:::).)*?`(\w+)`",
+        (METHODS / "index.md").read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+}
+EXPLAINED_IN = {
+    **CARDS,
+    "Comparison": "comparing",
+    "LossHistory": "samples",
+    "Margin": "extending",
+    "Taxonomy": "methods/hierarchical",
+    "Weighter": "extending",
+    "WeightingCallback": "integrations",
+    "WeightingMetric": "integrations",
+    "WeightingTrainer": "integrations",
+    "compare": "comparing",
+    "default_entries": "comparing",
+    "selective_loss": "training",
+    "write_page": "samples",
+}
+autosummary_context = {"explained_in": EXPLAINED_IN}
+
 PUBLIC_MODULES = [
     "sampleweights",
+    "sampleweights.compare",
     "sampleweights.functional",
     "sampleweights.page",
     "sampleweights.reduction",
@@ -101,7 +147,10 @@ PUBLIC_MODULES = [
 
 
 def check_public_names(app: Sphinx, env: Any) -> None:
-    """Warn, and so fail the build, of a public name that no page describes."""
+    """Warn, and so fail the build, of a public name without a page and a card without its class."""
+    for path in METHODS.glob("*.md"):
+        if path.stem != "index" and f"methods/{path.stem}" not in CARDS.values():
+            logging.getLogger(__name__).warning("methods/index.md has no class for %s", path.stem)
     domain = env.get_domain("py")
     described = {*domain.objects, *PUBLIC_MODULES}
     with mock(autodoc_mock_imports):
@@ -126,7 +175,21 @@ def drop_last_empty_line(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"(```pycon\n.*?)\n\n```", r"\1\n```", source[0], flags=re.DOTALL)
 
 
+def link_card(app: Sphinx, page: str, source: list[str]) -> None:
+    """A method's card begins with links to its classes and ends with examples that use them."""
+    names = [name for name, card in CARDS.items() if page == card]
+    if names:
+        title, _, text = source[0].partition("\n")
+        links = ", ".join(f"{{class}}`sampleweights.{name}`" for name in names)
+        source[0] = (
+            f"{title}\n\nAPI: {links}\n{text}\n```{{eval-rst}}\n"
+            f".. minigallery:: {' '.join(f'sampleweights.{name}' for name in names)}\n"
+            f"   :add-heading: Examples with {' and '.join(names)}\n```\n"
+        )
+
+
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", sign_as_init)
     app.connect("source-read", drop_last_empty_line)
+    app.connect("source-read", link_card)
     app.connect("env-check-consistency", check_public_names)

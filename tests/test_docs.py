@@ -144,6 +144,10 @@ def of_comparing() -> dict[str, Any]:
 
 
 SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
+    "docs/index.md": lambda: {
+        "labels": torch.eye(3).repeat(4, 1),
+        "level_logits": torch.randn(12, 2, 5),
+    },
     "docs/methods/class-balanced.md": of_class_balanced,
     "docs/methods/binary-focal.md": lambda: {"label": torch.eye(4)},
     "docs/comparing.md": of_comparing,

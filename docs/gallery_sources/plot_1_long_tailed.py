@@ -64,7 +64,7 @@ for name, values in results.items():
     mean = values.mean(1)
     print(f"{name:<22} balanced accuracy {100 * mean.mean():.1f} +- {100 * mean.std():.1f}")
 
-fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+fig, ax = plt.subplots(layout="constrained")
 for i, (name, values) in enumerate(results.items()):
     ax.bar(torch.arange(10) + 0.2 * i - 0.3, values.mean(0), 0.2, label=name)
 ax.set_xticks(range(10), [f"{c}\n{n}" for c, n in enumerate(counts)])

@@ -80,7 +80,7 @@ for name, values in results.items():
         f"{name:<31} {100 * values.mean():.1f}, of the three rarest {100 * values[7:].mean():.1f}"
     )
 
-fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+fig, ax = plt.subplots(layout="constrained")
 for name, values in results.items():
     ax.plot(range(10), values, "o-", label=name)
 ax.set_xticks(range(10), [f"{c}\n{n}" for c, n in enumerate(train_truth.sum(0).int().tolist())])

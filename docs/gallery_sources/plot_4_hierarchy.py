@@ -93,7 +93,7 @@ for name, p in results.items():
 # %%
 # Answering with the digit where its probability is high enough and else with the group: how often
 # that is right, and how often it was the digit.
-fig, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+fig, ax = plt.subplots(layout="constrained")
 for name, p in results.items():
     points = []
     for threshold in torch.linspace(0, 0.999, 40):

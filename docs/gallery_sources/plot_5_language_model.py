@@ -77,20 +77,22 @@ for name, losses in results.items():
 
 # %%
 # A row of the test text, each character shaded by its loss under the model that was trained on all
-# tokens. Below, what ``OHEM(schedule=0.5)`` would keep of it.
+# tokens. ``OHEM(schedule=0.5)`` would keep the black ones and leave out the grey ones.
 losses = results["all tokens"][1]
 kept = sw.OHEM(schedule=0.5)(losses) > 0
-fig, ax = plt.subplots(figsize=(9, 1.2), layout="constrained")
-ax.imshow(torch.stack([losses, 4.0 * kept]), aspect="auto", cmap="Oranges", vmin=0, vmax=8)
+fig, ax = plt.subplots(figsize=(6.4, 2.4), layout="constrained")
+shades = ax.imshow(losses.view(3, 21), aspect="auto", cmap="Oranges", vmin=0, vmax=8)
 for i, token in enumerate(test[1, 1:]):
     character = alphabet[token]
     ax.text(
-        i,
-        0,
+        i % 21,
+        i // 21,
         character if character.isprintable() else "·",
+        color="black" if kept[i] else "silver",
         ha="center",
         va="center",
         family="monospace",
+        fontsize=18,
     )
-ax.set_yticks([0, 1], ["loss", "kept"])
-ax.set_xticks([])
+ax.axis("off")
+fig.colorbar(shades, label="loss")

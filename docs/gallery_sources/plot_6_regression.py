@@ -66,7 +66,7 @@ results = {
 for name, error in results.items():
     print(f"{name:<28} all {error[5]:.1f}, mean of the bins {error[:5].mean():.1f}")
 
-fig, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+fig, ax = plt.subplots(layout="constrained")
 for name, error in results.items():
     ax.plot(range(5), error[:5], "o-", label=name)
 ax.set_xticks(range(5), [f"{a:.0f} to {b:.0f}" for a, b in pairwise(edges)])

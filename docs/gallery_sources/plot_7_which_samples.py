@@ -52,9 +52,11 @@ ax = history.plot_data_map(is_wrong.long(), ["as it was", "changed"])
 ax.set_title("data map of the digits")
 
 # %%
+# sphinx_gallery_thumbnail_number = 2
+#
 # The first eight suspects, with the label that they were given and the one they had.
-fig, axes = plt.subplots(1, 8, figsize=(8, 1.4), layout="constrained")
-for ax, i in zip(axes, suspects[:8].tolist(), strict=True):
+fig, axes = plt.subplots(2, 4, layout="constrained")
+for ax, i in zip(axes.flat, suspects[:8].tolist(), strict=True):
     ax.imshow(pixels[i].view(8, 8), cmap="gray_r")
-    ax.set_title(f"{given[i]} ({labels[i]})", fontsize=9)
+    ax.set_title(f"{given[i]} (was {labels[i]})")
     ax.axis("off")

@@ -148,7 +148,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     why.add_argument("--weighting", choices=WEIGHTINGS, default="ohem", metavar="W",
                      help=f"of {', '.join(WEIGHTINGS)} (ohem)")  # fmt: skip
     why.add_argument("--flip", type=float, metavar="FRACTION",
-                     help="change so many labels, and print how well they are found")  # fmt: skip
+                     help="change so many labels, print how well they are found, and show "
+                          "them")  # fmt: skip
     args = parser.parse_args(arguments)
     if not 0 < (getattr(args, "flip", None) or 0.5) < 1:
         parser.error(f"--flip must be between 0 and 1, got {args.flip}")
@@ -257,10 +258,11 @@ def command(args: argparse.Namespace) -> None:
         return
     if args.command == "importance":
         folder.mkdir(parents=True, exist_ok=True)
-        if args.flip is not None:
-            print("\n".join(importance.detection(dataset, source.recipe, args.flip, folder)))
-        else:
-            print(f"page: {importance.page(dataset, source.recipe, args.weighting, folder)}")
+        weighting, noise = args.weighting, None
+        if args.flip is not None:  # the page of the same training, which has no weights
+            weighting, noise = "none", importance.flip_labels(dataset.target, args.flip)
+            print("\n".join(importance.detection(dataset, source.recipe, noise, folder)) + "\n")
+        print(f"page: {importance.page(dataset, source.recipe, weighting, folder, noise)}")
         return
     if args.command == "throughput":
         throughput.measure(datasets, source.recipe)

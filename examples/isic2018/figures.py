@@ -152,10 +152,14 @@ def confusion(results: Results, model: str, optimizer: str, loss: str) -> Figure
     """Confusion matrices of all splits together, one per weighting, rows in percent."""
     rows = papers_rows(results, model, optimizer, loss)
     target, classes = results.dataset.target.numpy(), results.dataset.classes
+    columns, lines = min(3, len(rows)), (len(rows) + 2) // 3
     figure, axes = plt.subplots(
-        1, len(rows), figsize=(1 + 3.1 * len(rows), 3.7), squeeze=False, layout="constrained"
-    )
-    for axis, (weighting, runs) in zip(axes[0], rows.items(), strict=True):
+        *(lines, columns), figsize=(0.5 + 2.4 * columns, 0.3 + 2.6 * lines), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis in axes.flat[len(rows) :]:
+        axis.set_axis_off()
+    for axis, (weighting, runs) in zip(axes.flat, rows.items(), strict=False):
         matrix = sum(
             confusion_matrix(
                 target[results.dataset.split[run.split].validation],
@@ -174,7 +178,7 @@ def confusion(results: Results, model: str, optimizer: str, loss: str) -> Figure
         axis.set_xticks(range(len(classes)), classes, fontsize=7, rotation=45)
         axis.set_yticks(range(len(classes)), classes, fontsize=7)
         axis.set_title(plain(weighting), fontsize=10)
-    axes[0, 0].set_ylabel("true class")
+    figure.supylabel("true class", fontsize=10)
     figure.supxlabel("predicted class", fontsize=10)
     return figure
 

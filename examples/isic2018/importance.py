@@ -72,9 +72,15 @@ def train(dataset: Dataset, recipe: Any, weighting: str, target: Tensor, folder:
     return experiment
 
 
-def page(dataset: Dataset, recipe: Any, weighting: str, folder: Path) -> Path:
-    """Train with a weighting, and write the page and the table of all samples."""
-    experiment = train(dataset, recipe, weighting, dataset.target, folder / "importance")
+def page(
+    dataset: Dataset, recipe: Any, weighting: str, folder: Path, noise: Noise | None = None
+) -> Path:
+    """Train with a weighting, and write the page and the table of all samples.
+
+    With ``noise`` on its labels; the page then says of each changed label what it was.
+    """
+    target = dataset.target if noise is None else noise.target
+    experiment = train(dataset, recipe, weighting, target, folder / "importance")
     names = list(dataset.table["image"])
     table = experiment.history.to_pandas(
         image=names, **{"class": [dataset.classes[c] for c in dataset.table["target"]]}
@@ -89,25 +95,22 @@ def page(dataset: Dataset, recipe: Any, weighting: str, folder: Path) -> Path:
         return picture.resize((96, 96), Image.Resampling.NEAREST)  # the digits
 
     path = folder / "importance.html"
-    write_page(
-        path,
-        experiment.history,
-        image,
-        dataset.target,
-        [name.replace("-\n", "").replace("\n", " ") for name in dataset.class_names.values()],
-        names=names,
-        title=f"Which images matter: {dataset.title}",
-    )
+    title = f"Which images matter: {dataset.title}"
+    classes = [name.replace("-\n", "").replace("\n", " ") for name in dataset.class_names.values()]
+    if noise is not None:
+        title += f", {noise.flipped.float().mean():.0%} of the labels changed"
+        for i in noise.flipped.nonzero()[:, 0].tolist():
+            names[i] += f" was {classes[dataset.target[i]]}"
+    write_page(path, experiment.history, image, target, classes, names=names, title=title)
     return path
 
 
-def detection(dataset: Dataset, recipe: Any, fraction: float, folder: Path) -> list[str]:
+def detection(dataset: Dataset, recipe: Any, noise: Noise, folder: Path) -> list[str]:
     """How well each score finds labels that were changed: lines of a table.
 
     cleanlab, where it is installed, gets the probabilities that the same model predicts for the
     same samples in the end.
     """
-    noise = flip_labels(dataset.target, fraction)
     experiment = train(dataset, recipe, "none", noise.target, folder / "importance")
     scores = experiment.history.scores()
     suspicion: dict[str, Any] = {

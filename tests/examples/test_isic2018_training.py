@@ -684,6 +684,9 @@ def test_importance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_command("importance", "--epochs-flat", 3, "--output", tmp_path, "--flip", 0.05)
     rows = re.findall(r"\| mean loss \| ([0-9.]+) \| ([0-9.]+) \|", capsys.readouterr().out)
     assert float(rows[0][0]) > 50  # by chance 5
+    page = (tmp_path / "digits" / "importance.html").read_text()
+    strips = re.findall(r"<h3>Probably mislabelled.*?(?=<h3>|</section>)", page, re.DOTALL)
+    assert sum(" was " in strip for strip in strips) > 3  # of seven classes
 
 
 @pytest.mark.parametrize("preset", ["paper", "frozen", "small", "modern"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import textwrap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import sampleweights as sw
 
@@ -331,3 +334,23 @@ def test_copies_of_the_callback() -> None:
     callback = WeightingCallback(["a", "b"], prefix="w")
     for other in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
         assert (other.class_names, other.prefix) == (callback.class_names, callback.prefix)
+
+
+def test_the_module_of_the_docstring_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # Lightning's logs
+    text = inspect.getdoc(WeightingCallback) or ""
+    code = textwrap.dedent(text.partition("finds it::\n")[2])
+    data = TensorDataset(torch.randn(24, 1, 4, 4), torch.arange(24) % 3)
+    names = {
+        "class_counts": [8, 8, 8],
+        "class_names": ["cat", "dog", "oak"],
+        "num_epochs": 2,
+        "train_loader": DataLoader(data, 6),
+        "validation_loader": DataLoader(data, 12),
+    }
+    exec(code, names)
+    logged: dict[str, Tensor] = names["trainer"].callback_metrics  # type: ignore[attr-defined]
+    assert {"val_loss", "weighting/kept", "weighting/kept/oak"} <= logged.keys()
+    assert names["trainer"].current_epoch == 2  # type: ignore[attr-defined]

@@ -32,15 +32,15 @@ class Comparison:
     """
 
     logits: Mapping[str, NDArray[np.float32]]
-    """Of each row that was trained, out of fold: (repeats, N, C)."""
+    """The logits out of fold of each row that was trained, of shape (repeats, N, C)."""
     adjustable: Sequence[str]
     """The rows that know nothing of the class frequencies; post-hoc adjustment is read off them."""
     target: NDArray[np.int64]
     groups: NDArray[np.int64] | None
     fold: NDArray[np.int64]
-    """(repeats, N): the fold in which each sample was predicted."""
+    """The fold in which each sample was predicted, of shape (repeats, N)."""
     counts: NDArray[np.int64]
-    """(repeats, folds, C): of the training parts."""
+    """The class counts of the training parts, of shape (repeats, folds, C)."""
     class_names: list[str]
     seed: int = 0
     notes: list[str] = field(default_factory=list)

@@ -66,9 +66,43 @@ class WeightingCallback(pl.Callback):
 
     The callback warns if the module has no criterion or weighter of this library.
 
-    Example::
+    Example:
+        A whole module. The criterion is an attribute of it, so the callback finds it::
 
-        trainer = Trainer(callbacks=[WeightingCallback(["nevus", "melanoma"])])
+            import lightning
+            import torch
+            from lightning.pytorch.callbacks import EarlyStopping
+            from torch import nn
+
+            import sampleweights as sw
+            from sampleweights.integrations.lightning import WeightingCallback
+
+
+            class Classifier(lightning.LightningModule):
+                def __init__(self, class_counts, num_epochs):
+                    super().__init__()
+                    self.model = nn.Sequential(nn.Flatten(), nn.Linear(16, len(class_counts)))
+                    weighter = [sw.EffectiveNumber(class_counts), sw.OHEM(num_epochs)]
+                    self.criterion = sw.CrossEntropyLoss(weighter=weighter)
+
+                def training_step(self, batch, batch_idx):
+                    images, target = batch
+                    return self.criterion(self.model(images), target)
+
+                def validation_step(self, batch, batch_idx):
+                    images, target = batch
+                    self.log("val_loss", self.criterion(self.model(images), target))
+
+                def configure_optimizers(self):
+                    return torch.optim.AdamW(self.parameters(), lr=1e-3)
+
+
+            trainer = lightning.Trainer(
+                max_epochs=num_epochs,
+                # the validation loss is without weights, so early stopping can monitor it
+                callbacks=[WeightingCallback(class_names), EarlyStopping("val_loss")],
+            )
+            trainer.fit(Classifier(class_counts, num_epochs), train_loader, validation_loader)
     """
 
     def __init__(
