@@ -31,7 +31,9 @@ def test_losses(
     assert report["environment"].keys() >= {"hardware", "torch", "date", "sampleweights"}
     [table] = report["tables"]
     assert all(len(row) == len(table["columns"]) and row[4] > 0 for row in table["rows"])
-    assert (tmp_path / "cpu-losses.md").read_text().count("| FocalLoss |") == 7
+    assert (tmp_path / "cpu-losses.md").read_text().count(
+        "| FocalLoss |"
+    ) == 9  # 7 weighters, 2 margins
 
 
 def test_selection_and_distributed(

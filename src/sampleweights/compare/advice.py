@@ -24,7 +24,8 @@ def listed(names: list[str]) -> str:
 
 def highest(comparison: Comparison, metric: str) -> str:
     sign = -1 if metric == "calibration_error" else 1
-    return max(comparison.rows, key=lambda row: sign * comparison.estimate(row, metric).value)
+    found: str = max(comparison.rows, key=lambda r: sign * comparison.estimate(r, metric).value)
+    return found
 
 
 def best(comparison: Comparison) -> list[str]:
