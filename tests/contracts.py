@@ -72,7 +72,6 @@ MARGINS: dict[str, Callable[[], Any]] = {
 CONTRACTED = {
     **WEIGHTERS,
     "docs/extending.md": lambda: shown("docs/extending.md", "Robust")["Robust"](),
-    "README.md": lambda: shown("README.md", "Clipped")["Clipped"](),
 }
 
 

@@ -203,12 +203,8 @@ def test_the_weighter_of_the_page() -> None:
         assert weight.max() == 1
 
 
-def test_the_weighter_of_the_readme_looks_at_valid_samples_only() -> None:
-    weighter = shown("README.md", "Clipped")["Clipped"]()
-    loss = torch.tensor([0.0, 0.0, 0.0, 0.1, 0.2, 9.0])  # the ignored ones have loss 0
-    valid = torch.tensor([False, False, False, True, True, True])
-    assert weighter(loss, valid=valid).tolist() == [0, 0, 0, 1, 1, 0]
-    assert weighter(loss[3:]).tolist() == [1, 1, 0]
+def test_the_readme_can_be_read_in_a_few_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
 
 
 def test_its_state_is_saved_with_the_criterion() -> None:
