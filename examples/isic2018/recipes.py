@@ -242,9 +242,10 @@ PRESETS = {
     ),
     # everything trained, on small images: a quarter of an hour a run and core on a CPU
     "small": Recipe(
-        backbone="tf_efficientnet_lite0", size=(80, 112), hierarchical_stages=("-1",),
-        epochs_flat=8, epochs_hierarchical=8, batch_size=64, adam_rate=2e-3, sgd_rate=0.1,
-        schedule="one-cycle", weight_decay=0.0, color_jitter=0.0, hidden=128, channels_last=True,
+        backbone="tf_efficientnet_lite0", size=(80, 112),
+        flat_stages=("bn2",), hierarchical_stages=("bn2",), epochs_flat=8, epochs_hierarchical=8,
+        batch_size=64, adam_rate=2e-3, sgd_rate=0.1, schedule="one-cycle", weight_decay=0.0,
+        dropout=0.2, color_jitter=0.0, hidden=128, channels_last=True,
     ),
     # the embedded digits
     "digits": Recipe(
