@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from examples.isic2018.recipes import LOSSES, PAPER, POSTHOC, WEIGHTINGS
+from examples.isic2018.recipes import LOSSES, PAPER, POSTHOC, READINGS, WEIGHTINGS
 from examples.isic2018.results import DRAWN, Results
 from examples.isic2018.training import Experiment, Run
 from sampleweights import LogitAdjustment
 from sampleweights.compare import METRICS, Estimate
 from sampleweights.compare.comparison import TAUS
-from sampleweights.compare.picture import plot
+from sampleweights.compare.picture import plot, size
 from sampleweights.compare.statistics import Prediction, interval, metrics_of_row
 
 matplotlib.use("agg")  # figures go to files; no screen is needed
@@ -85,12 +85,17 @@ class Weightings:
 
 
 def tradeoff(results: Results, model: str, optimizer: str, loss: str) -> Figure:
-    """Accuracy over balanced accuracy of every weighting, with 95 % intervals."""
+    """Accuracy over balanced accuracy of every weighting, with 95 % intervals.
+
+    Without the readings of the equations where there are other rows: some of them hardly train,
+    and all other rows would be a single spot.
+    """
     of = (model, optimizer, loss)
     summary = results.summary()
     adjusted = {trained: weighting for weighting, trained in POSTHOC.items()}
     draws = {row[3]: found for row, found in results.bootstrap.items() if row[:3] == of}
     trained = [w for w in WEIGHTINGS if w in draws]
+    trained = [w for w in trained if w not in READINGS] or trained
     rows = [w for t in trained for w in (t, adjusted.get(t, "")) if w in draws]
     shown = Weightings(
         [plain(w) for w in rows],
@@ -103,7 +108,10 @@ def tradeoff(results: Results, model: str, optimizer: str, loss: str) -> Figure:
             for name, metric in DRAWN.items()
         },
     )
-    return plot(shown).figure
+    figure, axes = plt.subplots(figsize=size(shown, 8.0, 7.0), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    plot(shown, axes)
+    return figure
 
 
 def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
