@@ -52,7 +52,7 @@ class Estimate:
 
     @property
     def bounded(self) -> Estimate:
-        """With an interval between 0 and 100: of a metric, not of a difference."""
+        """Its interval cut to what a metric can be, 0 to 100; a difference can be negative."""
         return replace(self, low=max(self.low, 0.0), high=min(self.high, 100.0))
 
     def _text(self, sign: str) -> str:
