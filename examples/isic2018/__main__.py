@@ -13,9 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from examples.isic2018 import importance, official, throughput
+from examples.isic2018 import encoders, importance, official, throughput
 from examples.isic2018.grid import Job, run_all
 from examples.isic2018.official import DataError
 from examples.isic2018.recipes import (
@@ -52,6 +53,10 @@ random 80/20 splits, and the rows that the paper leaves open.
       on the skin-lesion images of ISIC 2018 Task 3, with a frozen ImageNet backbone, on a CPU;
       --preset small trains the whole network on small images, in hours on a CPU; --preset paper
       is the paper's own training, --preset modern what one would do today (both want GPUs)
+
+  python -m examples.isic2018 features --data-root DIR --preset fast
+      writes the features of the frozen backbone, one row for each image, into a file that
+      `python -m sampleweights compare` reads
 
   python -m examples.isic2018 prepare --data-root DIR
       downloads the ISIC 2018 files into DIR if neither form is there, and computes what is cached
@@ -141,6 +146,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         ("report", [data, rows], "write report.md and report.html of the finished runs"),
         ("reproduce", [data, rows], "prepare, train and report"),
         ("throughput", [data], "images per second of the input side and of the models, and MFU"),
+        ("features", [data], "write the features of a frozen backbone for sampleweights compare"),
         ("importance", [data], "which images matter: train on all of them, and write a page"),
     ):
         parser_of[name] = commands.add_parser(name, parents=parents, help=text, description=text)
@@ -241,7 +247,13 @@ def command(args: argparse.Namespace) -> None:
             f'the images need packages that the digits do without: pip install -e ".[examples]" '
             f"({' and '.join(missing)} can not be found)"
         )
-    models = ["flat"] if args.command == "importance" else getattr(args, "models", MODELS)
+    if args.command == "features" and not source.recipe.freeze_backbone:
+        raise DataError(
+            "features needs images and a frozen backbone: --data-root DIR --preset fast, or "
+            "--freeze-backbone"
+        )
+    of_flat = args.command in ("importance", "features")
+    models = ["flat"] if of_flat else getattr(args, "models", MODELS)
     if args.command in ("prepare", "reproduce") and args.data_root is not None:
         for part in ("Training", "Test") if args.with_test else ("Training",):
             official.download(part, args.data_root, args.mirror)
@@ -263,6 +275,17 @@ def command(args: argparse.Namespace) -> None:
             weighting, noise = "none", importance.flip_labels(dataset.target, args.flip)
             print("\n".join(importance.detection(dataset, source.recipe, noise, folder)) + "\n")
         print(f"page: {importance.page(dataset, source.recipe, weighting, folder, noise)}")
+        return
+    if args.command == "features":
+        path = folder / "features.npz"
+        np.savez(
+            path,
+            features=encoders.mean_over_cells(dataset.inputs),
+            target=dataset.target.numpy(),
+            groups=dataset.table["group"].to_numpy(),
+            class_names=dataset.classes,
+        )
+        print(f"features: {path}\nnext: python -m sampleweights compare {shlex.quote(str(path))}")
         return
     if args.command == "throughput":
         throughput.measure(datasets, source.recipe)

@@ -12,6 +12,7 @@ import pandas as pd
 from examples.isic2018.recipes import LOSSES, MODELS, OPTIMIZERS, PAPER
 from examples.isic2018.results import Results
 from examples.isic2018.training import Row
+from sampleweights.compare.statistics import Estimate, interval
 
 
 @dataclass(frozen=True)
@@ -106,16 +107,15 @@ def share(claim: Claim, numbers: pd.DataFrame) -> tuple[int, int]:
     return sum(borne_out), len(known)
 
 
-def difference(claim: Claim, results: Results, metric: str) -> tuple[float, float, float] | None:
-    """The mean difference over the comparisons, and the ends of its 95 % interval."""
+def difference(claim: Claim, results: Results, metric: str) -> Estimate | None:
+    """The mean difference over the comparisons, with its 95 % interval."""
     summary, bootstrap = results.summary(), results.bootstrap
     known = [pair for pair in claim.pairs if all(row in bootstrap for row in pair)]
     if not known:
         return None
     mean = np.mean([summary.loc[a, metric] - summary.loc[b, metric] for a, b in known])
     samples = np.mean([bootstrap[a][metric] - bootstrap[b][metric] for a, b in known], axis=0)
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return float(mean), float(low), float(high)
+    return interval(float(mean), samples, 0.0)
 
 
 def claims_table(results: Results) -> str:
@@ -135,7 +135,7 @@ def claims_table(results: Results) -> str:
             found = difference(claim, results, metric)
             if found is not None:
                 name = {"acc": "Acc", "bacc": "BAcc"}[metric]
-                by.append(f"{name} {found[0]:+.1f} ({found[1]:+.1f} to {found[2]:+.1f})")
+                by.append(f"{name} {found.signed}")
         shares = [share(claim, results.paper), ours] if beside else [ours]
         cells = [f"{borne} of {of}" if of else "-" for borne, of in shares]
         lines.append(f"| {number} | {claim.text} | {' | '.join(cells)} | {', '.join(by)} |")

@@ -258,6 +258,12 @@ def frozen_maps(
     )
 
 
+def mean_over_cells(maps: Tensor) -> NDArray[np.float32]:
+    """Features (N, C) of frozen maps (N, V, h, w, C)."""
+    parts = [part.float().mean((1, 2, 3)).numpy() for part in maps.split(512)]
+    return np.concatenate(parts)
+
+
 def channel_scale(maps: Tensor, rows: NDArray[np.int64]) -> Tensor:
     """Inverse standard deviation (C,) of the channels of maps (N, V, h, w, C) over some rows."""
     total = torch.zeros(2, maps.shape[-1], dtype=torch.float64)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from examples.isic2018.recipes import LOSSES, PAPER
-from examples.isic2018.results import Results
+from examples.isic2018.recipes import LOSSES, PAPER, POSTHOC, READINGS, WEIGHTINGS
+from examples.isic2018.results import DRAWN, Results
 from examples.isic2018.training import Experiment, Run
+from sampleweights import LogitAdjustment
+from sampleweights.compare import METRICS, Estimate
+from sampleweights.compare.comparison import TAUS
+from sampleweights.compare.picture import plot, size
+from sampleweights.compare.statistics import Prediction, interval, metrics_of_row
 
 matplotlib.use("agg")  # figures go to files; no screen is needed
 
@@ -47,7 +53,6 @@ WEIGHTING_NAMES = {
 COLORS = dict(
     zip(PAPER, ["#4d4d4d", "#0072b2", "#56b4e9", "#e69f00", "#d55e00"], strict=True)
 )  # colour-blind safe
-OTHER_COLORS = ["#117733", "#882255", "#332288", "#999933", "#44aa99", "#aa4499", "#661100"]
 PANELS = {
     "non-melanocytic (the paper's Figure 1)": ["VASC", "DF", "BKL", "BCC", "AKIEC"],
     "melanocytic (Figure 2)": ["MEL", "NV"],
@@ -65,47 +70,63 @@ def papers_rows(results: Results, model: str, optimizer: str, loss: str) -> dict
     return {weighting: runs for weighting, runs in rows.items() if runs}
 
 
+@dataclass
+class Weightings:
+    """What the picture of `sampleweights.compare` reads: here of one model, optimiser and loss."""
+
+    rows: list[str]
+    trained: list[str]
+    baseline: str
+    frontier: pd.DataFrame
+    estimates: dict[tuple[str, str], Estimate]
+
+    def estimate(self, row: str, metric: str) -> Estimate:
+        return self.estimates[row, metric]
+
+
 def tradeoff(results: Results, model: str, optimizer: str, loss: str) -> Figure:
-    """Accuracy over balanced accuracy of every weighting, with 95 % intervals."""
-    summary, bootstrap = results.summary(), results.bootstrap
-    names = [w for w in WEIGHTING_NAMES if (model, optimizer, loss, w) in bootstrap]
-    figure, axis = plt.subplots(figsize=(9, 1.5 + 0.45 * max(8, len(names))), layout="constrained")
-    others = itertools.cycle(OTHER_COLORS)
-    colors = {w: COLORS[w] if w in COLORS else next(others) for w in names}
-    means: dict[str, tuple[float, float]] = {}
-    for weighting, color in colors.items():
-        row = (model, optimizer, loss, weighting)
-        x, y = means[weighting] = summary.loc[row, "bacc"], summary.loc[row, "acc"]
-        across, up = (np.percentile(bootstrap[row][m], [2.5, 97.5]) for m in ("bacc", "acc"))
-        axis.plot(across, [y, y], color=color, alpha=0.35, linewidth=1)
-        axis.plot([x, x], up, color=color, alpha=0.35, linewidth=1)
-        axis.plot(x, y, "o", color=color, markersize=8)
-    axis.set_xlabel("balanced accuracy: mean recall of the classes (%)")
-    axis.set_ylabel("accuracy (%)")
-    axis.set_title(results.dataset.title, fontsize=10)
-    axis.grid(color="#dddddd", linewidth=0.7)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    left, right = axis.get_xlim()
-    axis.set_xticks([tick for tick in axis.get_xticks() if left <= tick <= 100])
-    axis.set_xlim(left, right + 0.25 * (right - left))  # room for names
-    figure.canvas.draw()  # fixes where the points are
-    points = {w: axis.transData.transform(mean) * 72 / figure.dpi for w, mean in means.items()}
-    taken: list[tuple[float, float]] = []
-    for weighting in sorted(names, key=lambda w: -means[w][1]):
-        x, y = points[weighting]
-        height = y  # of the name: lower where it would overlap other names or cover other points
-        while any(abs(x - a) < 160 and abs(height - b) < 13 for a, b in taken) or any(
-            0 < a - x < 120 and abs(height - b) < 11 for a, b in points.values()
-        ):
-            height -= 1
-        taken.append((x, height))
-        axis.annotate(
-            plain(weighting), means[weighting], (10, height - y), textcoords="offset points",
-            color=colors[weighting], va="center",
-            arrowprops={"arrowstyle": "-", "color": colors[weighting], "alpha": 0.4},
-        )  # fmt: skip
+    """Accuracy over balanced accuracy of every weighting, with 95 % intervals.
+
+    Without the readings of the equations where there are other rows: some of them hardly train,
+    and all other rows would be a single spot.
+    """
+    of = (model, optimizer, loss)
+    summary = results.summary()
+    adjusted = {trained: weighting for weighting, trained in POSTHOC.items()}
+    draws = {row[3]: found for row, found in results.bootstrap.items() if row[:3] == of}
+    trained = [w for w in WEIGHTINGS if w in draws]
+    trained = [w for w in trained if w not in READINGS] or trained
+    rows = [w for t in trained for w in (t, adjusted.get(t, "")) if w in draws]
+    shown = Weightings(
+        [plain(w) for w in rows],
+        [plain(w) for w in trained],
+        plain("none"),
+        posthoc_frontier(results, results.of_row((*of, "none"))),
+        {
+            (plain(w), metric): interval(summary.loc[(*of, w), name], draws[w][name], 0.0).bounded
+            for w in rows
+            for name, metric in DRAWN.items()
+        },
+    )
+    figure, axes = plt.subplots(figsize=size(shown, 8.0, 7.0), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    plot(shown, axes)
     return figure
+
+
+def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
+    """The metrics of runs adjusted post hoc, by tau (0 to 1.5), averaged over the splits."""
+    target, classes = results.dataset.target.numpy(), results.dataset.classes
+    lines = []
+    for run in runs:
+        split = results.dataset.split[run.split]
+        counts = np.bincount(target[split.train], minlength=len(classes))
+        logits = torch.from_numpy(results.probabilities(run)).log()
+        for tau in TAUS:
+            row = Prediction.of(LogitAdjustment(counts, tau=tau).posthoc(logits).numpy()[None])
+            found = metrics_of_row(row, target[split.validation], len(classes), split.sample_weight)
+            lines.append({"tau": tau, **found})
+    return pd.DataFrame(lines, columns=["tau", *METRICS]).groupby("tau", as_index=False).mean()
 
 
 def recall(results: Results, model: str, optimizer: str) -> Figure:

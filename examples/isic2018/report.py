@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from examples.isic2018 import figures
 from examples.isic2018.claims import claims_table
 from examples.isic2018.figures import LOSS_NAMES, WEIGHTING_NAMES
-from examples.isic2018.recipes import LOSSES, POSTHOC, WEIGHTINGS, settings
+from examples.isic2018.recipes import LOSSES, POSTHOC, READINGS, WEIGHTINGS, settings
 from examples.isic2018.results import METRICS, PAPER_TABLES, Results
 
 MODEL_NAMES = {"flat": "flat model", "hierarchical": "hierarchical model"}
@@ -155,6 +155,9 @@ def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Pa
                 f"Accuracy over balanced accuracy, with 95 % intervals; {MODEL_NAMES[model]}, "
                 f"{OPTIMIZER_NAMES[optimizer]}, {LOSS_NAMES[loss]}"
             )
+            kinds = {row[3] in READINGS for row in summary.index if row[:2] == (model, optimizer)}
+            if len(kinds) == 2:
+                caption += "; the rows “bare” and “/ kept” are in the table alone"
             figure = figures.tradeoff(results, model, optimizer, loss)
             pictures.append(add_figure(figure, f"tradeoff-{model}-{optimizer}-{loss}", caption))
     text += [

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from examples.isic2018.data import Dataset
 from examples.isic2018.training import RESULT, Row, Run
+from sampleweights.compare.statistics import Prediction, Statistics
 
 ROW = ["model", "optimizer", "loss", "weighting"]
 METRICS = {
@@ -23,6 +24,8 @@ METRICS = {
     "mean_f1": "mF1",
     "calibration_error": "ECE",
 }
+DRAWN = {"acc": "accuracy", "bacc": "balanced_accuracy"}
+"""Metrics with intervals, and what sampleweights.compare calls them."""
 PAPER_TABLES = {("flat", "adam"): 2, ("hierarchical", "adam"): 3,
                 ("flat", "sgd"): 4, ("hierarchical", "sgd"): 5}  # fmt: skip
 
@@ -42,7 +45,6 @@ class Results:
     """By model: they have the same samples and splits, and may have other feature maps."""
     decode: str = "product"
     """Of the hierarchical model: product, or greedy."""
-    resamples: int = 1000
 
     @property
     def dataset(self) -> Dataset:
@@ -93,6 +95,10 @@ class Results:
                 return file["validation_greedy"]
             return file["validation_probabilities"].argmax(1)
 
+    def prediction(self, run: Run) -> Prediction:
+        confidence = self.probabilities(run).max(1).astype(np.float64)
+        return Prediction(self.predicted(run)[None], confidence[None])
+
     def curves(self, run: Run) -> pd.DataFrame:
         return pd.read_csv(self.folder / run.name / "curves.csv")
 
@@ -102,46 +108,30 @@ class Results:
 
     @cached_property
     def bootstrap(self) -> dict[Row, dict[str, NDArray[np.float64]]]:
-        """Of each row, ``resamples`` values of acc and bacc, averaged over the splits.
+        """Of each row, values of acc and bacc when lesions are drawn, averaged over the splits.
 
         Whole lesions are drawn, the same ones for every row, so that differences are paired.
         """
-        draws: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}  # lesions, times
-        collected: dict[Row, list[dict[str, NDArray[np.float64]]]] = {}
         target = self.dataset.target.numpy()
         lesions = self.dataset.table["group" if "group" in self.dataset.table else "lesion"]
-        for run in self.main:
-            split = self.dataset.split[run.split]
-            if run.split not in draws:
-                lesion, names = pd.factorize(lesions.iloc[split.validation])
-                generator = np.random.default_rng(run.split)
-                size = len(names)
-                times = generator.multinomial(size, np.full(size, 1 / size), self.resamples)
-                draws[run.split] = lesion, times.astype(float)
-            sample = metric_samples(
-                self.predicted(run), target[split.validation], split.sample_weight,
-                *draws[run.split],
-            )  # fmt: skip
-            collected.setdefault(run.row, []).append(sample)
+        collected: dict[Row, list[dict[str, NDArray[np.float64]]]] = {}
+        for number in dict.fromkeys(run.split for run in self.main):
+            split = self.dataset.split[number]
+            runs = [run for run in self.main if run.split == number]
+            found = Statistics(
+                target[split.validation],
+                pd.factorize(lesions.iloc[split.validation])[0],
+                np.zeros((1, len(split.validation)), np.int64),  # one model predicted all of them
+                self.dataset.classes,
+                {run.name: self.prediction(run) for run in runs},
+                seed=number,
+                weight=split.sample_weight,
+            )
+            for run in runs:
+                collected.setdefault(run.row, []).append(found.draws(run.name))
         return {
-            row: {name: np.mean([s[name] for s in samples], axis=0) for name in samples[0]}
-            for row, samples in collected.items()
+            row: {
+                name: np.mean([d[metric] for d in draws], axis=0) for name, metric in DRAWN.items()
+            }
+            for row, draws in collected.items()
         }
-
-
-def metric_samples(
-    predicted: NDArray[np.int64], target: NDArray[np.int64], weight: NDArray[np.float64],
-    lesion: NDArray[np.int64], drawn: NDArray[np.float64],
-) -> dict[str, NDArray[np.float64]]:  # fmt: skip
-    """Accuracy and balanced accuracy, in percent, under each draw (B, lesions) of lesions.
-
-    A class of which nothing was drawn is left out of the mean.
-    """
-    shape = (drawn.shape[1], int(target.max()) + 1)
-    total, right = np.zeros(shape), np.zeros(shape)
-    np.add.at(total, (lesion, target), weight)
-    np.add.at(right, (lesion, target), weight * (predicted == target))
-    total, right = drawn @ total, drawn @ right
-    with np.errstate(invalid="ignore"):
-        recall = right / total
-    return {"acc": 100 * right.sum(1) / total.sum(1), "bacc": 100 * np.nanmean(recall, axis=1)}

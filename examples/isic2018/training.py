@@ -33,6 +33,7 @@ from examples.isic2018.official import write_atomically
 from examples.isic2018.prepare import digest
 from examples.isic2018.recipes import POSTHOC, Recipe, build_criterion
 from sampleweights import LogitAdjustment, WeightedSampler
+from sampleweights.compare.statistics import Prediction, metrics_of_row
 
 Row = tuple[str, str, str, str]
 """Model, optimiser, loss, weighting."""
@@ -325,30 +326,19 @@ def evaluate(
     precision, recall, f1, _ = precision_recall_fscore_support(
         target, predicted, labels=range(len(classes)), zero_division=0, sample_weight=weight
     )
+    confidence = probabilities.max(1).astype(np.float64)
+    decided = Prediction(probabilities.argmax(1)[None], confidence[None])
+    named = metrics_of_row(decided, target, len(classes), weight)
     metrics = {
         "acc": np.average(predicted == target, weights=weight),
         "bacc": recall.mean(),
         "mean_precision": precision.mean(),
         "mean_f1": f1.mean(),
-        "calibration_error": calibration_error(probabilities, target, weight),
+        "calibration_error": named["calibration_error"] / 100,
     }
     for name, values in (("recall", recall), ("precision", precision), ("f1", f1)):
         metrics |= {f"{name}_{c}": value for c, value in zip(classes, values, strict=True)}
     return {name: 100 * float(value) for name, value in metrics.items()}
-
-
-def calibration_error(
-    probabilities: NDArray[np.float32], target: NDArray[np.int64], weight: NDArray[np.float64]
-) -> float:
-    """Expected calibration error: mean gap of confidence and accuracy over 15 bins of confidence.
-
-    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Eq. 3; samples have weights,
-    which torchmetrics' form of it does not take.
-    """
-    confidence = probabilities.max(1).astype(np.float64)
-    gap = (probabilities.argmax(1) == target) - confidence
-    edge = np.ceil(confidence * 15).clip(1, 15).astype(np.int64)
-    return float(np.abs(np.bincount(edge, weight * gap)).sum() / weight.sum())
 
 
 def adjust(run: Run, runs: Path, dataset: Dataset) -> None:

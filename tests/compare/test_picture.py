@@ -14,6 +14,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("tqdm")
 
 import matplotlib as mpl
+import pandas as pd
 from fake_comparison import NAN, POINTS, FakeComparison
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -132,6 +133,17 @@ def test_a_row_without_a_value_is_told() -> None:
 def test_nothing_to_draw() -> None:
     comparison = FakeComparison({"no weighting": (NAN, NAN)})
     assert markers(draw(comparison)) == []
+
+
+def test_without_a_frontier_nothing_speaks_of_a_curve() -> None:
+    comparison = FakeComparison()
+    comparison.frontier = pd.DataFrame([], columns=["tau", "accuracy", "balanced_accuracy"])
+    axes = draw(comparison)
+    assert len(markers(axes)) == len(POINTS)
+    assert len(labels(axes)) == len(POINTS)
+    words = [text.get_text() for text in axes.findobj(mpl.text.Text)]
+    assert not any("curve" in text or "τ" in text for text in words)
+    assert "Accuracy over balanced accuracy" in words
 
 
 def test_names_are_not_read_as_mathematics_and_long_ones_are_shortened() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("tqdm")
 pytest.importorskip("pandas")
 
-from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
 from sampleweights.compare import statistics
 from sampleweights.compare.protocol import folds_of
@@ -48,10 +49,68 @@ def test_metrics_are_those_of_scikit_learn():
     }
     for metric, values in expected.items():
         assert found.estimate("row", metric).value == pytest.approx(100 * np.mean(values))
-    named = metrics_of_row(logits, target, 3)
+    named = metrics_of_row(Prediction.of(logits), target, 3)
     assert list(named) == list(METRICS)
     for metric in METRICS:
         assert named[metric] == pytest.approx(found.estimate("row", metric).value)
+
+
+def test_weighted_metrics_are_those_of_scikit_learn():
+    target, fold, logits = made(200, 6)
+    weight = np.random.default_rng(0).uniform(0.1, 3, 200)
+    row = Prediction.of(logits)
+    found = Statistics(target, np.arange(200), fold, NAMES, {"row": row}, weight=weight)
+    scored = (target, logits[0].argmax(-1))
+    expected = {
+        "accuracy": accuracy_score(*scored, sample_weight=weight),
+        "balanced_accuracy": balanced_accuracy_score(*scored, sample_weight=weight),
+        "macro_f1": f1_score(*scored, average="macro", sample_weight=weight),
+        "worst_recall": recall_score(*scored, average=None, sample_weight=weight).min(),
+        "recall_b": recall_score(*scored, average=None, sample_weight=weight)[1],
+    }
+    for metric, value in expected.items():
+        assert found.estimate("row", metric).value == pytest.approx(100 * value)
+    named = metrics_of_row(row, target, 3, weight)
+    for metric in METRICS:
+        assert named[metric] == pytest.approx(found.estimate("row", metric).value)
+
+
+def test_a_sample_of_weight_three_counts_like_three_copies():
+    """In every metric, also the calibration error, and in every draw of the groups."""
+    target, fold, logits = made(100, 7)
+    weight = np.random.default_rng(1).integers(1, 4, 100)
+    copies = np.repeat(np.arange(100), weight)
+    rows = {"row": Prediction.of(logits)}
+    weighted = Statistics(target, np.arange(100), fold, NAMES, rows, weight=weight.astype(float))
+    many = {"row": logits[:, copies]}
+    copied = statistics_of(target[copies], fold[:, copies], many, group=copies)
+    draws, expected = weighted.draws("row"), copied.draws("row")
+    assert list(draws) == weighted.metrics
+    for metric, values in draws.items():
+        assert values.shape == (statistics.RESAMPLES,)
+        np.testing.assert_allclose(values, expected[metric], rtol=1e-5)
+        one, other = weighted.estimate("row", metric), copied.estimate("row", metric)
+        assert astuple(one) == pytest.approx(astuple(other), rel=1e-5)
+
+
+def test_draws_are_averaged_over_the_repeats_and_paired():
+    target, fold, logits = made(100, 8, repeats=2)
+    both = statistics_of(target, fold, {"row": logits, "same": logits})
+    each = [statistics_of(target, fold[[i]], {"row": logits[[i]]}).draws("row") for i in (0, 1)]
+    for metric, values in both.draws("row").items():
+        np.testing.assert_allclose(values, (each[0][metric] + each[1][metric]) / 2, rtol=1e-5)
+        np.testing.assert_array_equal(values, both.draws("same")[metric])
+
+
+def test_with_a_single_fold_the_interval_is_that_of_the_samples():
+    target, _, logits = made(200, 9)
+    rows = {"one": logits, "other": logits[..., ::-1]}
+    found = statistics_of(target, np.zeros((1, 200), np.int64), rows)
+    for metric in found.metrics:
+        draws = found.draws("one")[metric] - found.draws("other")[metric]
+        by = found.difference("one", "other", metric)
+        width = np.subtract(*np.percentile(draws, [97.5, 2.5]))
+        assert by.high - by.low == pytest.approx(width, rel=1e-4)
 
 
 def test_calibration_error_is_the_mean_gap_over_bins():

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from torch import nn
 
 import sampleweights as sw
 from examples.isic2018 import __main__ as cli
-from examples.isic2018 import claims, data, encoders, grid, recipes, results
+from examples.isic2018 import claims, data, encoders, figures, grid, recipes, results
 from examples.isic2018.official import CLASSES, DataError
 from examples.isic2018.recipes import (
     PAPER,
@@ -45,6 +46,7 @@ from examples.isic2018.training import (
     execute,
     fit,
 )
+from sampleweights.compare.inputs import load
 
 SMALL = replace(PRESETS["digits"], epochs_flat=4, epochs_hierarchical=4)
 TINY = [
@@ -745,6 +747,35 @@ def test_prepare_downloads_and_says_where(
     assert seen.loc[name, "sha256"] == hashlib.sha256(content).hexdigest()
 
 
+def test_features_are_what_compare_reads(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frozen = ["--freeze-backbone", "--grid", 2, 2, "--output", tmp_path]
+    run_command("features", "--data-root", root, *TINY, *frozen)
+    path = tmp_path / "isic2018" / "features.npz"
+    assert capsys.readouterr().out == (
+        f"features: {path}\nnext: python -m sampleweights compare {path}\n"
+    )
+    inputs = load([path])
+    dataset = cli.source_of(
+        cli.parse_arguments(["features", "--data-root", str(root), *TINY, *map(str, frozen)])
+    ).open("flat")
+    assert inputs.class_names == CLASSES
+    np.testing.assert_array_equal(inputs.target, dataset.target)
+    same = inputs.groups[:, None] == inputs.groups
+    np.testing.assert_array_equal(same, np.equal.outer(*[dataset.table["lesion"].to_numpy()] * 2))
+    expected = dataset.inputs.double().mean((1, 2, 3)).numpy()  # over view, height and width
+    assert inputs.features.dtype == np.float32
+    np.testing.assert_allclose(inputs.features, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_features_need_a_frozen_backbone(root: Path, images: bool) -> None:
+    where = ["--data-root", root, "--preset", "small"] if images else []
+    with pytest.raises(DataError, match="^features needs images and a frozen backbone: --data-r"):
+        run_command("features", *where)
+
+
 def test_throughput_is_said_apart(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -803,6 +834,7 @@ def test_help_is_for_newcomers(capsys: pytest.CaptureFixture[str]) -> None:
             cli.parse_arguments(arguments)
     out = capsys.readouterr().out
     assert "python -m examples.isic2018 reproduce --data-root DIR --preset fast" in out
+    assert "python -m examples.isic2018 features --data-root DIR --preset fast" in out
     assert "--batch-size" in out
 
 
@@ -857,23 +889,95 @@ def test_the_papers_tables_bear_out_what_the_text_counts() -> None:
     assert {of for _, of in counted[8:]} == {0}  # rows that the paper does not have
 
 
-def test_bootstrap_samples_are_the_metrics_of_the_drawn_lesions() -> None:
-    generator = np.random.default_rng(0)
-    target = generator.integers(0, 7, 60)
-    predicted = np.where(generator.random(60) < 0.6, target, generator.integers(0, 7, 60))
-    lesion = np.arange(60) // 2
-    drawn = generator.multinomial(30, np.full(30, 1 / 30), 5).astype(float)
-    samples = results.metric_samples(predicted, target, np.ones(60), lesion, drawn)
-    for b in range(5):
-        rows = [i for i in range(60) for _ in range(int(drawn[b, lesion[i]]))]
-        assert samples["acc"][b] == pytest.approx(
-            100 * accuracy_score(target[rows], predicted[rows])
-        )
-        assert samples["bacc"][b] == pytest.approx(
-            100 * np.mean([
-                (predicted[rows][target[rows] == c] == c).mean() for c in set(target[rows])
-            ])
-        )  # fmt: skip
+def made_results(
+    dataset: data.Dataset, folder: Path, weightings: dict[str, int]
+) -> tuple[results.Results, pd.DataFrame]:
+    """Of made probabilities, by a seed for each weighting; and the metrics of the rows."""
+    runs = [a_run(weighting=w, split=s) for w in weightings for s in (0, 1)]
+    for run in runs:
+        if run.weighting in recipes.POSTHOC:
+            adjust(run, folder, dataset)
+            continue
+        split = dataset.split[run.split]
+        target = dataset.target.numpy()[split.validation]
+        generator = np.random.default_rng([weightings[run.weighting], run.split])
+        logits = generator.normal(size=(len(target), 7)) + 2 * np.eye(7)[target]
+        logits[:, 1] += 1.5
+        probabilities = torch.from_numpy(logits).softmax(1).float().numpy()
+        predicted = probabilities.argmax(1)
+        scores = evaluate(predicted, target, split.sample_weight, probabilities, dataset.classes)
+        (folder / run.name).mkdir(parents=True)
+        content = {"metrics": {"validation": scores}, "seconds": 1.0}
+        (folder / run.name / RESULT).write_text(json.dumps(content))
+        np.savez(folder / run.name / "predictions.npz", validation_probabilities=probabilities)
+    found = results.Results(runs, folder, {"flat": dataset})
+    return found, found.summary()
+
+
+def test_whole_lesions_are_drawn_the_same_for_every_row(tmp_path: Path) -> None:
+    dataset = data.digits(2)
+    found, summary = made_results(dataset, tmp_path, {"none": 0, "ohem": 0, "ldam_deferred": 1})
+    for row, draws in found.bootstrap.items():
+        for metric, values in draws.items():
+            assert values.std() > 0.5
+            assert values.mean() == pytest.approx(summary.loc[row, metric], abs=1)
+    first, same, other = (draws["bacc"] for draws in found.bootstrap.values())
+    np.testing.assert_array_equal(first, same)  # the same predictions
+    assert (first != other).any()
+    dataset.table["group"] = 7  # a single lesion: every draw is all of it
+    found = results.Results(found.runs, tmp_path, {"flat": dataset})
+    for row, draws in found.bootstrap.items():
+        for metric, values in draws.items():
+            np.testing.assert_allclose(values, summary.loc[row, metric], rtol=1e-5)
+
+
+def test_the_curve_of_the_picture_passes_the_adjusted_row(
+    digits: data.Dataset, tmp_path: Path
+) -> None:
+    found, summary = made_results(
+        digits,
+        tmp_path,
+        {"none": 0, "class_balanced": 1, "ohem": 2, "none_posthoc": 0, "ohem_posthoc": 2},
+    )
+    curve = figures.posthoc_frontier(found, found.of_row(("flat", "adam", "ce", "none")))
+    curve = curve.set_index("tau")
+    assert curve.index[[0, -1]].tolist() == [0, 1.5]
+    for tau, weighting in ((0, "none"), (1, "none_posthoc")):
+        row = summary.loc[("flat", "adam", "ce", weighting)]
+        at = curve.iloc[np.abs(curve.index - tau).argmin()]
+        assert at["accuracy"] == pytest.approx(row["acc"], abs=1e-3)
+        assert at["balanced_accuracy"] == pytest.approx(row["bacc"], abs=1e-3)
+    [axes] = figures.tradeoff(found, "flat", "adam", "ce").axes
+    anchors = {
+        " ".join(text.get_text().split()): text.xy for text in axes.texts if text.arrow_patch
+    }
+    for weighting in ("none", "none_posthoc", "class_balanced", "ohem", "ohem_posthoc"):
+        row = summary.loc[("flat", "adam", "ce", weighting)]
+        assert anchors[figures.plain(weighting)] == pytest.approx((row["bacc"], row["acc"]))
+    plt.close(axes.figure)
+
+
+def test_readings_are_drawn_only_where_there_is_nothing_else(
+    digits: data.Dataset, tmp_path: Path
+) -> None:
+    for weightings, shown in (
+        ({"ohem": 0, "ohem_kept": 1, "self_paced_kept": 2}, 1),
+        ({"ohem_kept": 1, "self_paced_kept": 2}, 2),
+    ):
+        found, _ = made_results(digits, tmp_path / str(shown), weightings)
+        [axes] = figures.tradeoff(found, "flat", "adam", "ce").axes
+        assert len([line for line in axes.lines if line.get_marker() == "o"]) == shown
+        plt.close(axes.figure)
+
+
+def test_without_an_unweighted_run_the_picture_has_no_curve(
+    digits: data.Dataset, tmp_path: Path
+) -> None:
+    found, _ = made_results(digits, tmp_path, {"ohem": 0, "ohem_posthoc": 0})
+    [axes] = figures.tradeoff(found, "flat", "adam", "ce").axes
+    assert not any("curve" in text.get_text() for text in axes.texts)
+    assert len([line for line in axes.lines if line.get_marker() == "o"]) == 2
+    plt.close(axes.figure)
 
 
 def test_a_claims_interval_holds_its_mean(digits: data.Dataset, tmp_path: Path) -> None:
@@ -882,7 +986,7 @@ def test_a_claims_interval_holds_its_mean(digits: data.Dataset, tmp_path: Path) 
         execute(run, digits, tmp_path / run.name)
     found = results.Results(runs, tmp_path, {"flat": digits})
     claim = next(c for c in claims.claims() if "OHEM has a higher BAcc than no w" in c.text)
-    mean, low, high = claims.difference(claim, found, "bacc")
-    assert low <= mean <= high
+    difference = claims.difference(claim, found, "bacc")
+    assert difference.low <= difference.value <= difference.high
     assert claims.share(claim, found.summary())[1] == 2
     assert claims.difference(claims.claims()[0], found, "bacc") is None

@@ -20,7 +20,7 @@ from sampleweights.compare.comparison import Comparison
 from sampleweights.compare.entries import Build, build, default_entries, is_adjustable
 from sampleweights.compare.head import Head
 from sampleweights.compare.protocol import Plan, class_counts, folds_of, run_all
-from sampleweights.compare.statistics import METRICS, metrics_of_row
+from sampleweights.compare.statistics import METRICS, Prediction, metrics_of_row
 
 __all__ = ["compare"]
 
@@ -117,7 +117,8 @@ def compare(
     plan = Plan(fit, entries, index, fold, len(names), num_epochs, seed, folder)
 
     def tell(name: str, outcomes: Sequence[Any]) -> str:
-        found = metrics_of_row(_assemble(outcomes, fold, len(names)), index, len(names))
+        row = Prediction.of(_assemble(outcomes, fold, len(names)))
+        found = metrics_of_row(row, index, len(names))
         shown = ", ".join(f"{METRICS[m]} {found[m]:.1f}" for m in ("accuracy", "balanced_accuracy"))
         return f"{name}: {shown}"
 

@@ -69,7 +69,8 @@ def plot(comparison: Any, axes: Any = None) -> Any:
         for row in rows
     }
     shown = [row for row in rows if np.isfinite(spans[row][:, 0]).all()]
-    frontier = comparison.frontier[["tau", "balanced_accuracy", "accuracy"]].dropna().to_numpy()
+    curve = comparison.frontier[["tau", "balanced_accuracy", "accuracy"]]
+    frontier = curve.dropna().to_numpy(float)
     drawn = np.concatenate([frontier[:, 1:], *(spans[row].T for row in shown), np.zeros((0, 2))])
     _set_limits(axes, drawn)
     _draw_frontier(axes, frontier, comparison.baseline)
@@ -80,7 +81,8 @@ def plot(comparison: Any, axes: Any = None) -> Any:
     axes.spines[["top", "right"]].set_visible(False)
     many = len(rows) > _MOST_NAMES
     _draw_key(axes, comparison, rows if many else [])
-    _draw_title(axes, comparison.baseline, [row for row in rows if row not in shown])
+    curve_of = comparison.baseline if len(frontier) else None
+    _draw_title(axes, curve_of, [row for row in rows if row not in shown])
 
     axes.figure.draw_without_rendering()  # from here on the layout is known, and so are lengths
     texts = [str(rows.index(row) + 1) if many else _short(row) for row in shown]
@@ -173,7 +175,9 @@ def _draw_key(axes: Any, comparison: Any, numbered: list[str]) -> None:
                 [], [], color=TRAINED, markerfacecolor="none", label="post-hoc", **_LINK, **marker
             )
         )
-    handles.append(Line2D([], [], color=BASELINE, linewidth=2, label="the curve, τ from 0 to 1.5"))
+    if len(comparison.frontier):
+        label = "the curve, τ from 0 to 1.5"
+        handles.append(Line2D([], [], color=BASELINE, linewidth=2, label=label))
     options: dict[str, Any] = {"handlelength": 2.2, "columnspacing": 1.4}
     groups = [(handles, len(handles), 9.5, options)]
     if numbered:
@@ -197,13 +201,15 @@ def _draw_key(axes: Any, comparison: Any, numbered: list[str]) -> None:
         legend.set_clip_on(False)  # it stands outside, and the layout makes room for it
 
 
-def _draw_title(axes: Any, baseline: str, missing: list[str]) -> None:
-    """How to read the picture, as wide as the axes."""
-    name = " ".join(baseline.split())
-    sentence = (
-        f"The curve is “{name}” with post-hoc adjustment by τ, which needs no training of its own; "
-        "in the shaded area it is better in both. Thin lines are 95\u00a0% intervals."
-    )
+def _draw_title(axes: Any, curve_of: str | None, missing: list[str]) -> None:
+    """How to read the picture, as wide as the axes; ``curve_of``: a row, None without a curve."""
+    title, sentence = "Accuracy over balanced accuracy", "Thin lines are 95\u00a0% intervals."
+    if curve_of is not None:
+        title = "A weighting is worth its training only above the curve"
+        sentence = (
+            f"The curve is “{' '.join(curve_of.split())}” with post-hoc adjustment by τ, which "
+            f"needs no training of its own; in the shaded area it is better in both. {sentence}"
+        )
     if missing:
         sentence += f" Without a value: {', '.join(map(_short, missing))}."
     axes.figure.draw_without_rendering()
@@ -213,7 +219,7 @@ def _draw_title(axes: Any, baseline: str, missing: list[str]) -> None:
     above = 10.0
     for words, fontsize, weight, letter in (
         (sentence, 9.5, "normal", 0.52),
-        ("A weighting is worth its training only above the curve", 11, "bold", 0.615),
+        (title, 11, "bold", 0.615),
     ):
         lines = textwrap.wrap(words, max(int(width / (letter * fontsize)), 15))
         axes.annotate(

@@ -50,6 +50,11 @@ class Estimate:
         """With a sign before each number, as differences are written."""
         return self._text("+")
 
+    @property
+    def bounded(self) -> Estimate:
+        """Its interval cut to what a metric can be, 0 to 100; a difference can be negative."""
+        return replace(self, low=max(self.low, 0.0), high=min(self.high, 100.0))
+
     def _text(self, sign: str) -> str:
         # adding 0 makes -0.0 a 0.0
         value, low, high = (
@@ -105,14 +110,17 @@ def mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def metrics_of_row(
-    logits: NDArray[np.floating], target: NDArray[np.int64], num_classes: int
+    row: Prediction,
+    target: NDArray[np.int64],
+    num_classes: int,
+    weight: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
-    """The named metrics of logits (repeats, N, C), without intervals."""
-    row = Prediction.of(logits)
-    support = np.bincount(target, minlength=num_classes).astype(float)
+    """The named metrics of a row, without intervals; ``weight`` (N,) of the samples in them."""
+    weight = np.ones(len(target)) if weight is None else weight
+    support = np.bincount(target, weight, num_classes).astype(np.float64)
     values = []
     for predicted, confidence in zip(row.predicted, row.confidence, strict=True):
-        column, amount = columns(predicted, confidence, target, num_classes)
+        column, amount = columns(predicted, confidence, target, weight, num_classes)
         sums = np.bincount(column, amount, 2 * num_classes + BINS).astype(np.float64)
         values.append(metrics_of(sums, support, num_classes))
     return dict(zip(METRICS, np.mean(values, axis=0).tolist(), strict=False))
@@ -129,6 +137,7 @@ class Statistics:
         rows: by name, of the rows that were trained: those whose differences tell how much a
             training varies.
         seed: of the resamples.
+        weight: (N,), of the samples in the metrics; None for 1 each.
     """
 
     def __init__(
@@ -139,15 +148,16 @@ class Statistics:
         class_names: Sequence[str],
         rows: Mapping[str, Prediction],
         seed: int = 0,
+        weight: NDArray[np.float64] | None = None,
     ) -> None:
         self.target, self.group, self.fold, self.seed = target, group, fold, seed
+        self.weight = np.ones(len(target)) if weight is None else weight
         self.num_classes = len(class_names)
         self.metrics = [*METRICS, *(f"recall_{name}" for name in class_names)]
-        self._group_support = self._collect(group, target, np.ones(len(target)), self.num_classes)
         self._values: dict[str, NDArray[np.float64]] = {}
         self._draws: dict[str, NDArray[np.float64]] = {}
         self._without_fold: dict[str, NDArray[np.float64]] = {}
-        self._support = self._resample(self._group_support)
+        self._support = self._resample(self._collect(group, target, self.weight, self.num_classes))
         for name, row in rows.items():
             self.add(name, row)
         self._excess = self._excess_variance(list(rows))
@@ -163,18 +173,18 @@ class Statistics:
     def add(self, name: str, row: Prediction) -> None:
         """Take in a row, to ask for it later."""
         target, classes = self.target, self.num_classes
-        support = np.bincount(target, minlength=classes).astype(float)
+        support = np.bincount(target, self.weight, classes).astype(np.float64)
         values, draws, without = [], [], []
         for predicted, confidence, fold in zip(
             row.predicted, row.confidence, self.fold, strict=True
         ):
-            column, amount = columns(predicted, confidence, target, classes)
+            column, amount = columns(predicted, confidence, target, self.weight, classes)
             sample = np.tile(np.arange(len(target)), len(column) // len(target))
             width = 2 * classes + BINS
             of_group = self._collect(self.group[sample], column, amount, width)
             draws.append(metrics_of(self._resample(of_group), self._support, classes))
             of_fold = self._collect(fold[sample], column, amount, width).toarray()
-            fold_support = self._collect(fold, target, np.ones(len(target)), classes).toarray()
+            fold_support = self._collect(fold, target, self.weight, classes).toarray()
             total = of_fold.sum(0)
             values.append(metrics_of(total, support, classes))
             without.append(metrics_of(total - of_fold, support - fold_support, classes))
@@ -185,8 +195,8 @@ class Statistics:
     def estimate(self, row: str, metric: str) -> Estimate:
         """A row's metric, with the interval of the samples."""
         which = self._which(metric)
-        found = interval(self._values[row][which], self._draws[row][:, :, which].mean(0), 0.0)
-        return replace(found, low=max(found.low, 0.0), high=min(found.high, 100.0))
+        draws = self._draws[row][:, :, which].mean(0)
+        return interval(self._values[row][which], draws, 0.0).bounded
 
     def difference(self, row: str, other: str, metric: str) -> Estimate:
         """A row's metric minus another's, paired, with the interval of samples and trainings."""
@@ -195,6 +205,14 @@ class Statistics:
         draws = self._draws[row][:, :, which] - self._draws[other][:, :, which]
         excess = self._excess[which] * variance(draws).mean() / len(draws)
         return interval(value, draws.mean(0), float(excess))
+
+    def draws(self, row: str) -> dict[str, NDArray[np.float64]]:
+        """Of each metric its values (resamples,), averaged over the repeats.
+
+        The same samples are drawn for every row: differences of draws are paired.
+        """
+        mean = self._draws[row].mean(0, dtype=np.float64)
+        return dict(zip(self.metrics, mean.T, strict=True))
 
     def _which(self, metric: str) -> int:
         if metric not in self.metrics:
@@ -233,6 +251,8 @@ class Statistics:
         sees the samples. A single pair has few folds, all pairs together have many.
         """
         seen = np.zeros((2, len(self.metrics)))
+        if self.fold.max() == 0:  # one model predicted all: nothing tells how trainings vary
+            return np.zeros(len(self.metrics))
         for one, other in itertools.combinations(rows, 2):
             without = self._without_fold[one] - self._without_fold[other]
             folds = without.shape[1]
@@ -250,14 +270,14 @@ class Statistics:
 
 def columns(
     predicted: NDArray[np.int64], confidence: NDArray[np.float64], target: NDArray[np.int64],
-    num_classes: int,
+    weight: NDArray[np.float64], num_classes: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # fmt: skip
     """Of each sample three sums to which it adds, and what it adds to them."""
     right = (predicted == target).astype(float)
     edge = np.ceil(confidence * BINS).clip(1, BINS).astype(np.int64) - 1
     column = [target, num_classes + predicted, 2 * num_classes + edge]
-    amount = [right, np.ones(len(target)), right - confidence]
-    return np.concatenate(column), np.concatenate(amount)
+    amount = weight * np.stack([right, np.ones(len(target)), right - confidence])
+    return np.concatenate(column), amount.ravel()
 
 
 def variance(draws: NDArray[np.floating]) -> NDArray[np.floating]:
