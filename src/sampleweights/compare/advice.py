@@ -51,11 +51,14 @@ def best(comparison: Comparison) -> list[str]:
         if other != row and comparison.difference(row, other, "balanced_accuracy").low <= 0
     ]
     if alike:
-        names = f"{len(alike)} of the other {len(comparison.rows) - 1} rows"
-        text += (
-            f" {listed(alike) if len(alike) <= 4 else names} can not be told apart from it: the "
-            f"interval of the difference holds 0."
-        )
+        others = len(comparison.rows) - 1
+        if len(alike) == others:
+            text += " No other row can be told apart from it"
+        elif len(alike) <= 4:
+            text += f" {listed(alike)} can not be told apart from it"
+        else:
+            text += f" {len(alike)} of the other {others} rows can not be told apart from it"
+        text += ": the interval of the difference holds 0."
     return [text]
 
 
@@ -113,11 +116,15 @@ def worth_training(comparison: Comparison) -> list[str]:
 def price(comparison: Comparison) -> list[str]:
     """What it costs: accuracy, probabilities; and who gains, the rarest class."""
     found = []
-    accurate = highest(comparison, "accuracy")
+    accurate, baseline = highest(comparison, "accuracy"), comparison.baseline
     value = comparison.estimate(accurate, "accuracy")
+    why = f"it has the highest accuracy, {value}"
+    if accurate != baseline and comparison.difference(accurate, baseline, "accuracy").low <= 0:
+        accurate, value = baseline, comparison.estimate(baseline, "accuracy")
+        why = f"no row has a clearly higher accuracy than its {value}"
     found.append(
         f"If test samples come with the frequencies of these data and every error costs the same, "
-        f"take {accurate}: it has the highest accuracy, {value}."
+        f"take {accurate}: {why}."
     )
     counts = comparison.class_counts
     rare = comparison.class_names[counts.index(min(counts))]
