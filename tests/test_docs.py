@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from contracts import shown
@@ -150,6 +151,7 @@ SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "docs/methods/class-balanced.md": of_class_balanced,
     "docs/methods/binary-focal.md": lambda: {"label": torch.eye(4)},
+    "README.md": lambda: {"np": np, "features": np.zeros((12, 2)), "target": Images.target},
     "docs/comparing.md": of_comparing,
     "docs/integrations.md": of_integrations,
     "docs/methods/hierarchical.md": of_hierarchical,

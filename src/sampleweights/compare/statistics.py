@@ -299,7 +299,10 @@ def interval(value: float, draws: NDArray[np.floating], excess: float) -> Estima
     draws = draws[np.isfinite(draws)].astype(np.float64)
     if not np.isfinite(value) or not len(draws):
         return Estimate(float(value), float("nan"), float("nan"))
-    spread = draws.var()
+    spread, center = draws.var(), draws.mean()
     wider = np.sqrt(1 + excess / spread) if spread > 0 else 1.0
-    low, high = np.percentile(value + wider * (draws - draws.mean()), [2.5, 97.5])
+    bias = center - value
+    if bias**2 <= 9 * spread / len(draws):  # as much as the number of resamples explains
+        bias = 0.0
+    low, high = np.percentile(center - bias + wider * (draws - center), [2.5, 97.5])
     return Estimate(float(value), float(low), float(high))
