@@ -51,7 +51,7 @@ def compare(
             ``fit(criterion, train, validation, sampler=None, seed=0) -> logits``: ``train`` and
             ``validation`` are index arrays, ``sampler`` yields positions within ``train``, and the
             logits ``(len(validation), C)`` are those of the validation samples. It calls
-            ``criterion.set_epoch(epoch)`` itself.
+            ``set_epoch(epoch)`` of the criterion, and of the sampler where there is one, itself.
         target: ``(N,)``, classes: integers from 0 to C - 1, or any labels that can be sorted.
         groups: ``(N,)``, what must not be on both sides: patients, lesions, videos.
         entries: names and builders; the first is the baseline (`default_entries`).
