@@ -12,7 +12,6 @@ import pytest
 import torch
 from made_files import lesion, make
 from test_isic2018_training import run_command, same_result
-from timm.layers.cbam import CbamModule
 from torch import Tensor
 
 from examples.isic2018 import models
@@ -51,7 +50,7 @@ def test_vgg16_is_trained_killed_and_resumed(
     run_command("train", *command, tmp_path / "whole")
     experiment = seen["experiment"]
     parts = [type(module) for module in experiment.model.modules()]
-    attention = CbamModule if model == "flat" else models.DynamicAttention
+    attention = models.CBAM if model == "flat" else models.DynamicAttention
     assert attention in parts
     assert (torch.nn.LSTMCell in parts) == (model == "hierarchical")
     assert experiment.encoder.augment is not None
