@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -346,7 +347,7 @@ def test_a_single_row_has_no_advice():
         ({"repeats": 0}, r"repeats must be at least 1, got 0"),
         ({"workers": 0}, r"workers must be at least 1, got 0"),
         ({"entries": {}}, r"entries must have at least one row, got none"),
-        ({"class_names": ["a"]}, r"class_names must name the 3 classes of target, got 1"),
+        ({"class_names": ["a"]}, r"class_names must name the 3 classes.*got 1 names"),
         ({"class_names": ["a", "a", "b"]}, r"class_names must differ"),
         ({"data": FEATURES[:9]}, r"data must be features of shape \(102, D\).*got shape \(9, 4\)"),
         ({"data": np.where(FEATURES > 2.5, np.nan, FEATURES)}, r"data must be finite, got nan in"),
@@ -378,3 +379,90 @@ def test_what_fit_returns_is_checked(result, message):
 def test_the_library_does_not_import_it():
     code = "import sys, sampleweights; sys.exit('sampleweights.compare' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=ENVIRONMENT)
+
+
+# --------------------------------------------------------------------------------------------
+# What a review found
+# --------------------------------------------------------------------------------------------
+
+
+class Focused(nn.Module):
+    """A loss of one's own with class weights under a name of its own."""
+
+    def __init__(self, counts):
+        super().__init__()
+        self.register_buffer("alpha", 1 / counts)
+
+    def forward(self, logits, target):
+        return nn.functional.cross_entropy(logits, target, self.alpha)
+
+
+class Wrapped(nn.Module):
+    """Around a curriculum, without a ``set_epoch``."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.inner = CrossEntropyLoss(weighter=OHEM(epochs))
+
+    def forward(self, logits, target):
+        return self.inner(logits, target)
+
+
+def test_a_loss_of_ones_own_that_knows_the_counts_is_not_adjusted():
+    entries = {"own": lambda n, e: Focused(n), "none": lambda n, e: nn.CrossEntropyLoss()}
+    assert compared(no_epochs, entries=entries).adjustable == ["none"]
+
+
+def test_curricula_are_told_wherever_they_are():
+    (note,) = compared(no_epochs, entries={"row": lambda n, e: Wrapped(e)}).notes
+    assert "row" in note
+
+    def copies(criterion, train, validation, sampler=None, seed=0):
+        copy.deepcopy(criterion).set_epoch(1)
+        return no_epochs(criterion, train, validation, sampler, seed)
+
+    assert compared(copies, entries=rows("OHEM")).notes == []
+
+
+def test_class_names_of_strings_are_an_order():
+    animals = np.array(["cat"] * 70 + ["dog"] * 30)
+
+    def two(criterion, train, validation, sampler=None, seed=0):
+        return torch.zeros(len(validation), 2)
+
+    options = {"entries": rows("no weighting"), "class_names": ["dog", "cat"]}
+    assert compared(two, animals, **options).class_counts == [30, 70]
+    with pytest.raises(ValueError, match=r"class_names must name the 2 classes of target"):
+        compared(two, animals, **{**options, "class_names": ["a", "b"]})
+
+
+def test_a_failing_fit_names_its_row_and_fold():
+    def fails(criterion, train, validation, sampler=None, seed=0):
+        raise KeyError("image")
+
+    with pytest.raises(RuntimeError, match=r"row 'no weighting', repeat 0, fold 0, with KeyError"):
+        compared(fails, entries=rows("no weighting"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"target": TARGET * 2}, ValueError, r"target must be classes from 0 to 2 for a fit of"),
+        ({"groups": np.where(TARGET > 1, np.nan, TARGET)}, ValueError, "groups must have no"),
+        ({"target": [*"ab" * 50, None, "a"]}, ValueError, r"target must have no .*sample 100"),
+        ({"entries": {0: lambda n, e: CrossEntropyLoss()}}, TypeError, "that are strings, got 0"),
+        (
+            {"entries": {"a": lambda n, e: FocalLoss(), "a + post-hoc": lambda n, e: FocalLoss()}},
+            ValueError, r"entries must not have 'a \+ post-hoc'",
+        ),
+    ],
+)  # fmt: skip
+def test_what_would_be_misread_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        compared(**options)
+
+
+def test_bfloat16_features():
+    features = torch.from_numpy(FEATURES).bfloat16()
+    comparison = compared(features, entries=rows("no weighting"))
+    assert same(comparison, compared(features.float(), entries=rows("no weighting")))

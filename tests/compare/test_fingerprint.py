@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -117,3 +118,35 @@ def test_another_process_finds_the_same_digest(tmp_path):
     }
     assert len(found) == 1
     assert len(found.pop().strip()) == 64
+
+
+def test_a_closure_over_none_is_not_an_empty_one():
+    def made(a, b):
+        return lambda: (a, b)
+
+    assert fingerprint(made(None, 1)) != fingerprint(made(1, None))
+
+
+def test_the_source_of_modules_of_ones_own_is_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "own_models.py"
+    file.write_text("def net(): return 1")
+    import own_models
+
+    before = fingerprint(own_models)
+    file.write_text("def net(): return 2")
+    assert fingerprint(own_models) != before
+
+
+def test_slots_count_and_loggers_do_not():
+    class Point:
+        __slots__ = ("x",)
+
+        def __init__(self, x):
+            self.x = x
+
+    assert fingerprint(Point(1)) != fingerprint(Point(2))
+    logger = logging.getLogger("of the test")
+    before = fingerprint(logger)
+    logger.isEnabledFor(10)
+    assert fingerprint(logger) == before

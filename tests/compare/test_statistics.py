@@ -157,6 +157,16 @@ def test_a_class_of_few_samples_has_finite_intervals():
     assert np.isfinite([difference.value, difference.low, difference.high]).all()
 
 
+def test_few_samples_that_are_all_right_do_not_make_certain():
+    target, _, logits = made(300, 6)
+    rare = np.concatenate([np.flatnonzero(target < 2), np.flatnonzero(target == 2)[:5]])
+    target, logits = target[rare], np.eye(3, dtype=np.float32)[target[rare]][None]
+    fold = folds_of(target, None, NAMES, 5, 1, 0)
+    recall = statistics_of(target, fold, {"row": logits}).estimate("row", "recall_c")
+    assert recall.value == recall.high == 100
+    assert recall.low == pytest.approx(56.6, abs=0.1)  # Wilson's interval of 5 of 5
+
+
 def test_an_unknown_metric_is_named():
     target, fold, logits = made(100, 5)
     with pytest.raises(ValueError, match="metric must be one of .*, got 'auc'"):

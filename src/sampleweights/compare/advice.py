@@ -34,8 +34,8 @@ def best(comparison: Comparison) -> list[str]:
     value = comparison.estimate(row, "balanced_accuracy")
     if row == baseline:
         return [
-            f"No row has a higher balanced accuracy than {baseline}, {value}: on these data no "
-            f"correction is needed."
+            f"No row has a higher balanced accuracy than {baseline}, {value}: these data do not "
+            f"show that anything else helps."
         ]
     gain = comparison.difference(row, baseline, "balanced_accuracy")
     cost = comparison.difference(row, baseline, "accuracy")
@@ -93,10 +93,11 @@ def worth_training(comparison: Comparison) -> list[str]:
             else f"{largest} is not clearly above the curve of post-hoc adjustment: {by.signed} "
             f"balanced accuracy."
         )
-        if not above:
+        if not above and gain.low > 0:
             text += (
-                f" One subtraction from the logits of {baseline} at test time does as well, and "
-                f"needs no training: {gain.signed} balanced accuracy, {cost.signed} accuracy."
+                f" One subtraction from the logits of {baseline} at test time, which needs no "
+                f"training, brings {gain.signed} balanced accuracy at {cost.signed} accuracy, and "
+                f"no row is shown to be better."
             )
         found.append(text)
     trained = [row for row in comparison.trained if row not in comparison.adjustable]

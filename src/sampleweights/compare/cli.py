@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         entries = {n: entry for n, entry in entries.items() if n in (baseline, *args.rows)}
     try:
         run(args, entries)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

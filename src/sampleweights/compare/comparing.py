@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import sklearn
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -17,10 +18,10 @@ from torch import Tensor
 import sampleweights
 from sampleweights._checks import as_whole_number
 from sampleweights.compare.comparison import Comparison
-from sampleweights.compare.entries import Build, build, default_entries, is_adjustable
+from sampleweights.compare.entries import Build, default_entries, is_adjustable
 from sampleweights.compare.head import Head
 from sampleweights.compare.protocol import Plan, class_counts, folds_of, run_all
-from sampleweights.compare.statistics import METRICS, Prediction, metrics_of_row
+from sampleweights.compare.statistics import METRICS, POSTHOC, Prediction, metrics_of_row
 
 __all__ = ["compare"]
 
@@ -52,7 +53,8 @@ def compare(
             ``validation`` are index arrays, ``sampler`` yields positions within ``train``, and the
             logits ``(len(validation), C)`` are those of the validation samples. It calls
             ``set_epoch(epoch)`` of the criterion, and of the sampler where there is one, itself.
-        target: ``(N,)``, classes: integers from 0 to C - 1, or any labels that can be sorted.
+        target: ``(N,)``, classes: integers from 0 to C - 1, or any labels that can be sorted; the
+            logits of a ``fit`` have the classes in sorted order, or in that of ``class_names``.
         groups: ``(N,)``, what must not be on both sides: patients, lesions, videos.
         entries: names and builders; the first is the baseline (`default_entries`).
         folds: of the cross-validation, at least 2.
@@ -60,7 +62,7 @@ def compare(
         num_epochs: of each training. A ``fit`` of your own needs it, since curricula depend on
             it; the head has a number of its own.
         seed: of folds, trainings and resamples.
-        class_names: C names; those of the labels, unless given.
+        class_names: C names; of labels that are strings, the labels in the order that is wanted.
         cache: a folder in which runs are kept as they finish. A comparison that was stopped goes
             on from there, and a changed input never reads an old run.
         workers: processes; one per core unless given, one on a GPU. The result does not depend on
@@ -83,7 +85,7 @@ def compare(
         ['no weighting', 'no weighting + post-hoc', 'OHEM', 'OHEM + post-hoc']
     """
     start = time.perf_counter()
-    index, names = _targets(target, class_names)
+    index, names = _targets(target, class_names, whole=callable(data))
     group = None if groups is None else _groups(groups, len(index))
     folds = as_whole_number("folds", folds, 2)
     repeats = as_whole_number("repeats", repeats, 1)
@@ -92,6 +94,9 @@ def compare(
     entries = dict(default_entries() if entries is None else entries)
     if not entries:
         raise ValueError("entries must have at least one row, got none")
+    for name in entries:
+        if not isinstance(name, str):
+            raise TypeError(f"entries must have names that are strings, got {name!r}")
     fit: Callable[..., Any]
     trained = "a fit of one's own"
     if callable(data):
@@ -109,10 +114,13 @@ def compare(
     on_gpu = torch.cuda.is_available()
     workers = (1 if on_gpu else torch.get_num_threads()) if workers is None else workers
     workers = as_whole_number("workers", workers, 1)
-    built = {
-        name: build(name, entry, torch.from_numpy(counts[0, 0]), num_epochs)
-        for name, entry in entries.items()
-    }
+    first = torch.from_numpy(counts[0, 0])
+    adjustable = [n for n, entry in entries.items() if is_adjustable(n, entry, first, num_epochs)]
+    for name in adjustable:
+        if name + POSTHOC in entries:
+            raise ValueError(
+                f"entries must not have {name + POSTHOC!r}, which is read off the row {name!r}"
+            )
     folder = None if cache is None else Path(cache)
     plan = Plan(fit, entries, index, fold, len(names), num_epochs, seed, folder)
 
@@ -134,7 +142,7 @@ def compare(
     seconds = sum(run.seconds for runs in outcomes.values() for run in runs)
     return Comparison(
         {name: _assemble(runs, fold, len(names)) for name, runs in outcomes.items()},
-        [name for name, made in built.items() if is_adjustable(made)],
+        adjustable,
         index, group, fold, counts, names, seed, notes,
         {
             "samples": f"{len(index):,} of {len(names)} classes",
@@ -149,9 +157,11 @@ def compare(
     )  # fmt: skip
 
 
-def _targets(target: Any, class_names: Sequence[str] | None) -> tuple[NDArray[np.int64], list[str]]:
-    """Class indices and names."""
-    values = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+def _targets(
+    target: Any, class_names: Sequence[str] | None, *, whole: bool
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Class indices and names. ``whole``: integers are 0 to C - 1, as the logits of a ``fit``."""
+    values = _values("target", target)
     if values.ndim != 1 or not len(values):
         raise ValueError(
             f"target must have shape (N,), a class for each sample, got {values.shape}"
@@ -162,20 +172,36 @@ def _targets(target: Any, class_names: Sequence[str] | None) -> tuple[NDArray[np
     names = [str(label.item() if hasattr(label, "item") else label) for label in labels]
     if len(labels) < 2:
         raise ValueError(f"target must have at least two classes, all samples are of {names[0]!r}")
-    if class_names is not None:
-        given = list(class_names)
-        if len(given) != len(names):
-            raise ValueError(
-                f"class_names must name the {len(names)} classes of target, got {len(given)} names"
-            )
-        if len(set(given)) < len(given):
-            raise ValueError(f"class_names must differ, got {given}")
-        names = given
-    return index.astype(np.int64), names
+    if whole and labels.dtype.kind in "iuf" and not np.array_equal(labels, np.arange(len(names))):
+        raise ValueError(
+            f"target must be classes from 0 to {len(names) - 1} for a fit of your own, whose "
+            f"logits have a column for each of them, got {', '.join(names[:9])}"
+        )
+    if class_names is None:
+        return index.astype(np.int64), names
+    given = list(class_names)
+    if len(set(given)) < len(given):
+        raise ValueError(f"class_names must differ, got {given}")
+    if set(given) == set(names):  # the order that is wanted
+        return np.array([given.index(name) for name in names])[index].astype(np.int64), given
+    if len(given) != len(names) or labels.dtype.kind in "USO":
+        raise ValueError(
+            f"class_names must name the {len(names)} classes of target ({', '.join(names[:9])}), "
+            f"got {len(given)} names: {', '.join(map(str, given[:9]))}"
+        )
+    return index.astype(np.int64), given
+
+
+def _values(name: str, values: Any) -> NDArray[Any]:
+    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    missing = np.flatnonzero(pd.isna(array.reshape(-1)))
+    if len(missing):
+        raise ValueError(f"{name} must have no missing values, got one for sample {missing[0]}")
+    return array
 
 
 def _groups(groups: Any, size: int) -> NDArray[np.int64]:
-    values = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
+    values = _values("groups", groups)
     if values.shape != (size,):
         raise ValueError(
             f"groups must have shape ({size},), a group for each sample of target, got "
@@ -185,7 +211,8 @@ def _groups(groups: Any, size: int) -> NDArray[np.int64]:
 
 
 def _features(data: Any, size: int) -> NDArray[np.float32]:
-    values = np.asarray(data.detach().cpu() if isinstance(data, Tensor) else data)
+    # numpy has no bfloat16
+    values = np.asarray(data.detach().float().cpu() if isinstance(data, Tensor) else data)
     if values.ndim != 2 or len(values) != size or not values.shape[1]:
         raise ValueError(
             f"data must be features of shape ({size}, D), a row for each sample of target, or a "

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sampleweights.compare.fingerprint import fingerprint
 from sampleweights.losses import CrossEntropyLoss, FocalLoss
 from sampleweights.margins import LDAM, LogitAdjustment
 from sampleweights.margins.base import Margin
@@ -66,18 +67,23 @@ def build(name: str, entry: Build, class_counts: Tensor, num_epochs: int) -> Bui
     return criterion, make_sampler
 
 
-def is_adjustable(built: Built) -> bool:
+def is_adjustable(name: str, entry: Build, class_counts: Tensor, num_epochs: int) -> bool:
     """Whether a row knows nothing of the class frequencies, so that its logits can be adjusted."""
-    criterion, make_sampler = built
-    return make_sampler is None and not any(
+    criterion, make_sampler = build(name, entry, class_counts, num_epochs)
+    if make_sampler is not None or any(
         isinstance(module, (ClassFrequency, Margin))
         or getattr(module, "weight", None) is not None  # the class weights of torch's losses
         for module in criterion.modules()
-    )
+    ):
+        return False
+    # a criterion of one's own may keep what it made of the counts under any name
+    other, _ = build(name, entry, class_counts.flip(0) + 1, num_epochs)
+    return fingerprint(criterion) == fingerprint(other)
 
 
 def waits_for_epoch(criterion: nn.Module) -> bool:
     """Whether what a criterion computes depends on ``set_epoch``; of others' criteria: may."""
-    if type(criterion).__module__.startswith("sampleweights."):
-        return any(isinstance(module, EpochWeighter) for module in criterion.modules())
-    return callable(getattr(criterion, "set_epoch", None))
+    if any(isinstance(module, EpochWeighter) for module in criterion.modules()):
+        return True
+    own = type(criterion).__module__.startswith("sampleweights.")
+    return not own and callable(getattr(criterion, "set_epoch", None))

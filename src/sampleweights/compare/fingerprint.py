@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import re
 import sys
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,12 +117,22 @@ def fingerprint(*what: Any) -> str:
         elif isinstance(value, type):
             put(value.__module__, value.__qualname__)
             add_class(value)
-        elif isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
+        elif isinstance(value, types.ModuleType):
             put(value.__name__)
+            file = getattr(value, "__file__", None)
+            if file and not is_named(value.__name__) and Path(file).is_file():
+                put(Path(file).read_bytes())
+        elif isinstance(value, types.BuiltinFunctionType):
+            put(value.__name__)
+        elif isinstance(value, logging.Logger):  # notes what was asked of it
+            put(value.name)
         elif hasattr(value, "__array__"):  # a table, a column
             add(list(getattr(value, "columns", ())), np.asarray(value).tolist())
         elif not hasattr(value, "__dict__"):
             put(ADDRESS.sub("", repr(value)))
+            for base in kind.__mro__:
+                for name in getattr(base, "__slots__", ()):
+                    add(name, getattr(value, name, None))
         else:
             add(kind)
             if isinstance(value, nn.Module):
@@ -135,12 +147,17 @@ def fingerprint(*what: Any) -> str:
 
 def is_installed(what: Any) -> bool:
     """Whether a function or class comes with Python or one of the packages that are named."""
-    package = (what.__module__ or "builtins").partition(".")[0]
+    return is_named(what.__module__ or "builtins")
+
+
+def is_named(module: str) -> bool:
+    package = module.partition(".")[0]
     return package in INSTALLED or package in sys.stdlib_module_names - {"__main__"}
 
 
 def is_empty(cell: types.CellType) -> bool:
     try:
-        return cell.cell_contents is None
+        cell.cell_contents  # noqa: B018
+        return False
     except ValueError:  # a name that is not bound yet
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
@@ -26,6 +27,7 @@ from tqdm import tqdm
 import sampleweights
 from sampleweights.compare.entries import Build, build, waits_for_epoch
 from sampleweights.compare.fingerprint import fingerprint
+from sampleweights.weighters.base import EpochWeighter
 
 __all__ = ["Plan", "Run", "class_counts", "folds_of", "run_all"]
 
@@ -123,14 +125,17 @@ class Outcome:
 
 
 class Listener:
-    """In the place of a criterion's ``set_epoch``: notes that it was called."""
+    """In the place of a criterion's ``set_epoch``: notes that it, or that of a copy, was called."""
 
-    def __init__(self, set_epoch: Callable[..., Any]) -> None:
-        self.set_epoch, self.heard = set_epoch, False
+    def __init__(self, set_epoch: Callable[..., Any], heard: list[bool] | None = None) -> None:
+        self.set_epoch, self.heard = set_epoch, [] if heard is None else heard
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.heard = True
+        self.heard.append(True)
         return self.set_epoch(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Listener:
+        return Listener(copy.deepcopy(self.set_epoch, memo), self.heard)
 
 
 def seed_of(plan: Plan, run: Run) -> int:
@@ -170,13 +175,18 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
     criterion, make_sampler, train, validation = built_for(plan, run)
     seed = seed_of(plan, run)
     sampler = make_sampler and make_sampler(torch.from_numpy(plan.target[train]), seed=seed)
-    listener = None
-    if waits_for_epoch(criterion):
-        listener = Listener(criterion.set_epoch)  # type: ignore[arg-type]
-        criterion.set_epoch = listener  # type: ignore[assignment]
+    heard: list[bool] = []
+    if callable(getattr(criterion, "set_epoch", None)):
+        criterion.set_epoch = Listener(criterion.set_epoch, heard)  # type: ignore[arg-type, assignment]
     start = time.perf_counter()
-    with one_thread():
-        result = plan.fit(criterion, train, validation, sampler=sampler, seed=seed)
+    try:
+        with one_thread():
+            result = plan.fit(criterion, train, validation, sampler=sampler, seed=seed)
+    except Exception as error:
+        raise RuntimeError(
+            f"fit failed in row {run.name!r}, repeat {run.repeat}, fold {run.fold}, with "
+            f"{type(error).__name__}: {error}"
+        ) from error
     result = result.detach().float().cpu() if isinstance(result, torch.Tensor) else result
     logits = np.asarray(result, dtype=np.float32)
     shape = (len(validation), plan.num_classes)
@@ -186,7 +196,13 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
             f"fit must return finite logits of shape {shape}, a row for each validation sample, "
             f"got {found} in row {run.name!r}, fold {run.fold}"
         )
-    told = listener is None or listener.heard
+    told = (
+        bool(heard)
+        or not waits_for_epoch(criterion)
+        or any(
+            isinstance(module, EpochWeighter) and module.epoch > 0 for module in criterion.modules()
+        )
+    )
     outcome = Outcome(run, logits, told, time.perf_counter() - start)
     if path is not None:
         partial = path.with_suffix(f".{os.getpid()}.part")
@@ -203,7 +219,7 @@ def kept(run: Run, path: Path | None) -> Outcome | None:
     try:
         with np.load(path) as file:
             return Outcome(run, file["logits"], bool(file["told_epoch"]), float(file["seconds"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
@@ -227,8 +243,8 @@ def run_all(
     repeats, folds = len(plan.fold), int(plan.fold.max()) + 1
     runs = [Run(n, r, k) for n in plan.entries for r in range(repeats) for k in range(folds)]
     common = fingerprint(
-        sampleweights.__version__, torch.__version__, plan.fit, plan.target, plan.fold,
-        plan.num_classes, plan.num_epochs,
+        sampleweights.__version__, torch.__version__, np.__version__, plan.fit, plan.target,
+        plan.fold, plan.num_classes, plan.num_epochs,
     )  # fmt: skip
     if plan.folder is not None:
         plan.folder.mkdir(parents=True, exist_ok=True)

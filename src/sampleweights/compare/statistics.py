@@ -196,7 +196,13 @@ class Statistics:
         """A row's metric, with the interval of the samples."""
         which = self._which(metric)
         draws = self._draws[row][:, :, which].mean(0)
-        return interval(self._values[row][which], draws, 0.0).bounded
+        found = interval(self._values[row][which], draws, 0.0).bounded
+        position = which - len(METRICS)
+        if position >= 0 and np.isfinite(found.value):  # resampling a few that are right shows less
+            size = len(np.unique(self.group[self.target == position]))
+            low, high = wilson(found.value, size)
+            found = replace(found, low=min(low, found.low), high=max(high, found.high))
+        return found
 
     def difference(self, row: str, other: str, metric: str) -> Estimate:
         """A row's metric minus another's, paired, with the interval of samples and trainings."""
@@ -287,6 +293,17 @@ def variance(draws: NDArray[np.floating]) -> NDArray[np.floating]:
     mean = np.where(known, draws, 0).sum(1) / number
     spread: NDArray[np.floating] = (np.where(known, draws - mean[:, None], 0) ** 2).sum(1) / number
     return spread
+
+
+def wilson(percent: float, size: int) -> tuple[float, float]:
+    """The 95 % interval of a share of ``size`` independent samples.
+
+    Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
+    """
+    share, z = min(max(percent / 100, 0.0), 1.0), float(norm.ppf(0.975))
+    center = (share + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z / (1 + z**2 / size) * np.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
+    return 100 * float(max(center - half, 0.0)), 100 * float(min(center + half, 1.0))
 
 
 def interval(value: float, draws: NDArray[np.floating], excess: float) -> Estimate:
