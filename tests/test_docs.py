@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import json
 import re
 import statistics
 import warnings
@@ -276,3 +277,20 @@ def test_what_both_found_is_in_the_guide() -> None:
             for column in (0, 1):
                 mean = statistics.fmean(a[column] - b[column] for a, b in pairs)
                 assert abs(mean - float(numbers[first + column])) < 0.051
+
+
+def test_runs_that_were_trained_end_to_end_are_as_the_page_says() -> None:
+    page = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
+    section = page.partition("## Trained end to end")[2].partition("\n## ")[0]
+    said = re.findall(
+        r"^\| (\S.*?) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", section, re.M
+    )
+    by_name = {re.sub(r"\W", "", name).lower(): tuple(map(float, rest)) for name, *rest in said}
+    runs = [json.loads(p.read_text()) for p in ROOT.glob("docs/results/small/flat-*/result.json")]
+    assert runs
+    for run in runs:
+        if run["split"] == 0:
+            metrics = run["metrics"]["validation"]
+            name = run["weighting"].replace("_", "").replace("none", "")
+            expected = [metrics[m] for m in ("acc", "bacc", "mean_f1", "calibration_error")]
+            assert by_name[name] == tuple(round(value, 1) for value in expected)
