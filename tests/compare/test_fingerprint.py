@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
+
+for package in ("sklearn", "tqdm", "pandas"):  # of the extra
+    pytest.importorskip(package)
 
 from sampleweights import OHEM, ClassBalanced, CrossEntropyLoss, FocalLoss
 from sampleweights.compare.fingerprint import fingerprint
