@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-for package in ("sklearn", "tqdm", "pandas"):  # of the extra
-    pytest.importorskip(package)
+pytest.importorskip("sklearn")
+pytest.importorskip("tqdm")
+pytest.importorskip("pandas")
 
 from sampleweights import OHEM, ClassBalanced, CrossEntropyLoss, FocalLoss
 from sampleweights.compare.fingerprint import fingerprint
