@@ -33,7 +33,7 @@ FLOORS = [
     {"losses/__init__"},
     {"data_map", "observations"},
     {"history", "selective", "sampling"},
-    {"page", "compare/images"},
+    {"page", "compare/images", "compare/arrays"},
     {"compare/inputs"},
     {"compare/fingerprint"},
     {"compare/statistics", "compare/entries", "compare/head"},

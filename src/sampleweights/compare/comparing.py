@@ -17,6 +17,7 @@ from torch import Tensor
 
 import sampleweights
 from sampleweights._checks import as_whole_number
+from sampleweights.compare.arrays import in_order, not_finite
 from sampleweights.compare.comparison import Comparison
 from sampleweights.compare.entries import Build, default_entries, is_adjustable
 from sampleweights.compare.head import Head
@@ -122,7 +123,7 @@ def compare(
                 f"entries must not have {name + POSTHOC!r}, which is read off the row {name!r}"
             )
     folder = None if cache is None else Path(cache)
-    plan = Plan(fit, entries, index, fold, len(names), num_epochs, seed, folder)
+    plan = Plan(fit, entries, index, fold, counts, num_epochs, seed, folder)
 
     def tell(name: str, outcomes: Sequence[Any]) -> str:
         row = Prediction.of(_assemble(outcomes, fold, len(names)))
@@ -183,7 +184,7 @@ def _targets(
     if len(set(given)) < len(given):
         raise ValueError(f"class_names must differ, got {given}")
     if set(given) == set(names):  # the order that is wanted
-        return np.array([given.index(name) for name in names])[index].astype(np.int64), given
+        return in_order(index, names, given), given
     if len(given) != len(names) or labels.dtype.kind in "USO":
         raise ValueError(
             f"class_names must name the {len(names)} classes of target ({', '.join(names[:9])}), "
@@ -221,14 +222,11 @@ def _features(data: Any, size: int) -> NDArray[np.float32]:
     if values.dtype.kind not in "fiub":
         raise ValueError(f"data must be numbers, got dtype {values.dtype}")
     values = np.ascontiguousarray(values, dtype=np.float32)
-    for first in range(0, size, 4096):
-        bad = np.argwhere(~np.isfinite(values[first : first + 4096]))
-        if len(bad):
-            row, column = bad[0]
-            raise ValueError(
-                f"data must be finite, got {values[first + row, column]} in row {first + row}, "
-                f"column {column}"
-            )
+    count, row, column = not_finite(values)
+    if count:
+        raise ValueError(
+            f"data must be finite, got {values[row, column]} in row {row}, column {column}"
+        )
     return values
 
 

@@ -14,7 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from sampleweights.compare import advice
-from sampleweights.compare.statistics import METRICS, POSTHOC, Estimate, Prediction, Statistics
+from sampleweights.compare.statistics import (
+    METRICS,
+    POSTHOC,
+    Estimate,
+    Prediction,
+    Statistics,
+    metrics_of_row,
+)
 from sampleweights.margins import LogitAdjustment
 
 __all__ = ["Comparison"]
@@ -131,14 +138,10 @@ class Comparison:
     def frontier(self) -> pd.DataFrame:
         """Accuracy and balanced accuracy of the baseline, adjusted post hoc, by tau (0 to 1.5)."""
         rows = []
-        support = np.bincount(self.target, minlength=len(self.class_names))
         for tau in TAUS:
-            predicted = self.adjusted(self.baseline, tau).argmax(-1)
-            right = predicted == self.target
-            recall = [
-                np.bincount(self.target, weights=r, minlength=len(support)) / support for r in right
-            ]
-            rows.append((tau, 100 * right.mean(), 100 * np.mean(recall)))
+            row = Prediction.of(self.adjusted(self.baseline, tau))
+            found = metrics_of_row(row, self.target, len(self.class_names))
+            rows.append({"tau": tau, **found})
         return pd.DataFrame(rows, columns=["tau", "accuracy", "balanced_accuracy"])
 
     def above_frontier(self, row: str) -> Estimate:

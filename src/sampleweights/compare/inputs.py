@@ -12,6 +12,7 @@ from zipfile import BadZipFile, is_zipfile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sampleweights.compare.arrays import in_order, not_finite
 from sampleweights.compare.images import DEFAULT_ENCODER, image_features, list_images
 
 __all__ = ["Inputs", "check", "load"]
@@ -20,7 +21,6 @@ KINDS = (
     "an .npz file, two .npy files (features and target), a .csv or .parquet file, or a folder with "
     "one sub-folder of images for each class"
 )
-_CHUNK = 4096  # rows that are checked at once
 
 
 @dataclass(frozen=True)
@@ -146,18 +146,12 @@ def check(
 
 
 def _check_finite(features: NDArray[Any], columns: Sequence[str] | None) -> None:
-    count, first = 0, (0, 0)
-    for start in range(0, len(features), _CHUNK):
-        bad = ~np.isfinite(features[start : start + _CHUNK])
-        if bad.any() and count == 0:
-            row, column = np.argwhere(bad)[0]
-            first = (start + int(row), int(column))
-        count += int(bad.sum())
+    count, row, column = not_finite(features)
     if count:
-        where = f"column {first[1] if columns is None else repr(columns[first[1]])}"
+        where = f"column {column if columns is None else repr(columns[column])}"
         raise ValueError(
             f"{count} of the features {'is' if count == 1 else 'are'} NaN or infinite, the first "
-            f"in row {first[0]} (counted from 0), {where}"
+            f"in row {row} (counted from 0), {where}"
         )
 
 
@@ -195,8 +189,7 @@ def _rename(
                 f"class_names must be the classes of target ({', '.join(names)}) in the order that "
                 f"is wanted, got {', '.join(wanted)}"
             )
-        order = np.array([wanted.index(name) for name in names])
-        return wanted, order[numbers]
+        return wanted, in_order(numbers, names, wanted)
     if len(wanted) != len(names):
         raise ValueError(
             f"class_names must have one name for each of the {len(names)} classes of target "

@@ -97,11 +97,17 @@ class Plan:
     entries: Mapping[str, Build]
     target: NDArray[np.int64]
     fold: NDArray[np.int64]
-    num_classes: int
+    """The fold (repeats, N) in which each sample is predicted."""
+    counts: NDArray[np.int64]
+    """Of each class (repeats, folds, C) in the training part of each fold."""
     num_epochs: int
     seed: int
     folder: Path | None
     """Where finished runs are kept."""
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.counts.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,8 @@ class Outcome:
 class Listener:
     """In the place of a criterion's ``set_epoch``: notes that it, or that of a copy, was called."""
 
-    def __init__(self, set_epoch: Callable[..., Any], heard: list[bool] | None = None) -> None:
-        self.set_epoch, self.heard = set_epoch, [] if heard is None else heard
+    def __init__(self, set_epoch: Callable[..., Any], heard: list[bool]) -> None:
+        self.set_epoch, self.heard = set_epoch, heard
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.heard.append(True)
@@ -151,7 +157,7 @@ def built_for(plan: Plan, run: Run) -> tuple[nn.Module, Any, NDArray[np.int64], 
     """Criterion, make_sampler, training and validation rows."""
     inside = plan.fold[run.repeat] == run.fold
     train, validation = np.flatnonzero(~inside), np.flatnonzero(inside)
-    counts = torch.from_numpy(np.bincount(plan.target[train], minlength=plan.num_classes))
+    counts = torch.from_numpy(plan.counts[run.repeat, run.fold])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(plan, run))
         criterion, make_sampler = build(run.name, plan.entries[run.name], counts, plan.num_epochs)
@@ -240,7 +246,7 @@ def run_all(
 
     ``tell`` makes a line of a row whose runs are all done.
     """
-    repeats, folds = len(plan.fold), int(plan.fold.max()) + 1
+    repeats, folds, _ = plan.counts.shape
     runs = [Run(n, r, k) for n in plan.entries for r in range(repeats) for k in range(folds)]
     common = fingerprint(
         sampleweights.__version__, torch.__version__, np.__version__, plan.fit, plan.target,
@@ -250,18 +256,15 @@ def run_all(
         plan.folder.mkdir(parents=True, exist_ok=True)
     paths = {run: path_of(plan, run, common) for run in runs}
     done: dict[Run, Outcome] = {}
-    told: set[str] = set()
     with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
 
         def add(outcome: Outcome) -> None:
             done[outcome.run] = outcome
             bar.update()
-            for name in plan.entries:
-                of_row = [done[run] for run in runs if run.name == name and run in done]
-                if name not in told and len(of_row) == repeats * folds:
-                    told.add(name)
-                    if progress:
-                        bar.write(tell(name, of_row), file=sys.stderr)
+            name = outcome.run.name
+            of_row = [done[run] for run in runs if run.name == name and run in done]
+            if progress and len(of_row) == repeats * folds:
+                bar.write(tell(name, of_row), file=sys.stderr)
 
         for run in runs:
             if (outcome := kept(run, paths[run])) is not None:

@@ -158,6 +158,10 @@ class Statistics:
         self._draws: dict[str, NDArray[np.float64]] = {}
         self._without_fold: dict[str, NDArray[np.float64]] = {}
         self._support = self._resample(self._collect(group, target, self.weight, self.num_classes))
+        self._fold_support = [
+            self._collect(of_repeat, target, self.weight, self.num_classes).toarray()
+            for of_repeat in fold
+        ]
         for name, row in rows.items():
             self.add(name, row)
         self._excess = self._excess_variance(list(rows))
@@ -175,8 +179,8 @@ class Statistics:
         target, classes = self.target, self.num_classes
         support = np.bincount(target, self.weight, classes).astype(np.float64)
         values, draws, without = [], [], []
-        for predicted, confidence, fold in zip(
-            row.predicted, row.confidence, self.fold, strict=True
+        for predicted, confidence, fold, fold_support in zip(
+            row.predicted, row.confidence, self.fold, self._fold_support, strict=True
         ):
             column, amount = columns(predicted, confidence, target, self.weight, classes)
             sample = np.tile(np.arange(len(target)), len(column) // len(target))
@@ -184,7 +188,6 @@ class Statistics:
             of_group = self._collect(self.group[sample], column, amount, width)
             draws.append(metrics_of(self._resample(of_group), self._support, classes))
             of_fold = self._collect(fold[sample], column, amount, width).toarray()
-            fold_support = self._collect(fold, target, self.weight, classes).toarray()
             total = of_fold.sum(0)
             values.append(metrics_of(total, support, classes))
             without.append(metrics_of(total - of_fold, support - fold_support, classes))

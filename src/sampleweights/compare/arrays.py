@@ -1,0 +1,33 @@
+"""What files and arguments are checked for alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["in_order", "not_finite"]
+
+_CHUNK = 4096  # rows that are checked at once
+
+
+def not_finite(features: NDArray[Any]) -> tuple[int, int, int]:
+    """How many of the features (N, D) are NaN or infinite; row and column of the first of them."""
+    count, first = 0, (0, 0)
+    for start in range(0, len(features), _CHUNK):
+        bad = ~np.isfinite(features[start : start + _CHUNK])
+        if count == 0 and bad.any():
+            row, column = np.argwhere(bad)[0]
+            first = (start + int(row), int(column))
+        count += int(bad.sum())
+    return count, *first
+
+
+def in_order(
+    index: NDArray[np.int64], names: Sequence[str], wanted: Sequence[str]
+) -> NDArray[np.int64]:
+    """The classes ``index`` of ``names``, as positions in ``wanted``, the same names reordered."""
+    order = np.array([wanted.index(name) for name in names], dtype=np.int64)
+    return order[index]
