@@ -3,8 +3,8 @@ Long-tailed images
 ==================
 
 Handwritten digits, thinned so that the most frequent class has thirty times the samples of the
-rarest, and four weightings on the same network. What is reported is the recall of each digit on
-test data in which all are alike.
+rarest, and four weightings of the same network. The test data has the same number of images of each
+digit.
 """
 
 import matplotlib.pyplot as plt
@@ -59,7 +59,8 @@ results = {
 }
 
 # %%
-# Mean of five seeds, and the deviation between them.
+# The picture shows the recall of each digit, as the mean over five seeds. The table adds the
+# standard deviation between the seeds.
 for name, values in results.items():
     mean = values.mean(1)
     print(f"{name:<22} balanced accuracy {100 * mean.mean():.1f} +- {100 * mean.std():.1f}")

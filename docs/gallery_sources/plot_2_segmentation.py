@@ -21,9 +21,9 @@ IGNORE = 255
 BACKGROUND = 10
 
 # %%
-# Scenes of 32 x 32 pixels, each digit somewhere in its quarter. Ink above one half is labelled with
-# its digit, ink between a tenth and one half is left open. Training and test scenes are made of
-# different digits.
+# A scene has 32 x 32 pixels, and each digit lies somewhere in its quarter. Ink above one half is
+# labelled with its digit; ink between a tenth and one half is ignored. Training and test scenes are
+# made of different digits.
 images, labels = load_digits(return_X_y=True)
 images = torch.tensor(images / 16, dtype=torch.float32).view(-1, 8, 8)
 labels = torch.tensor(labels)
@@ -109,13 +109,13 @@ predictions = {
 }
 
 # %%
-# Once the trainings have converged, the three differ little. With this seed ``OHEM`` is ahead of
-# all pixels by 2 points, with another by 0.1; ``EffectiveNumber`` is 3 points behind.
+# Once the trainings have converged, they differ by a few points. With this seed ``OHEM`` is ahead
+# of the training on all pixels; with another seed the two were equal.
 for name, prediction in predictions.items():
     print(f"{name:<20} mean IoU {100 * mean_iou(prediction):.1f}")
 
 # %%
-# One test scene. White pixels of the target are those that were left open.
+# The picture shows one test scene. The white pixels of the target are ignored.
 fig, axes = plt.subplots(2, 3, figsize=(6.4, 4.4), layout="constrained")
 pictures = {
     "image": test[0, 0],

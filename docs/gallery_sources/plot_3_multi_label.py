@@ -2,9 +2,9 @@
 Multi-label
 ===========
 
-Which digits does a scene show? Ten questions, each with yes or no, so ten sigmoids:
-``BinaryFocalLoss``, whose samples are the elements. The digits have a long tail, and every scene
-says "no" to most of them.
+Which digits does a scene show? These are ten questions with the answers yes and no, so the network
+ends in ten sigmoids, and each answer is a sample of ``BinaryFocalLoss``. The digits have a long
+tail, and every scene says "no" to most of them.
 """
 
 import matplotlib.pyplot as plt
@@ -18,7 +18,7 @@ import sampleweights as sw
 torch.set_num_threads(1)  # small tensors: more threads are slower
 
 # %%
-# Scenes of two digits side by side; digit c is chosen with a chance that falls with c.
+# A scene shows two digits side by side. The probability of a digit falls from 0 to 9.
 images, labels = load_digits(return_X_y=True)
 images, labels = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
 
@@ -36,8 +36,8 @@ test, test_truth = scenes(1000, 1200, 1797, 1.0, 1)
 print("scenes with each digit:", train_truth.sum(0).int().tolist())
 
 # %%
-# The same network with four criteria. A class-frequency weighter gets the counts of no and yes;
-# ``OHEM`` keeps elements.
+# The same network is trained with four criteria. A class-frequency weighter gets the counts of no
+# and yes; ``OHEM`` keeps the hardest answers.
 EPOCHS = 30
 
 
@@ -74,7 +74,8 @@ results = {
 }
 
 # %%
-# Average precision, mean of three seeds.
+# The table shows the average precision of all digits and of the three rarest, as the mean over
+# three seeds.
 for name, values in results.items():
     print(
         f"{name:<31} {100 * values.mean():.1f}, of the three rarest {100 * values[7:].mean():.1f}"

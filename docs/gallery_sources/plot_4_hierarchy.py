@@ -18,8 +18,8 @@ import sampleweights as sw
 torch.set_num_threads(1)  # small tensors: more threads are slower
 
 # %%
-# The tree, as a dictionary; leaves may lie at different depths. ``leaves`` says how the data set
-# numbers them.
+# The tree is a dictionary, and its leaves may lie at different depths. ``leaves`` says how the data
+# set numbers them.
 tree = sw.Taxonomy(
     {
         "loop": ["0", "6"],
@@ -34,8 +34,8 @@ for digit in (6, 9):
 group = tree.level_targets(torch.arange(10))[:, 0]
 
 # %%
-# Few training images, so that there is something to be unsure of. The network gives one row of
-# logits for each level.
+# There are only 150 training images, so the network is often unsure. It returns one row of logits
+# for each level of the tree.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels)
 EPOCHS = 60
@@ -75,9 +75,9 @@ results = {
 }
 
 # %%
-# Share of right answers over four seeds: of digits, and of groups, whose probability is the sum of
-# their digits'. A tree is no free lunch: on these pixels, where the groups are less alike than they
-# look to us, the flat network tells both better.
+# The table shows the share of correct answers over four seeds, for digits and for groups. The
+# probability of a group is the sum over its digits. On these pixels the groups are less alike than
+# they look to us, and the flat network is better at both: a hierarchy does not always help.
 truth = labels[1000:]
 
 
@@ -91,8 +91,8 @@ for name, p in results.items():
     print(f"{name:<19} digits {digits:.1%}, groups {groups:.1%}")
 
 # %%
-# Answering with the digit where its probability is high enough and else with the group: how often
-# that is right, and how often it was the digit.
+# A model may answer with the digit if its probability is high enough, and with the group otherwise.
+# The curve shows how often it is right, over how often it names the digit.
 fig, ax = plt.subplots(layout="constrained")
 for name, p in results.items():
     points = []

@@ -19,7 +19,7 @@ import sampleweights as sw
 torch.set_num_threads(1)  # small tensors: more threads are slower
 
 # %%
-# The text, and its characters as numbers.
+# The text is turned into the numbers of its characters.
 text = "\n".join(topics.values())[:120_000]
 alphabet = sorted(set(text))
 tokens = torch.tensor([alphabet.index(c) for c in text])
@@ -68,16 +68,17 @@ def train_with(weighter, seed=0):
 results = {"all tokens": train_with(None), "OHEM": train_with(sw.OHEM(EPOCHS))}
 
 # %%
-# Bits per character on text that was held out, for all of it and for the hardest tenth. In a
-# training that is this short mining changes next to nothing, and costs nothing either.
+# The table shows bits per character on held-out text, for all characters and for the hardest tenth.
+# In such a short training mining makes almost no difference, and costs nothing.
 for name, losses in results.items():
     bits = losses / torch.log(torch.tensor(2.0))
     hard = bits.flatten().topk(bits.numel() // 10).values
     print(f"{name:<11} {bits.mean():.3f} bits per character, hardest tenth {hard.mean():.2f}")
 
 # %%
-# A row of the test text, each character shaded by its loss under the model that was trained on all
-# tokens. ``OHEM(schedule=0.5)`` would keep the black ones and leave out the grey ones.
+# The picture shows a row of the test text. The shade of each character is its loss under the model
+# that was trained on all tokens. ``OHEM(schedule=0.5)`` would keep the black characters and leave
+# out the grey ones.
 losses = results["all tokens"][1]
 kept = sw.OHEM(schedule=0.5)(losses) > 0
 fig, ax = plt.subplots(figsize=(6.4, 2.4), layout="constrained")

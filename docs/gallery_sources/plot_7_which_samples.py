@@ -16,7 +16,7 @@ import sampleweights as sw
 torch.set_num_threads(1)  # small tensors: more threads are slower
 
 # %%
-# The data, with 90 wrong labels.
+# 90 samples get a wrong label.
 pixels, labels = load_digits(return_X_y=True)
 pixels, labels = torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels)
 torch.manual_seed(0)
@@ -25,7 +25,7 @@ given = labels.clone()
 given[wrong] = (labels[wrong] + torch.randint(1, 10, (90,))) % 10
 
 # %%
-# The loop needs each sample's position, and one ``with``.
+# The loop needs the index of each sample, and one ``with`` statement.
 EPOCHS = 20
 model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 optimizer = torch.optim.Adam(model.parameters(), 3e-3)
@@ -42,7 +42,7 @@ for _ in range(EPOCHS):
     history.end_epoch()
 
 # %%
-# Of the 90 samples with the lowest area under the margin, so many are wrong:
+# This is the share of wrong labels among the 90 samples with the lowest area under the margin:
 scores = history.scores()
 suspects = scores["area_under_margin"].argsort()[:90]
 is_wrong = torch.zeros(len(given), dtype=torch.bool).index_fill_(0, wrong, True)
@@ -52,9 +52,9 @@ ax = history.plot_data_map(is_wrong.long(), ["as it was", "changed"])
 ax.set_title("data map of the digits")
 
 # %%
+# The picture shows the first eight of them, with the label that they were given and their own.
+
 # sphinx_gallery_thumbnail_number = 2
-#
-# The first eight suspects, with the label that they were given and the one they had.
 fig, axes = plt.subplots(2, 4, layout="constrained")
 for ax, i in zip(axes.flat, suspects[:8].tolist(), strict=True):
     ax.imshow(pixels[i].view(8, 8), cmap="gray_r")

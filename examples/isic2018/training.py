@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 
 from examples.isic2018 import encoders, models
 from examples.isic2018.data import Dataset, Split
-from examples.isic2018.official import write_atomically
+from examples.isic2018.official import DataError, write_atomically
 from examples.isic2018.prepare import digest
 from examples.isic2018.recipes import POSTHOC, Recipe, build_criterion
 from sampleweights import LogitAdjustment, WeightedSampler
@@ -402,6 +402,11 @@ def execute(run: Run, dataset: Dataset, folder: Path, devices: int = 1) -> None:
 
 def add_test(run: Run, dataset: Dataset, folder: Path) -> None:
     """Evaluate a finished run on the test set, which was not asked for when it was trained."""
+    if not (folder / "model.pt").exists():
+        raise DataError(
+            f"{folder} has a result but no model.pt, which the test set needs; leave out "
+            f"--with-test, or delete the folder so that the run is trained again"
+        )
     experiment = Experiment(run, dataset, folder, pretrained=False)
     state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
     experiment.encoder.load_state_dict(state["encoder"])

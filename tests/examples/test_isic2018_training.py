@@ -633,13 +633,21 @@ def test_digits_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         run_command("report", "--epochs-flat", 3, "--models", "flat", "--output", tmp_path)
 
 
-def test_the_test_set_can_be_asked_for_afterwards(root: Path, tmp_path: Path) -> None:
+def test_the_test_set_can_be_asked_for_afterwards(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make(root, "Test", 14)
     command = [
         "train", "--data-root", root, *TINY, "--weightings", "none", "--losses", "ce",
         "--optimizers", "adam", "--models", "flat", "--workers", 1, "--output",
     ]  # fmt: skip
     run_command(*command, tmp_path / "after")
+    [model] = tmp_path.rglob("model.pt")
+    kept = model.rename(tmp_path / "kept.pt")
+    with pytest.raises(DataError, match="1 runs did not finish"):
+        run_command(*command, tmp_path / "after", "--with-test")
+    assert "has a result but no model.pt, which the test set needs" in capsys.readouterr().err
+    kept.rename(model)
     run_command(*command, tmp_path / "after", "--with-test")
     run_command(*command, tmp_path / "at-once", "--with-test")
     results = [
