@@ -299,8 +299,8 @@ def command(args: argparse.Namespace) -> None:
         trained = [run for run in runs if run.weighting not in POSTHOC]
         job = Job(source, trained, folder / "runs", workers, args.devices)
         run_all(job, args.cluster, **slurm_parameters(args.slurm))
-        for run in derived:
-            adjust(run, folder / "runs", datasets[run.model])
+    for run in derived:
+        adjust(run, folder / "runs", datasets[run.model])
     if args.command in ("report", "reproduce"):
         results = Results(runs, folder / "runs", datasets, args.decode)
         if not results.finished:
@@ -315,6 +315,8 @@ def command(args: argparse.Namespace) -> None:
                 told = "" if paper.empty else "; in brackets the paper's numbers"
                 print(f"\n{dataset.title}. {title}, mean of {args.splits} splits{told}\n")
                 print(format_table(summary, model, optimizer, paper))
+        if results.incomplete:
+            print(f"\n{results.incomplete}")
         print(f"\npicture: {picture}\nreport: {page} (and report.md)")
 
 

@@ -134,6 +134,7 @@ def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Pa
         "# How important is each dermoscopy image? Reproduced" if beside
         else "# What each weighting does on a long tail of digits",
         f"{told}. All in percent. Written by `{command}`.",
+        results.incomplete,
     ]  # fmt: skip
 
     def add_figure(figure: Figure, name: str, caption: str) -> Path:

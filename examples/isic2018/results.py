@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,6 +64,19 @@ class Results:
     def main(self) -> list[Run]:
         """The finished runs of the tables: all but those of other gammas."""
         return [run for run in self.finished if run.recipe == self.runs[0].recipe]
+
+    @cached_property
+    def incomplete(self) -> str:
+        """A sentence about the rows that have fewer splits than others; empty if none has."""
+        splits = Counter(run.row for run in self.main)
+        most = max(splits.values())
+        rows = [f"{', '.join(row)} ({n})" for row, n in splits.items() if n < most]
+        if not rows:
+            return ""
+        return (
+            f"These rows have fewer than {most} splits, and their numbers do not compare with "
+            f"those of the others: {'; '.join(rows)}."
+        )
 
     def metrics(self, part: str = "validation") -> pd.DataFrame:
         """A line per run: its row, split, gamma and metrics; empty if there is no such part."""

@@ -342,11 +342,13 @@ def evaluate(
 
 
 def adjust(run: Run, runs: Path, dataset: Dataset) -> None:
-    """Post-hoc logit adjustment of a finished run's predictions, as a run of its own.
+    """Post-hoc logit adjustment of a run's predictions, if it is finished, as a run of its own.
 
     The logarithms of the probabilities are logits, also of the leaves of a hierarchy.
     """
     plain = runs / replace(run, weighting=POSTHOC[run.weighting]).name
+    if not (plain / RESULT).exists():
+        return
     result = json.loads((plain / RESULT).read_text())
     split = dataset.split[run.split]
     counts = np.bincount(dataset.target.numpy()[split.train], minlength=len(dataset.classes))

@@ -137,12 +137,12 @@ class Taxonomy(nn.Module):
     def leaf_log_probs(self, logits: Tensor) -> Tensor:
         r"""Log-probability of each leaf: softmax among siblings, product along the path.
 
-        .. math:: \log p(\text{leaf}) = \sum_{v \in \text{path}} \Big( z_v -
+        .. math:: \log p = \sum_{v \in \text{path}} \Big( z_v -
             \log \sum_{u \in \text{siblings}(v)} \exp z_u \Big)
 
-        where :math:`z_v` is the logit of node v at its own level. The probabilities of the leaves
-        sum to 1. A node without siblings has probability 1, even if its logit is infinite. Gradient
-        flows to the logits.
+        where :math:`z_v` is the logit of node v at its own level, and the path leads to the leaf.
+        The probabilities of the leaves sum to 1. A node without siblings has probability 1, even if
+        its logit is infinite. Gradient flows to the logits.
 
         Shape:
             - logits: :math:`(N, L, K)`, floating, with K the number of nodes.

@@ -674,6 +674,29 @@ def test_the_test_set_of_adjusted_rows_stays(root: Path, tmp_path: Path) -> None
         assert file["test_probabilities"].shape == (14, 7)
 
 
+def test_the_report_adjusts_what_was_trained_and_names_what_was_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "--epochs-flat", 1, "--models", "flat", "--optimizers", "adam", "--losses", "ce",
+        "--output", tmp_path, "--weightings", "none",
+    ]  # fmt: skip
+    run_command("train", *command, "ohem", "--splits", 1, "--workers", 1)
+    run_command("report", *command, "ohem", "none_posthoc", "self_paced", "--splits", 1)
+    page = (tmp_path / "digits" / "report.md").read_text()
+    assert "-, post-hoc" in page
+    assert "SelfPaced" not in page
+    assert "do not compare" not in page
+    run_command("train", *command, "--splits", 2, "--workers", 1)
+    run_command("report", *command, "ohem", "none_posthoc", "--splits", 2)
+    sentence = (
+        "These rows have fewer than 2 splits, and their numbers do not compare with those of the "
+        "others: flat, adam, ce, ohem (1)."
+    )
+    assert sentence in (tmp_path / "digits" / "report.md").read_text()
+    assert sentence in capsys.readouterr().out
+
+
 def test_figures_of_two_optimisers_are_apart(tmp_path: Path) -> None:
     run_command(
         "reproduce", "--epochs-flat", 1, "--models", "flat", "--losses", "ce", "--weightings",

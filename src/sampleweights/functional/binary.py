@@ -16,8 +16,10 @@ def binary_focal_loss(
     r"""Sigmoid focal loss, one value per element: for binary and multi-label targets.
 
     .. math::
-        \ell = t \, \alpha (1 - p)^\gamma (-\log p)
-             + (1 - t) (1 - \alpha) \, p^\gamma (-\log(1 - p)), \quad p = \sigma(z)
+        \begin{aligned}
+        \ell = {} & t \, \alpha (1 - p)^\gamma (-\log p) \\
+        & + (1 - t) (1 - \alpha) \, p^\gamma (-\log(1 - p)), \quad p = \sigma(z)
+        \end{aligned}
 
     Half precision is computed in float32.
 

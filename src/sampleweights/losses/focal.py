@@ -102,8 +102,11 @@ class BinaryFocalLoss(Criterion):
     r"""Sigmoid focal loss with sample weights, for binary and multi-label targets.
 
     .. math::
-        \frac{1}{M} \sum_j w_j \left[ t_j \, \alpha (1 - p_j)^\gamma (-\log p_j)
-        + (1 - t_j) (1 - \alpha) \, p_j^\gamma (-\log(1 - p_j)) \right]
+        \frac{1}{M} \sum_j w_j \ell_j, \quad
+        \begin{aligned}
+        \ell_j = {} & t_j \, \alpha (1 - p_j)^\gamma (-\log p_j) \\
+        & + (1 - t_j) (1 - \alpha) \, p_j^\gamma (-\log(1 - p_j))
+        \end{aligned}
 
     Every element is a sample of its own. Weighters rank elements, and class-frequency weighters
     take two counts: the number of negatives and the number of positives, in this order.

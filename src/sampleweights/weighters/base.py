@@ -69,7 +69,7 @@ class Weighter(ExactBuffers, ABC):
 
     @property
     def class_factor(self) -> Tensor | None:
-        """``(C,)``: the factor of the weights that depends on the class alone; None if none does.
+        """The factor of the weights that depends only on the class, of shape (C,), or None.
 
         Losses of class probabilities multiply it into the term of each class.
         """
