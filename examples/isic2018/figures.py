@@ -272,11 +272,21 @@ def _looks(
     return grown[0], grown[1], experiment.model.leaf_log_probs(maps).argmax(1).numpy()
 
 
-def attention(results: Results, model: str, optimizer: str, loss: str, difficulty: str) -> Figure:
+def kept_models(results: Results, model: str, optimizer: str, loss: str) -> dict[str, Run]:
+    """One run of each of the paper's weightings, all of one split, whose model is still there."""
+    rows = papers_rows(results, model, optimizer, loss).items()
+    kept = [
+        (weighting, run)
+        for weighting, runs in rows
+        for run in runs
+        if (results.folder / run.name / "model.pt").exists()
+    ]
+    first = min((run.split for _, run in kept), default=None)
+    return {weighting: run for weighting, run in kept if run.split == first}
+
+
+def attention(results: Results, runs: dict[str, Run], difficulty: str) -> Figure:
     """Spatial attention and most active channel over the image, as in Figures 3 and 4."""
-    rows = papers_rows(results, model, optimizer, loss)
-    first = next(iter(rows.values()))[0].split
-    runs = {weighting: run for weighting, of in rows.items() for run in of if run.split == first}
     examples = chosen_examples(results, list(runs.values()))[difficulty]
     indices = np.array(list(examples.values()))
     pictures = results.dataset.pictures[torch.from_numpy(indices)].numpy()

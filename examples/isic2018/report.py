@@ -210,9 +210,10 @@ def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Pa
             f"Confusion matrices of all splits together, rows in percent; {name}",
         )  # fmt: skip
         add_figure(figures.curves(results, *of), f"curves-{slug}", f"Training, split 0; {name}")
-        for number, difficulty in (("3", "hard"), ("4", "easy")):
+        models = figures.kept_models(results, *of)
+        for number, difficulty in (("3", "hard"), ("4", "easy")) if models else ():
             add_figure(
-                figures.attention(results, *of, difficulty), f"attention-{slug}-{difficulty}",
+                figures.attention(results, models, difficulty), f"attention-{slug}-{difficulty}",
                 f"{difficulty.capitalize()} examples: spatial attention of the last decision, and "
                 f"the channel with the largest gate, over the image, for each weighting; below, "
                 f"the predicted class, green where it is right; {name}{of_paper(number)}",

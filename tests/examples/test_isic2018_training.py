@@ -687,13 +687,20 @@ def test_the_report_adjusts_what_was_trained_and_names_what_was_not(
     assert "-, post-hoc" in page
     assert "SelfPaced" not in page
     assert "do not compare" not in page
+    assert "spatial attention" in page
+    for model in tmp_path.rglob("model.pt"):
+        model.unlink()  # as in docs/results
+    run_command("report", *command, "--splits", 1)
+    assert "spatial attention" not in (tmp_path / "digits" / "report.md").read_text()
     run_command("train", *command, "--splits", 2, "--workers", 1)
     run_command("report", *command, "ohem", "none_posthoc", "--splits", 2)
     sentence = (
         "These rows have fewer than 2 splits, and their numbers do not compare with those of the "
         "others: flat, adam, ce, ohem (1)."
     )
-    assert sentence in (tmp_path / "digits" / "report.md").read_text()
+    page = (tmp_path / "digits" / "report.md").read_text()
+    assert sentence in page
+    assert page.count("the channel with the largest gate") == 2 * 2  # of the run with a model
     assert sentence in capsys.readouterr().out
 
 
