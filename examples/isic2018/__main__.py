@@ -32,7 +32,13 @@ from examples.isic2018.recipes import (
     in_grid,
     settings,
 )
-from examples.isic2018.report import DIGITS_PURPOSE, format_table, table_title, write_report
+from examples.isic2018.report import (
+    DIGITS_PURPOSE,
+    format_table,
+    split_count,
+    table_title,
+    write_report,
+)
 from examples.isic2018.results import PAPER_TABLES, Results
 from examples.isic2018.sources import Source
 from examples.isic2018.training import Run, adjust
@@ -313,7 +319,7 @@ def command(args: argparse.Namespace) -> None:
             if (model, optimizer) in {row[:2] for row in summary.index}:
                 title = table_title(model, optimizer, paper)
                 told = "" if paper.empty else "; in brackets the paper's numbers"
-                print(f"\n{dataset.title}. {title}, mean of {args.splits} splits{told}\n")
+                print(f"\n{dataset.title}. {title}, {split_count(args.splits)}{told}\n")
                 print(format_table(summary, model, optimizer, paper))
         if results.incomplete:
             print(f"\n{results.incomplete}")

@@ -49,6 +49,7 @@ WEIGHTING_NAMES = {
     "balanced_sampling": "balanced sampling",
     "none_posthoc": "-, post-hoc",
     "ohem_posthoc": "OHEM, post-hoc",
+    "self_paced_posthoc": "SelfPaced, post-hoc",
 }
 COLORS = dict(
     zip(PAPER, ["#4d4d4d", "#0072b2", "#56b4e9", "#e69f00", "#d55e00"], strict=True)

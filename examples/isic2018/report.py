@@ -38,6 +38,10 @@ code { background: #f2f4f6; padding: .1em .3em; border-radius: 4px; font-size: 9
 """
 
 
+def split_count(number: int) -> str:
+    return "one split" if number == 1 else f"mean of {number} splits"
+
+
 def table_title(model: str, optimizer: str, paper: pd.DataFrame) -> str:
     name = f"{MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}"
     if paper.empty:
@@ -115,8 +119,8 @@ def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Pa
     combinations = list(dict.fromkeys(row[:2] for row in summary.index))
     beside = not results.paper.empty
     told = (
-        f"{results.dataset.title}. {len(results.finished)} of {len(results.runs)} runs, mean of "
-        f"{len(results.dataset.split)} random 80/20 splits"
+        f"{results.dataset.title}. {len(results.finished)} of {len(results.runs)} runs, "
+        f"{split_count(len(results.dataset.split))}, random and 80/20"
     )
     if beside:
         told += (
