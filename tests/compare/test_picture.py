@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,19 @@ def test_it_says_how_to_read_it(usual: Any) -> None:
     assert "“no weighting” with post-hoc adjustment" in text
     assert "in the shaded area it is better in both" in text
     assert "95\u00a0% intervals" in text
+
+
+@pytest.mark.parametrize("dpi", [72, 100, 110, 144, 220])
+def test_the_title_is_as_wide_as_the_axes(dpi: float) -> None:
+    axes = draw(FakeComparison(), 8.0, 7.0)
+    titles = [text for text in axes.texts if re.search("worth|intervals", text.get_text())]
+    assert len(titles) == 2
+    axes.figure.savefig(io.BytesIO(), dpi=dpi)  # letters are rounded to pixels, and so wider
+    axes.figure.set_dpi(dpi)
+    for title in titles:
+        box = mpl.text.Text.get_window_extent(title)
+        assert box.x1 <= axes.bbox.x1
+        assert "\n" not in title.get_text() or box.width > 0.8 * axes.bbox.width
 
 
 def test_what_lies_below_the_curve_is_shaded(usual: Any) -> None:
