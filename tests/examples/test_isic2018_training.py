@@ -747,7 +747,7 @@ def test_images_end_to_end(
     )  # fmt: skip
     out = capsys.readouterr().out
     assert f"ISIC 2018, {NUM_IMAGES} images of 32x32, test_efficientnet (random), " in out
-    assert "Table 2: flat model, Adam, mean of 1 splits; in brackets the paper's numbers" in out
+    assert "Table 2: flat model, Adam, one split; in brackets the paper's numbers" in out
     assert re.search(r"\| CE    \| OHEM +\| [\d.]+ \(84\.5\)", out)
     text = (tmp_path / "isic2018" / "report.md").read_text()
     assert re.search(r"\| 5 \| OHEM has a higher BAcc than no weighting \| 7 of 8 \| ", text)
