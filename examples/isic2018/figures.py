@@ -19,7 +19,7 @@ from sklearn.metrics import confusion_matrix
 
 from examples.isic2018.recipes import LOSSES, PAPER, POSTHOC, READINGS, WEIGHTINGS
 from examples.isic2018.results import DRAWN, Results
-from examples.isic2018.training import Experiment, Run
+from examples.isic2018.training import MODEL, Run, restored
 from sampleweights import LogitAdjustment
 from sampleweights.compare import METRICS, Estimate
 from sampleweights.compare.comparison import TAUS
@@ -257,10 +257,7 @@ def _looks(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
     """Of some images: spatial attention and most active channel, both (N, H, W), and diagnosis."""
     folder, dataset = results.folder / run.name, results.datasets[run.model]
-    experiment = Experiment(run, dataset, folder, pretrained=False)
-    state = torch.load(folder / "model.pt", weights_only=True, map_location="cpu")
-    experiment.encoder.load_state_dict(state["encoder"])
-    experiment.model.load_state_dict(state["model"])
+    experiment = restored(run, dataset, folder)
     experiment.eval()
     maps = experiment.encoder(dataset.inputs[torch.from_numpy(rows), 0])
     spatial, channel = experiment.model.attention(maps)
@@ -280,7 +277,7 @@ def kept_models(results: Results, model: str, optimizer: str, loss: str) -> dict
         (weighting, run)
         for weighting, runs in rows
         for run in runs
-        if (results.folder / run.name / "model.pt").exists()
+        if (results.folder / run.name / MODEL).exists()
     ]
     first = min((run.split for _, run in kept), default=None)
     return {weighting: run for weighting, run in kept if run.split == first}

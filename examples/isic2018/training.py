@@ -37,7 +37,7 @@ from sampleweights.compare.statistics import Prediction, metrics_of_row
 
 Row = tuple[str, str, str, str]
 """Model, optimiser, loss, weighting."""
-CHECKPOINT, RESULT = "checkpoint.ckpt", "result.json"
+CHECKPOINT, RESULT, MODEL = "checkpoint.ckpt", "result.json", "model.pt"
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -358,6 +358,8 @@ def adjust(run: Run, runs: Path, dataset: Dataset) -> None:
     metrics: dict[str, dict[str, float]] = {}
     with np.load(plain / "predictions.npz") as file:
         for part, (samples, rows, weight) in parts.items():
+            if f"{part}_probabilities" not in file:  # the test set, before train --with-test
+                continue
             logits = torch.from_numpy(file[f"{part}_probabilities"]).log()
             probabilities = adjustment.posthoc(logits).softmax(1).numpy()
             predicted = probabilities.argmax(1)
@@ -389,7 +391,7 @@ def execute(run: Run, dataset: Dataset, folder: Path, devices: int = 1) -> None:
     metrics, arrays = evaluate_parts(experiment, parts)
     np.savez(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
     state = {"encoder": experiment.encoder.state_dict(), "model": experiment.model.state_dict()}
-    torch.save(state, folder / "model.pt")
+    torch.save(state, folder / MODEL)
     result = {
         "name": run.name,
         **asdict(run),
@@ -402,18 +404,23 @@ def execute(run: Run, dataset: Dataset, folder: Path, devices: int = 1) -> None:
     (folder / "error.txt").unlink(missing_ok=True)
 
 
-def add_test(run: Run, dataset: Dataset, folder: Path) -> None:
-    """Evaluate a finished run on the test set, which was not asked for when it was trained."""
-    if not (folder / "model.pt").exists():
-        raise DataError(
-            f"{folder} has a result but no model.pt, which the test set needs; leave out "
-            f"--with-test, or delete the folder so that the run is trained again"
-        )
+def restored(run: Run, dataset: Dataset, folder: Path) -> Experiment:
+    """A finished run with the model that it kept."""
     experiment = Experiment(run, dataset, folder, pretrained=False)
-    state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+    state = torch.load(folder / MODEL, map_location="cpu", weights_only=True)
     experiment.encoder.load_state_dict(state["encoder"])
     experiment.model.load_state_dict(state["model"])
-    metrics, arrays = evaluate_parts(experiment, test_part(dataset))
+    return experiment
+
+
+def add_test(run: Run, dataset: Dataset, folder: Path) -> None:
+    """Evaluate a finished run on the test set, which was not asked for when it was trained."""
+    if not (folder / MODEL).exists():
+        raise DataError(
+            f"{folder} has a result but no {MODEL}, which the test set needs; leave out "
+            f"--with-test, or delete the folder so that the run is trained again"
+        )
+    metrics, arrays = evaluate_parts(restored(run, dataset, folder), test_part(dataset))
     with np.load(folder / "predictions.npz") as file:
         arrays |= {name: file[name] for name in file.files}
     np.savez(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]

@@ -647,6 +647,10 @@ def test_the_test_set_can_be_asked_for_afterwards(
     with pytest.raises(DataError, match="1 runs did not finish"):
         run_command(*command, tmp_path / "after", "--with-test")
     assert "has a result but no model.pt, which the test set needs" in capsys.readouterr().err
+    # what has no predictions of the test set is still reported
+    run_command("report", *command[1:-1], "--weightings", "none", "none_posthoc",
+                "--output", tmp_path / "after", "--with-test")  # fmt: skip
+    assert "-, post-hoc" in next(tmp_path.rglob("report.md")).read_text()
     kept.rename(model)
     run_command(*command, tmp_path / "after", "--with-test")
     run_command(*command, tmp_path / "at-once", "--with-test")
