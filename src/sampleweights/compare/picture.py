@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.textpath import TextToPath
+from matplotlib.textpath import text_to_path
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
@@ -206,10 +206,10 @@ def _draw_key(axes: Any, comparison: Any, numbered: list[str]) -> None:
 def _lines(words: str, width: float, font: FontProperties) -> list[str]:
     """Lines of at most ``width`` points; a word of more than 40 letters is broken.
 
-    Drawn letters are up to 5 % wider than their outlines: their places are rounded to pixels.
+    Drawn letters are some percent wider than their outlines: their places are rounded to pixels.
     """
     lines = [""]
-    measure = TextToPath().get_text_width_height_descent
+    measure = text_to_path.get_text_width_height_descent
     for word in " ".join(textwrap.wrap(words, 40, break_on_hyphens=False)).split(" "):
         longer = f"{lines[-1]} {word}".strip(" ")
         if lines[-1] and 1.06 * measure(longer, font, False)[0] > width:
