@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ pytest.importorskip("tqdm")
 pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
-from sampleweights.compare import default_entries  # noqa: E402
+from sampleweights.compare import cli, default_entries  # noqa: E402
 
 COUNTS = [40, 12, 6]
 
@@ -157,6 +158,22 @@ sys.exit(main(["compare", "x.npz"]))
         "error: compare needs the package sklearn, which is not installed: "
         'pip install "sampleweights[compare]"\n'
     )
+
+
+def test_stopped_it_waits_for_the_thread_that_fed_its_workers(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # a process that ends before that thread has joblib report leaked semaphores, now and then
+    feeder = threading.Thread(target=time.sleep, args=(0.5,), name="QueueFeederThread")
+
+    def stopped(*_: object) -> None:
+        feeder.start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", stopped)
+    assert compare(data) == 130
+    assert not feeder.is_alive()
+    assert capsys.readouterr().err.startswith("stopped; ")
 
 
 @pytest.mark.slow
