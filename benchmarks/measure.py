@@ -6,6 +6,7 @@ import ctypes
 import datetime
 import json
 import platform
+import random
 import statistics
 import subprocess
 import time
@@ -128,17 +129,19 @@ def take_turns(
 ) -> dict[str, list[Sequence[float]]]:
     """Call all candidates in turn, once each, for some seconds: what they return, by name.
 
-    So noise falls on all of them alike; and each is called as in training, where a model ran since
-    the last call and nothing of it is left in the caches.
+    So noise falls on all of them alike. Each round has an order of its own (the same in every
+    process), since a candidate that comes after one of the same code finds that code in the caches.
     """
+    order, names = random.Random(0), list(candidates)
     results: dict[str, list[Sequence[float]]] = {name: [] for name in candidates}
     for candidate in candidates.values():  # warm up
         candidate()
         candidate()
     until, rounds = time.perf_counter() + seconds, 0
     while time.perf_counter() < until or rounds < at_least:
-        for name, candidate in candidates.items():
-            results[name].append(candidate())
+        order.shuffle(names)
+        for name in names:
+            results[name].append(candidates[name]())
         rounds += 1
         if bar is not None and rounds % 10 == 0:
             bar.set_postfix_str(f"{rounds} rounds")

@@ -310,6 +310,18 @@ def test_output_dtypes_are_torchs() -> None:
                     assert hard(logits, each).dtype == expected
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_class_weights_keep_the_dtype_of_the_logits_under_autocast(dtype: torch.dtype) -> None:
+    logits, target = batch((6,), dtype)
+    criterion = sw.CrossEntropyLoss(weighter=sw.ClassBalanced(range(1, C + 1)))
+    expected = criterion(logits, target)
+    for half in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", half):
+            value = criterion(logits, target)
+        assert value.dtype == dtype
+        assert torch.equal(value, expected)
+
+
 def test_weights_are_not_rounded_to_half_precision() -> None:
     logits, target = torch.zeros(2, 2, dtype=torch.float16), torch.tensor([0, 1])
     rare = sw.CrossEntropyLoss(weighter=sw.ClassBalanced([10**9, 1], normalize=None))

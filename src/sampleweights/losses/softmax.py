@@ -212,7 +212,7 @@ class SoftmaxLoss(Criterion):
         check_normalizer(normalizer, reduction)
         valid = valid_mask(target, self.ignore_index) if normalizer is None else None
         divisor = denominator(reduction, target.numel(), valid=valid, normalizer=normalizer)
-        weight = weighter.weight_over(divisor, output_dtype(logits, target))
+        weight = weighter.weight_over(divisor, logits.dtype)  # autocast keeps float32 and float64
         return torch_cross_entropy(logits, target, weight, self.ignore_index, 0.0, "sum")
 
     def _torchs_own(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
