@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -142,6 +143,8 @@ class _FocalOfNll(torch.autograd.Function):
         return gradient, None
 
 
+LOG2_E = 1 / math.log(2)
+
 LEAN_FROM = 2**16
 """Logits from which on a cheaper backward pass is worth the overhead of an autograd function."""
 
@@ -192,7 +195,8 @@ class _LeanCrossEntropy(torch.autograd.Function):
         ctx: Any, grad: Tensor | None, grad_log_p: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
         log_p, target, valid = ctx.saved_tensors
-        p, of_logits = log_p.exp(), None
+        # on processors other than Intel's, exp takes twice the time of exp2
+        p, of_logits = (log_p * LOG2_E).exp2_(), None
         if grad_log_p is not None:
             of_logits = grad_log_p - p * grad_log_p.sum(1, keepdim=True)
         if grad is not None:
