@@ -129,8 +129,9 @@ def take_turns(
 ) -> dict[str, list[Sequence[float]]]:
     """Call all candidates in turn, once each, for some seconds: what they return, by name.
 
-    So noise falls on all of them alike. Each round has an order of its own (the same in every
-    process), since a candidate that comes after one of the same code finds that code in the caches.
+    So noise falls on all of them alike. The order changes from round to round, in the same way in
+    every process: whoever runs right after a candidate that uses the same code finds it in the
+    caches.
     """
     order, names = random.Random(0), list(candidates)
     results: dict[str, list[Sequence[float]]] = {name: [] for name in candidates}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ pytest.importorskip("tqdm")
 pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
-from sampleweights.compare import cli, default_entries  # noqa: E402
+from sampleweights.compare import default_entries, protocol  # noqa: E402
 
 COUNTS = [40, 12, 6]
 
@@ -161,19 +162,26 @@ sys.exit(main(["compare", "x.npz"]))
 
 
 def test_stopped_it_waits_for_the_thread_that_fed_its_workers(
-    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # a process that ends before that thread has joblib report leaked semaphores, now and then
     feeder = threading.Thread(target=time.sleep, args=(0.5,), name="QueueFeederThread")
 
-    def stopped(*_: object) -> None:
+    def stopped(*_: object) -> Iterator[None]:
         feeder.start()
         raise KeyboardInterrupt
+        yield
 
-    monkeypatch.setattr(cli, "run", stopped)
-    assert compare(data) == 130
+    monkeypatch.setattr(protocol.joblib, "Parallel", lambda *_, **__: stopped)
+    command = ["compare", str(data), "--folds", "2", "--workers", "2"]
+    assert main([*command, "--output", str(tmp_path / "c")]) == 130
     assert not feeder.is_alive()
-    assert capsys.readouterr().err.startswith("stopped; ")
+    assert capsys.readouterr().err.endswith(
+        "stopped; the same command keeps the runs that are finished\n"
+    )
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -155,25 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(args, entries)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
-        status = 1
+        return 1
     except KeyboardInterrupt:
         print("stopped; the same command keeps the runs that are finished", file=sys.stderr)
-        status = 130
-    else:
-        return 0
-    join_feeders()
-    return status
-
-
-def join_feeders() -> None:
-    """Wait for the thread that fed the killed worker processes.
-
-    joblib does not: a process that ends while the thread gives its semaphores back reports them as
-    leaked, after the sentence that should come last.
-    """
-    for thread in threading.enumerate():
-        if thread.name == "QueueFeederThread":
-            thread.join(timeout=5)
+        return 130
+    return 0
 
 
 def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import sys
+import threading
 import time
 import warnings
 import zipfile
@@ -275,7 +276,25 @@ def run_all(
             for run in left:
                 add(execute(plan, run, paths[run]))
         else:
-            parallel = joblib.Parallel(workers, return_as="generator_unordered")
-            for outcome in parallel(joblib.delayed(execute)(plan, run, paths[run]) for run in left):
+            for outcome in in_processes(plan, left, paths, workers):
                 add(outcome)
     return {name: [done[run] for run in runs if run.name == name] for name in plan.entries}
+
+
+def in_processes(
+    plan: Plan, runs: Sequence[Run], paths: Mapping[Run, Path | None], workers: int
+) -> Iterator[Outcome]:
+    """The outcomes as they come; if this is left early, joblib kills the workers.
+
+    It does not wait for the thread that fed them. A process that ends while that thread gives its
+    semaphores back reports them as leaked, in a warning after the sentence that should come last.
+    """
+    others = threading.enumerate()
+    parallel = joblib.Parallel(workers, return_as="generator_unordered")
+    try:
+        yield from parallel(joblib.delayed(execute)(plan, run, paths[run]) for run in runs)
+    except BaseException:
+        for thread in threading.enumerate():
+            if thread.name == "QueueFeederThread" and thread not in others:
+                thread.join(timeout=5)
+        raise
