@@ -136,7 +136,7 @@ PUBLIC_MODULES = [
     "sampleweights",
     "sampleweights.compare",
     "sampleweights.functional",
-    "sampleweights.page",
+    "sampleweights.history",
     "sampleweights.reduction",
     "sampleweights.schedules",
     "sampleweights.selection",

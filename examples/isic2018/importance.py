@@ -16,7 +16,7 @@ import sampleweights as sw
 from examples.isic2018.data import Dataset, Split
 from examples.isic2018.prepare import digest
 from examples.isic2018.training import Experiment, Run, fit, predict
-from sampleweights.page import write_page
+from sampleweights.history import write_page
 
 
 @dataclass

@@ -53,3 +53,7 @@ __all__ = [
     "selection",
     "selective_loss",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

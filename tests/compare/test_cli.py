@@ -20,7 +20,8 @@ pytest.importorskip("tqdm")
 pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
-from sampleweights.compare import default_entries, protocol  # noqa: E402
+from sampleweights.compare import default_entries  # noqa: E402
+from sampleweights.compare.training import protocol  # noqa: E402
 
 COUNTS = [40, 12, 6]
 

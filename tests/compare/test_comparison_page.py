@@ -18,7 +18,8 @@ import matplotlib as mpl
 import numpy as np
 from fake_comparison import NAN, POINTS, FakeComparison
 
-from sampleweights.compare import METRICS, Comparison, Estimate, page, picture
+from sampleweights.compare import METRICS, Comparison, Estimate
+from sampleweights.compare.report import page, picture
 
 
 def write(comparison: FakeComparison, path: Path) -> str:

@@ -18,7 +18,7 @@ pytest.importorskip("tqdm")
 pytest.importorskip("pandas")
 
 from sampleweights import OHEM, ClassBalanced, CrossEntropyLoss, FocalLoss
-from sampleweights.compare.fingerprint import fingerprint
+from sampleweights.compare.training.fingerprint import fingerprint
 
 
 def test_equal_things_have_equal_digests():
@@ -103,7 +103,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"
 SCRIPT = """
 import numpy as np, torch
 from sampleweights.compare import default_entries
-from sampleweights.compare.fingerprint import fingerprint
+from sampleweights.compare.training.fingerprint import fingerprint
 TABLE = {"a": (1, 2), "b": {3, 4}}
 def fit(criterion, train, validation, sampler=None, seed=0):
     "Docs."

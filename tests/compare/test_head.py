@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 import sampleweights as sw
-from sampleweights.compare.head import Head
+from sampleweights.compare.training.head import Head
 
 rng = np.random.default_rng(0)
 TARGET = np.repeat([0, 1, 2], [60, 30, 10])

@@ -15,8 +15,11 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 pytest.importorskip("joblib")
 
-from sampleweights.compare import images  # noqa: E402
-from sampleweights.compare.inputs import check, load  # noqa: E402
+from sampleweights.compare.inputs import (  # noqa: E402
+    check,
+    images,
+    load,
+)
 
 FEATURES = np.arange(12.0).reshape(6, 2)
 TARGET = np.array([0, 0, 1, 1, 2, 2])

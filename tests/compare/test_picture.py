@@ -21,8 +21,8 @@ from fake_comparison import NAN, POINTS, FakeComparison
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from sampleweights.compare import picture
-from sampleweights.compare.labels import place
+from sampleweights.compare.report import picture
+from sampleweights.compare.report.labels import place
 
 
 def draw(comparison: Any, width: float = 5.6, height: float = 6.0) -> Any:

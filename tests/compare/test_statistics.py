@@ -14,9 +14,14 @@ pytest.importorskip("pandas")
 
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
-from sampleweights.compare import statistics
-from sampleweights.compare.protocol import folds_of
-from sampleweights.compare.statistics import METRICS, Prediction, Statistics, metrics_of_row
+from sampleweights.compare.statistics import (
+    METRICS,
+    Prediction,
+    Statistics,
+    intervals,
+    metrics_of_row,
+)
+from sampleweights.compare.training.protocol import folds_of
 
 NAMES = ["a", "b", "c"]
 
@@ -87,7 +92,7 @@ def test_a_sample_of_weight_three_counts_like_three_copies():
     draws, expected = weighted.draws("row"), copied.draws("row")
     assert list(draws) == weighted.metrics
     for metric, values in draws.items():
-        assert values.shape == (statistics.RESAMPLES,)
+        assert values.shape == (intervals.RESAMPLES,)
         np.testing.assert_allclose(values, expected[metric], rtol=1e-5)
         one, other = weighted.estimate("row", metric), copied.estimate("row", metric)
         assert astuple(one) == pytest.approx(astuple(other), rel=1e-5)
@@ -197,7 +202,7 @@ def trained(features, target, fold, generator, width: int) -> np.ndarray:
 @pytest.mark.parametrize(("size", "width"), [(300, 30), (1000, 15)])
 def test_intervals_of_equal_criteria_hold_zero(monkeypatch, size, width):
     """93 to 97 % of 200 sets. In the second kind, where trainings vary, a bootstrap does not."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 500)
+    monkeypatch.setattr(intervals, "RESAMPLES", 500)
     generator = np.random.default_rng(0)
     holds = {"accuracy": [], "balanced_accuracy": []}
     plain = {"accuracy": [], "balanced_accuracy": []}
@@ -229,7 +234,7 @@ def test_intervals_hold_a_known_difference(monkeypatch):
 
     Four of them, since two alone say so little of how trainings vary that the intervals are wider.
     """
-    monkeypatch.setattr(statistics, "RESAMPLES", 500)
+    monkeypatch.setattr(intervals, "RESAMPLES", 500)
     generator = np.random.default_rng(1)
     recall = {"one": np.array([0.9, 0.6, 0.5]), "other": np.array([0.8, 0.7, 0.6])}
     share = np.array([0.7, 0.2, 0.1])

@@ -2,7 +2,8 @@
 
 from sampleweights.compare.comparing import compare
 from sampleweights.compare.comparison import Comparison
-from sampleweights.compare.entries import default_entries
 from sampleweights.compare.statistics import METRICS, Estimate
+from sampleweights.compare.training.entries import default_entries
+from sampleweights.compare.training.head import Head
 
-__all__ = ["METRICS", "Comparison", "Estimate", "compare", "default_entries"]
+__all__ = ["METRICS", "Comparison", "Estimate", "Head", "compare", "default_entries"]

@@ -12,8 +12,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from sampleweights.compare import compare, default_entries
-from sampleweights.compare.images import DEFAULT_ENCODER
 from sampleweights.compare.inputs import load
+from sampleweights.compare.inputs.images import DEFAULT_ENCODER
 
 __all__ = ["main"]
 

@@ -17,12 +17,12 @@ from torch import Tensor
 
 import sampleweights
 from sampleweights._checks import as_whole_number
-from sampleweights.compare.arrays import in_order, not_finite
 from sampleweights.compare.comparison import Comparison
-from sampleweights.compare.entries import Build, default_entries, is_adjustable
-from sampleweights.compare.head import Head
-from sampleweights.compare.protocol import Plan, class_counts, folds_of, run_all
+from sampleweights.compare.inputs.arrays import in_order, not_finite
 from sampleweights.compare.statistics import METRICS, POSTHOC, Prediction, metrics_of_row
+from sampleweights.compare.training.entries import Build, default_entries, is_adjustable
+from sampleweights.compare.training.head import Head
+from sampleweights.compare.training.protocol import Plan, class_counts, folds_of, run_all
 
 __all__ = ["compare"]
 

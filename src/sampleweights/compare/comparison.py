@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from sampleweights.compare import advice
+from sampleweights.compare.report import advice
 from sampleweights.compare.statistics import (
     METRICS,
     POSTHOC,
@@ -192,13 +192,13 @@ class Comparison:
 
     def plot(self, axes: Any = None) -> Any:
         """Accuracy over balanced accuracy, with the frontier; matplotlib's axes."""
-        from sampleweights.compare import picture  # matplotlib takes a second
+        from sampleweights.compare.report import picture  # matplotlib takes a second
 
         return picture.plot(self, axes)
 
     def write_page(self, path: str | Path) -> Path:
         """Write a self-contained HTML page."""
-        from sampleweights.compare import page
+        from sampleweights.compare.report import page
 
         return page.write(self, Path(path))
 

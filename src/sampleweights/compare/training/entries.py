@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sampleweights.compare.fingerprint import fingerprint
+from sampleweights.compare.training.fingerprint import fingerprint
 from sampleweights.losses import CrossEntropyLoss, FocalLoss
 from sampleweights.margins import LDAM, LogitAdjustment
 from sampleweights.margins.base import Margin

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from sampleweights._checks import check_tensor, is_index
 from sampleweights._eager import is_readable
-from sampleweights.data_map import draw
+from sampleweights.history.data_map import draw
+from sampleweights.history.observations import COLUMNS, add_to_mean, observe
 from sampleweights.losses.base import Criterion, Samples, world_size
-from sampleweights.observations import COLUMNS, add_to_mean, observe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ class LossHistory(nn.Module):
         num_samples: the number of samples of the data set. Each ``index`` is below it.
         num_epochs: if given, the loss and the weight in each of these epochs are kept as well
             (``losses``, ``weights``: (num_epochs, num_samples), float16, NaN where not seen).
-            :func:`~sampleweights.page.write_page` draws them as trajectories.
+            :func:`~sampleweights.history.page.write_page` draws them as trajectories.
 
     Raises:
         TypeError, ValueError: numbers that are not whole, or below 1.

@@ -26,8 +26,8 @@ from torch import nn
 from tqdm import tqdm
 
 import sampleweights
-from sampleweights.compare.entries import Build, build, waits_for_epoch
-from sampleweights.compare.fingerprint import fingerprint
+from sampleweights.compare.training.entries import Build, build, waits_for_epoch
+from sampleweights.compare.training.fingerprint import fingerprint
 from sampleweights.weighters.base import EpochWeighter
 
 __all__ = ["Plan", "Run", "class_counts", "folds_of", "run_all"]

@@ -23,8 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 import sampleweights as sw
-from sampleweights import sampling
-from sampleweights.drawing import CHUNK, Table
+from sampleweights.sampling import weighted
+from sampleweights.sampling.table import CHUNK, Table
 
 weights = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40)
 
@@ -151,7 +151,7 @@ class TestProcesses:
             assert together == list(itertools.islice(itertools.cycle(alone), len(together)))
 
     def test_across_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sampling, "CHUNK", 7)
+        monkeypatch.setattr(weighted, "CHUNK", 7)
         for replacement in (True, False):
             alone = sequence(sw.WeightedSampler(range(1, 101), 61, replacement=replacement))
             parts = [
@@ -220,7 +220,7 @@ class TestState:
     ) -> None:
         """Bit for bit, also with another number of processes and within a chunk or at its end."""
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(sampling, "CHUNK", 16)
+            monkeypatch.setattr(weighted, "CHUNK", 16)
 
             def create(rank: int, world: int) -> sw.WeightedSampler:
                 return sw.WeightedSampler(

@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 
 from sampleweights._checks import as_number, as_whole_number, on_cpu
 from sampleweights.counting import class_indices
-from sampleweights.drawing import Table, generator, without_replacement
+from sampleweights.sampling.table import Table, generator, without_replacement
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import sampleweights as sw
-from sampleweights.page import write_page
+from sampleweights.history import write_page
 
 PNG = b"\x89PNG\r\n not a picture"
 NAMES = ["easy", "hard", "wrong", "unseen"]
@@ -121,7 +121,7 @@ def test_bad_input(history: sw.LossHistory, tmp_path: Path) -> None:
 
 def test_the_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     code = (
-        "import sys, torch, sampleweights as sw; from sampleweights.page import write_page\n"
+        "import sys, torch, sampleweights as sw; from sampleweights.history import write_page\n"
         "history = sw.LossHistory(1); history.update(torch.tensor([0]), torch.rand(1))\n"
         "history.end_epoch(); write_page(sys.argv[1], history, title='\\u00e9\\u4e2d')"
     )

@@ -15,7 +15,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from sampleweights.compare.labels import place
+from sampleweights.compare.report.labels import place
 
 __all__ = ["BASELINE", "TRAINED", "plot", "trained_row"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from sampleweights.compare import picture
+from sampleweights.compare.report import picture
 from sampleweights.compare.statistics import METRICS
-from sampleweights.page import write_document
+from sampleweights.history.page import write_document
 
 __all__ = ["write"]
 

@@ -1,0 +1,1 @@
+"""From metrics and intervals to sentences, a picture and a page."""

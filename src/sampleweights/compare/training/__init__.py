@@ -1,0 +1,1 @@
+"""From entries and folds to logits out of fold."""
