@@ -13,7 +13,7 @@ ROOT = Path(sampleweights.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = [
-    {"_eager", "_buffers"},
+    {"_eager", "_buffers", "losses/processes"},
     {"_checks"},
     {"sampling/table", "functional/reference", "functional/class_weights"},
     {"counting", "functional/kernels", "functional/binary"},

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
-from sampleweights._buffers import ExactBuffers
+from sampleweights._buffers import Derived, ExactBuffers
 from sampleweights._checks import class_dim, is_index, on_cpu
 from sampleweights._eager import is_readable
 from sampleweights.functional.reference import by_class, look_up_valid
@@ -155,12 +155,17 @@ class FromCounts(ExactBuffers):
             self.register_buffer(name, per_class.clone())
         self._per_class = name
         self.num_classes = class_counts.numel()
+        self._has_absent: Derived[bool] = Derived()
         self._find_absent()
 
     @property
     def has_absent(self) -> bool:
         """Whether a class has no samples, so that its appearance in a target is an error."""
-        return bool(self._absent)
+        counts: Any = self._buffers["class_counts"]
+        if not is_readable(counts):
+            # as it was when built or loaded: it decides whether there is an error, not the weight
+            return bool(self._absent)
+        return self._has_absent.get(counts, None, lambda: bool((counts == 0).any()))
 
     @classmethod
     def from_targets(

@@ -1,7 +1,8 @@
 """Schedules map the epoch to the fraction of samples that a curriculum keeps.
 
-A schedule is any callable from a number to a number in (0, 1]. This module has the usual ones. They
-are plain Python functions that run once in an epoch, on the host.
+A schedule is any callable from a number to a number in (0, 1]. This module has the usual ones. On
+the host they run once in an epoch; ``of_tensor`` is the same for an epoch that is on a device, or
+an input of compiled code.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from sampleweights._checks import as_number
 
@@ -70,6 +74,11 @@ class Sigmoid:
         alpha = math.log(39) / self.full_after
         return 1 / (1 + math.exp(-alpha * epoch))  # Eq. 9, divided through by exp(alpha e)
 
+    def of_tensor(self, epoch: Tensor) -> Tensor:
+        alpha = math.log(39) / self.full_after
+        fraction = 1 / (1 + torch.exp(-alpha * epoch))
+        return fraction.masked_fill(epoch >= self.full_after, 1)
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -110,6 +119,10 @@ class Linear:
             return 1.0
         return self.start + (1 - self.start) * epoch / self.full_after
 
+    def of_tensor(self, epoch: Tensor) -> Tensor:
+        fraction = self.start + (1 - self.start) * epoch / self.full_after
+        return fraction.masked_fill(epoch >= self.full_after, 1)
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -135,3 +148,6 @@ class Constant:
 
     def __call__(self, epoch: float) -> float:
         return self.fraction
+
+    def of_tensor(self, epoch: Tensor) -> Tensor:
+        return torch.full_like(epoch, self.fraction)

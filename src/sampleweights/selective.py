@@ -76,14 +76,15 @@ def selective_loss(
     if criterion.reduction == "none":
         raise ValueError("criterion must reduce to a scalar, got reduction='none'")
     for part in criterion.modules():
-        if part is not criterion and isinstance(part, Criterion) and part.weighter is not None:
+        if part is not criterion and isinstance(part, Criterion) and part.acting_weighter:
             raise ValueError("criterion must have no weighters on single levels")
     extra = {
         "sample_weight": sample_weight,
         "normalizer": normalizer,
         "reference_loss": reference_loss,
     }
-    if criterion.weighter is None or criterion.weighter.inactive or len(target) == 0:
+    weighter = criterion.acting_weighter
+    if weighter is None or weighter.inactive or len(target) == 0:
         return criterion(_call(model, inputs), target, **extra)  # type: ignore[no-any-return]
 
     target = fill_absent(target, sample_weight)

@@ -105,11 +105,11 @@ def test_load_state_dict_restores_what_is_skipped() -> None:
 def test_a_checkpoint_holds_the_epoch_and_the_own_schedule_gives_the_fraction() -> None:
     saved, other, longer = sw.OHEM(10), sw.OHEM(schedule=0.25), sw.OHEM(40)
     saved.set_epoch(9)
-    assert saved.state_dict() == {"epoch": torch.tensor(9.0)}
+    assert saved.state_dict() == {"epoch": torch.tensor(9_000_000)}
     other.load_state_dict(saved.state_dict())
     assert other(torch.rand(100)).sum() == 25
     longer.load_state_dict(saved.state_dict())
-    assert longer.epoch == 9
+    assert longer.epoch == 9_000_000
     assert longer.fraction == Sigmoid(40)(9)
     assert not longer.inactive
 
@@ -126,21 +126,14 @@ def test_a_checkpoint_fills_a_weighter_without_memory(assign: bool) -> None:
     assert weighter(torch.arange(50.0)).equal(saved(torch.arange(50.0)))
 
 
-def test_an_old_checkpoint_keeps_its_fraction_until_the_epoch_is_set() -> None:
-    criterion = sw.CrossEntropyLoss(weighter=[sw.ClassBalanced([2, 1]), sw.OHEM(10)])
-    old = criterion.state_dict()
-    del old["weighter.weighters.1.epoch"]
-    old["weighter.weighters.1.fraction"] = torch.tensor(0.75, dtype=torch.float64)
-    with pytest.warns(UserWarning, match=r"OHEM is of an older version .* \(0\.75\).*set_epoch"):
-        criterion.load_state_dict(old)
-    assert "weighter.weighters.1.fraction" in old
-    assert criterion.weighter.weighters[1].fraction == 0.75
-    old["weighter.weighters.1.fraction"] = torch.tensor(1.0)
-    with pytest.warns(UserWarning, match="older version"):
-        criterion.load_state_dict(old)
-    assert criterion.weighter.weighters[1].inactive
-    criterion.set_epoch(0)
-    assert criterion.weighter.weighters[1].fraction == 0.5
+def test_an_older_checkpoint_holds_the_epoch_as_a_float() -> None:
+    weighter = sw.OHEM(10)
+    weighter.load_state_dict({"epoch": torch.tensor(2.5, dtype=torch.float64)})
+    assert weighter.epoch == 2_500_000
+    assert weighter.fraction == Sigmoid(10)(2.5)
+    meta = sw.OHEM(10).to("meta")
+    meta.load_state_dict({"epoch": torch.tensor(9.0, dtype=torch.float64)}, assign=True)
+    assert meta.inactive
 
 
 def test_a_state_without_the_epoch_is_as_strict_as_torch() -> None:
@@ -149,10 +142,10 @@ def test_a_state_without_the_epoch_is_as_strict_as_torch() -> None:
     with pytest.raises(RuntimeError, match="Missing key"):
         weighter.load_state_dict({})
     weighter.load_state_dict({}, strict=False)
-    assert weighter.epoch == 3
+    assert weighter.epoch == 3_000_000
 
 
-def calls(weighter: sw.Weighter, times: int = 1001) -> None:
+def calls(weighter: sw.Weighter, times: int = 21) -> None:
     for _ in range(times):
         weighter(torch.tensor([1.0, 2.0]))
 
@@ -160,10 +153,10 @@ def calls(weighter: sw.Weighter, times: int = 1001) -> None:
 @pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
 def test_a_forgotten_set_epoch_is_told_once(cls: type) -> None:
     weighter = cls(10)
-    calls(weighter, 999)
-    message = rf"{cls.__name__} was called 1000 times .* fraction 0\.5 of epoch 0.*set_epoch\(epoch"
+    calls(weighter, 19)
+    message = rf"{cls.__name__} was called 20 times .* fraction 0\.5 of epoch 0.*set_epoch\(epoch"
     with pytest.warns(UserWarning, match=message) as told:
-        calls(weighter, 3000)
+        calls(weighter, 60)
     assert len(told) == 1
     late = cls(schedule=lambda epoch: 0.5 if epoch < 30 else 1.0)
     with pytest.warns(UserWarning, match=message):
@@ -193,7 +186,7 @@ def test_counting_calls_recompiles_nothing() -> None:
     torch._dynamo.reset()
     weighter = sw.OHEM(100)
     compiled = torch.compile(weighter, fullgraph=True, backend=backend)
-    for epoch in range(20):
+    for epoch in range(19):
         compiled(torch.rand(8))
         weighter(torch.rand(8))
         if epoch > 9:
@@ -257,22 +250,6 @@ def test_a_failed_move_leaves_the_weighter_as_it_was() -> None:
     empty = sw.OHEM(10).to("meta").to_empty(device="cpu")
     empty.load_state_dict(weighter.state_dict())
     assert empty(torch.tensor([1.0, 2.0])).tolist() == [0, 1]
-
-
-def test_a_device_without_float64_gets_float32() -> None:
-    """MPS refuses float64; what follows stands in for it."""
-
-    def like_mps(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.dtype == torch.float64:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-        return tensor.clone()
-
-    weighter = sw.OHEM(schedule=0.5)
-    weighter._apply(like_mps)
-    assert weighter.fraction.dtype == torch.float32
-    assert weighter(torch.tensor([1.0, 2.0])).tolist() == [0, 1]
-    weighter.set_epoch(0)
-    assert weighter.fraction == 0.5
 
 
 def test_numbers_of_any_kind() -> None:

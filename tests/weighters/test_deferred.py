@@ -109,9 +109,9 @@ def test_the_epoch_reaches_what_it_defers() -> None:
     weighter = sw.Deferred([sw.ClassBalanced(COUNTS), sw.OHEM(10)], 2)
     inner: Any = weighter.weighter
     weighter.set_epoch(3.5)
-    assert inner.weighters[1].epoch == 3.5
+    assert inner.weighters[1].epoch == 3_500_000
     weighter.set_epoch(1)
-    assert inner.weighters[1].epoch == 1
+    assert inner.weighters[1].epoch == 1_000_000
     only = sw.Deferred(sw.OHEM(10), 2)
     only.set_epoch(5)
     assert only.inactive  # as OHEM is, from half of its training on
@@ -152,7 +152,7 @@ def test_what_it_defers_shows() -> None:
 
 
 @pytest.mark.parametrize("weighter", [sw.ClassBalanced(COUNTS), sw.OHEM(10)])
-def test_compiles_at_most_once_for_each_of_its_phases(weighter: sw.Weighter) -> None:
+def test_compiles_once(weighter: sw.Weighter) -> None:
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
@@ -166,7 +166,7 @@ def test_compiles_at_most_once_for_each_of_its_phases(weighter: sw.Weighter) -> 
         for epoch in range(10):
             criterion.set_epoch(epoch)
             torch.testing.assert_close(compiled(*batch()), criterion(*batch()))
-    assert len(graphs) <= 3  # before, after, and OHEM's second half
+    assert len(graphs) == 1  # the epoch is an input
 
 
 @pytest.mark.parametrize("name", [*CRITERIA, "alone"])
@@ -183,10 +183,10 @@ def test_a_forgotten_set_epoch_is_told_once(name: str) -> None:
         for _ in range(times):
             use(logits, target)
 
-    calls(999)
-    message = r"Deferred was called 1000 times .* still 1, as before epoch 160.*set_epoch\(epoch"
+    calls(19)
+    message = r"Deferred was called 20 times .* still 1, as before epoch 160.*set_epoch\(epoch"
     with pytest.warns(UserWarning, match=message) as told:
-        calls(1500)
+        calls(30)
     assert len(told) == 1
 
 
@@ -199,7 +199,7 @@ def test_nobody_is_told_who_did_not_forget() -> None:
     evaluated = sw.Deferred(sw.ClassBalanced(COUNTS), 9).eval()
     for weighter in (told, loaded, evaluated, sw.Deferred(sw.ClassBalanced(COUNTS), 0)):
         criterion = sw.CrossEntropyLoss(weighter=weighter).train(weighter.training)
-        for _ in range(1001):
+        for _ in range(21):
             criterion(torch.zeros(1, 3), torch.tensor([0]))
 
 

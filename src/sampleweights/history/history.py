@@ -16,7 +16,8 @@ from sampleweights._checks import check_tensor, is_index
 from sampleweights._eager import is_readable
 from sampleweights.history.data_map import draw
 from sampleweights.history.observations import COLUMNS, add_to_mean, observe
-from sampleweights.losses.base import Criterion, Samples, world_size
+from sampleweights.losses.base import Criterion, Samples
+from sampleweights.losses.processes import world_size
 
 if TYPE_CHECKING:
     import pandas as pd

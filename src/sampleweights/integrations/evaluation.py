@@ -1,4 +1,4 @@
-"""For evaluation: a loss without its weighters, which does not move with their schedules."""
+"""For evaluation: a loss without weighters and margins, which does not move with schedules."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__: list[str] = []
 
 @contextmanager
 def without_weighters(module: nn.Module) -> Iterator[None]:
-    """Within the ``with``, every criterion in ``module``, itself included, has no weighter.
+    """Within the ``with``, every criterion in ``module``, itself included, evaluates.
 
-    What depends on a weighter depends on ``criterion.weighter``: weights, denominator, and the
-    class weights of probability targets. So it is put aside, and put back also after an error.
+    It then leaves its weighter and its margin out, which belong to the training. The modules stay
+    where they are, for checkpoints and averages of models that are made meanwhile.
     """
-    put_aside = [
-        (criterion, criterion.weighter)
+    criteria = [
+        criterion
         for criterion in module.modules()
-        if isinstance(criterion, Criterion) and criterion.weighter is not None
+        if isinstance(criterion, Criterion) and not criterion.evaluates
     ]
-    for criterion, _ in put_aside:
-        criterion.weighter = None
+    for criterion in criteria:
+        criterion.evaluates = True
     try:
         yield
     finally:
-        for criterion, weighter in put_aside:
-            criterion.weighter = weighter
+        for criterion in criteria:
+            criterion.evaluates = False

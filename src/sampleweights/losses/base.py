@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from sampleweights._checks import check_reference_loss, check_tensor
+from sampleweights.losses.processes import Group, world_size
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 __all__ = ["Criterion"]
-
-
-def world_size(group: ProcessGroup | None = None) -> int:
-    """How many processes share a batch; 1 where ``torch.distributed`` is not initialised."""
-    if not dist.is_available() or not dist.is_initialized():
-        return 1
-    return dist.get_world_size(group)
 
 
 class Samples(NamedTuple):
@@ -92,19 +85,6 @@ def call_hooks(criterion: Criterion, samples: Samples, weight: Tensor | None) ->
 call_hooks._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
-class _Group:
-    """A process group: copies share it, and a pickle, which can hold none, means all processes."""
-
-    def __init__(self, value: ProcessGroup | None) -> None:
-        self.value = value
-
-    def __deepcopy__(self, memo: Any) -> _Group:
-        return self
-
-    def __reduce__(self) -> tuple[type[_Group], tuple[None]]:
-        return _Group, (None,)
-
-
 class Criterion(nn.Module, ABC):
     """Base of all losses. A subclass computes ``samples``; the rest is common to all losses."""
 
@@ -122,12 +102,21 @@ class Criterion(nn.Module, ABC):
         if process_group is not None and not global_batch:
             raise ValueError("process_group must be None without global_batch=True")
         self.global_batch = global_batch
-        self._group = _Group(process_group)
+        self._group = Group(process_group)
         self._weighting_hooks: list[HookHandle] = []
 
+    evaluates = False
+    """Whether this is an evaluation: weighters and margins are then left out."""
+    fractional_epochs = True
+
+    @property
+    def acting_weighter(self) -> Weighter | None:
+        """The weighter, but None in an evaluation."""
+        return None if self.evaluates else self.weighter
+
     def __getstate__(self) -> dict[str, Any]:
-        # who watches this criterion does not watch its copies, and need not be picklable
-        return {**self.__dict__, "_weighting_hooks": []}
+        # who watches or evaluates this criterion does not do so with its copies
+        return {**self.__dict__, "_weighting_hooks": [], "evaluates": False}
 
     def register_weighting_hook(self, hook: WeightingHook) -> HookHandle:
         """Call ``hook(criterion, samples, weight)`` with every batch, once its weights are known.
@@ -226,21 +215,26 @@ class Criterion(nn.Module, ABC):
 
         ``within`` is the criterion whose processes share the batch, this one if None.
         """
-        loss, weighter, weight = samples.loss.detach(), self.weighter, None
+        loss, weighter, weight = samples.loss.detach(), self.acting_weighter, None
         dtype = accumulation_dtype(loss.dtype)
         if reference_loss is not None:
             check_reference_loss(reference_loss, loss)
         if weighter is not None:  # now, and not in the epoch in which its weights begin
             self._check_num_classes(weighter, samples.num_classes)
-        if weighter is not None and not weighter.inactive:
+        within = within or self
+        # processes that share a batch gather it together, whatever the epoch of each of them
+        shares = within.num_processes > 1
+        skips = weighter is not None and not shares and weighter.inactive
+        if weighter is not None and skips:
+            weighter.skip()
+        elif weighter is not None:
             loss = loss if loss.dtype == dtype else loss.to(dtype)
             if reference_loss is not None:
                 loss = loss - reference_loss.detach().to(dtype)
                 if samples.valid is not None:
                     loss = loss.masked_fill(~samples.valid, 0)
             part = weighter.without_class_weights if samples.is_class_weighted else weighter
-            within = within or self
-            if within.num_processes > 1:
+            if shares:
                 weight = _weigh_globally(part, loss, samples, within.process_group)
             else:
                 weight = part(loss, samples.target, samples.valid)
@@ -275,7 +269,7 @@ class Criterion(nn.Module, ABC):
     ) -> Tensor | float:
         """What the sum of the weighted losses is divided by, with all processes in mind."""
         class_weight = samples.class_weight
-        if self.reduction == "mean" and self.weighter is not None:
+        if self.reduction == "mean" and self.acting_weighter is not None:
             class_weight = None  # a mean with a weighter is over the samples (Eq. 3)
         divisor = denominator(
             check_reduction(self.reduction),

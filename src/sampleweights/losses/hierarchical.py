@@ -188,7 +188,8 @@ class HierarchicalLoss(Criterion):
                 f"leaf_target must have shape {tuple(level_target.shape)}, got "
                 f"{tuple(leaf_target.shape)}"
             )
-        if leaf_target is None and self.weighter is not None and self.weighter.num_classes:
+        weighter = self.acting_weighter
+        if leaf_target is None and weighter is not None and weighter.num_classes:
             raise ValueError(
                 "leaf_target must be given without a taxonomy: the weighter needs classes"
             )

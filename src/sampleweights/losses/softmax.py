@@ -78,7 +78,7 @@ class SoftmaxLoss(Criterion):
     @property
     def has_margin(self) -> bool:
         """Whether a margin moves the logits."""
-        return self.margin is not None and not self.margin.inactive
+        return not (self.margin is None or self.evaluates or self.margin.inactive)
 
     def _check_margin(self) -> None:
         if self.label_smoothing and self.margin is not None and self.margin.excludes_classes:
@@ -89,7 +89,7 @@ class SoftmaxLoss(Criterion):
 
     def _moved(self, logits: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         """What the loss sees; hooks see the logits of the model."""
-        if self.margin is None or self.margin.inactive:
+        if self.margin is None or not self.has_margin:
             return logits
         self._check_margin()  # a state_dict may have brought other counts
         moved: Tensor = self.margin(logits, target, valid)
@@ -118,7 +118,7 @@ class SoftmaxLoss(Criterion):
         self, logits: Tensor, target: Tensor, num_classes: int
     ) -> Samples:
         """The loss of a mixture is the mixture of the losses, class weights and all."""
-        weighter, smoothing, dtype = self.weighter, self.label_smoothing, None
+        weighter, smoothing, dtype = self.acting_weighter, self.label_smoothing, None
         of_model, logits = logits, self._moved(logits, target)
         class_factor = None
         if weighter is not None and not weighter.inactive:
@@ -176,7 +176,7 @@ class SoftmaxLoss(Criterion):
         self, logits: Tensor, target: Tensor, normalizer: Tensor | float | None
     ) -> Tensor | None:
         """The loss, where one call of F.cross_entropy is all there is to compute; else None."""
-        reduction, weight, weighter = self.reduction, self.weight, self.weighter
+        reduction, weight, weighter = self.reduction, self.weight, self.acting_weighter
         if self.gamma != 0 or self.has_margin or self.is_watched or self.num_processes > 1:
             return None
         if reduction not in ("mean", "sum") or target.numel() == 0:
@@ -186,7 +186,11 @@ class SoftmaxLoss(Criterion):
         if weighter is None or weighter.inactive:
             # with a weighter, the mean divides by M even if there are class weights
             same = weighter is None or weight is None or reduction == "sum"
-            return self._torchs_own(logits, target, weight) if same and normalizer is None else None
+            if not same or normalizer is not None:
+                return None
+            if weighter is not None:
+                weighter.skip()
+            return self._torchs_own(logits, target, weight)
         if (
             isinstance(weighter, ClassFrequency)
             and not weighter.has_absent  # one of those in the target is an error
@@ -219,8 +223,8 @@ class SoftmaxLoss(Criterion):
         """F.cross_entropy to the last bit, but 0 where no sample counts and torch has 0 / 0."""
         ignore_index, label_smoothing = self.ignore_index, self.label_smoothing
         check_classification(logits, target, weight, ignore_index)
-        if self.weighter is not None:
-            self._check_num_classes(self.weighter, logits.shape[class_dim(logits)])
+        if self.acting_weighter is not None:
+            self._check_num_classes(self.acting_weighter, logits.shape[class_dim(logits)])
         if self.reduction == "sum" or target.is_floating_point():
             reduction: Literal["sum", "mean"] = "sum" if self.reduction == "sum" else "mean"
             return torch_cross_entropy(

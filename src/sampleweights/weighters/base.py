@@ -12,19 +12,27 @@ from torch import Tensor, nn
 
 from sampleweights._buffers import ExactBuffers
 from sampleweights._checks import as_number
-from sampleweights._eager import is_eager
+from sampleweights._eager import is_eager, is_readable
 
 __all__ = ["Weighter"]
 
 
 def set_epoch_below(module: nn.Module, epoch: float) -> None:
-    """Call ``set_epoch`` on the nearest descendants that have one, wherever they are nested."""
+    """Call ``set_epoch`` on the nearest descendants that have one, wherever they are nested.
+
+    A whole epoch comes as an int. A fraction of one reaches only who says that it takes fractions
+    (``fractional_epochs``); others, which may look their epoch up in a list, get the whole epoch.
+    """
+    number = as_number("epoch", epoch)
+    whole = math.floor(number) if math.isfinite(number) else number
     for child in module.children():
         set_epoch = getattr(child, "set_epoch", None)
-        if callable(set_epoch):
-            set_epoch(epoch)
-        else:
+        if not callable(set_epoch):
             set_epoch_below(child, epoch)
+            continue
+        own = getattr(type(child), "set_epoch", None)
+        fractions = getattr(child, "fractional_epochs", False) or own is Weighter.set_epoch
+        set_epoch(number if fractions and number != whole else whole)
 
 
 class Weighter(ExactBuffers, ABC):
@@ -82,6 +90,9 @@ class Weighter(ExactBuffers, ABC):
         weight: Tensor = self(loss, target, valid)
         return weight
 
+    def skip(self) -> None:
+        """Hear that a criterion skips this weighter for a batch, since it is inactive."""
+
     @abstractmethod
     def forward(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
@@ -89,37 +100,65 @@ class Weighter(ExactBuffers, ABC):
         """Return one weight per sample: the shape of ``loss``, at least 0, detached."""
 
     def set_epoch(self, epoch: float) -> None:
-        """Tell the weighter, and those nested in it, the epoch (from 0; may be a fraction)."""
+        """Tell the weighter, and those nested in it, the epoch (from 0; may be a fraction).
+
+        A ``set_epoch`` of your own gets whole epochs (int) from criteria and callbacks; set the
+        class attribute ``fractional_epochs = True`` if it takes fractions.
+        """
         set_epoch_below(self, epoch)
 
 
-_FORGOTTEN_AFTER = 1000
-"""Training calls without ``set_epoch`` after which a weighter that waits for it warns: two or three
-epochs of a data set of 50,000 samples. Who sets the epoch at the end of each, and not at its start,
-has usually set it by then."""
+_FORGOTTEN_AFTER = 20
+"""Training calls without ``set_epoch`` after which a weighter that waits for it warns: a few epochs
+of a small data set. Who sets each epoch at its start, from the first one on, is never warned."""
+
+PARTS = 1_000_000
+"""Of an epoch, in the buffer: whole numbers, since averages of models mix floating buffers, and
+copy the others."""
+_LAST = 2**53 // PARTS
+"""The last epoch that float64 tells from the next, in millionths."""
+
+
+def epoch_of(stored: int) -> float:
+    """The epoch that the buffer holds: an int where it is whole, as a list of one's own needs."""
+    whole, part = divmod(stored, PARTS)
+    return stored / PARTS if part else whole
 
 
 class EpochWeighter(Weighter):
-    """A weighter whose weights depend on the epoch, which is all that a checkpoint holds of it."""
+    """A weighter whose weights depend on the epoch, which is all that a checkpoint holds of it.
+
+    The buffer alone says which epoch it is. Where it can be read at no cost, it is read in every
+    call; elsewhere it is part of the computation.
+    """
 
     epoch: Tensor
+    """0-d, int64: the epoch in millionths."""
+    fractional_epochs = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
         self._calls_to_warning = 0
 
     def set_epoch(self, epoch: float) -> None:
         epoch = as_number("epoch", epoch)
         if not 0 <= epoch < math.inf:
             raise ValueError(f"epoch must be finite and at least 0, got {epoch}")
-        self._follow(epoch)
-        self.epoch.fill_(epoch)
+        if epoch > _LAST:
+            raise ValueError(f"epoch must be at most {_LAST}, got {epoch}")
+        stored = round(epoch * PARTS)
+        self._follow(stored)
+        self.epoch.fill_(stored)
         self._calls_to_warning = 0
 
-    @abstractmethod
-    def _follow(self, epoch: float) -> None:
-        """Take on what the epoch says, or raise and change nothing."""
+    def _read(self) -> int | None:
+        """The epoch in millionths; None where that would wait for a device, or is compiled."""
+        epoch: Any = self._buffers["epoch"]  # several times as fast as the attribute
+        return epoch.item() if is_readable(epoch) else None
+
+    def _follow(self, stored: int) -> None:
+        """Check what the epoch, in millionths, says; raise before anything has changed."""
 
     @abstractmethod
     def _what_stays(self) -> str | None:
@@ -132,13 +171,15 @@ class EpochWeighter(Weighter):
         # not in compiled code, which would be compiled anew for every count
         if not (is_eager() and self._calls_to_warning and self.training):
             return
+        if not torch.is_grad_enabled():
+            return
         self._calls_to_warning -= 1
         what_stays = None if self._calls_to_warning else self._what_stays()
         if what_stays is not None:
             warnings.warn(
                 f"{type(self).__name__} was called {_FORGOTTEN_AFTER} times in training and "
                 f"set_epoch never: {what_stays}. Call criterion.set_epoch(epoch) at the start of "
-                f"each epoch",
+                f"each epoch, from epoch 0 on",
                 UserWarning,
                 stacklevel=2,
             )
@@ -146,7 +187,11 @@ class EpochWeighter(Weighter):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        epoch = state_dict.get(prefix + "epoch")
+        if isinstance(epoch, Tensor) and epoch.is_floating_point():  # of an older version
+            epoch = (epoch.double() * PARTS).round().long()
+            state_dict = {**state_dict, prefix + "epoch": epoch}
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if prefix + "epoch" in state_dict and not self.epoch.is_meta:
-            # of this weighter alone: those nested in it load their own
-            EpochWeighter.set_epoch(self, self.epoch)  # type: ignore[arg-type]
+        if isinstance(epoch, Tensor) and not epoch.is_meta:
+            self._follow(int(epoch))
+            self._calls_to_warning = 0

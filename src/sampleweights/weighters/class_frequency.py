@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sampleweights._buffers import Derived
 from sampleweights._checks import Normalize, as_class_counts, check_floating, class_dim
 from sampleweights._eager import is_readable
 from sampleweights.counting import FromCounts
@@ -19,6 +20,10 @@ from sampleweights.weighters.base import Weighter
 __all__ = ["ClassBalanced", "EffectiveNumber"]
 
 
+_FEW = 4096
+"""Classes; the division of more takes less than the comparison of their bytes."""
+
+
 class ClassFrequency(Weighter, FromCounts):
     """A weight per class, looked up."""
 
@@ -28,7 +33,7 @@ class ClassFrequency(Weighter, FromCounts):
     def __init__(self, class_counts: Any, class_weight: Tensor) -> None:
         super().__init__()
         self._keep("class_weight", class_counts, class_weight)
-        self._kept: tuple[Tensor, tuple[Any, ...], Tensor] | None = None
+        self._over: Derived[Tensor] = Derived()
 
     @property
     def class_factor(self) -> Tensor:
@@ -39,12 +44,9 @@ class ClassFrequency(Weighter, FromCounts):
         weight = self.class_weight
         if isinstance(divisor, Tensor):
             return (weight / nonzero(divisor)).to(dtype)
-        if not is_readable(weight) or weight.is_inference():
+        if not is_readable(weight) or weight.numel() > _FEW:
             return (weight / divisor).to(dtype)
-        key = divisor, dtype, weight._version  # which changes with every change in place
-        if self._kept is None or self._kept[0] is not weight or self._kept[1] != key:
-            self._kept = weight, key, (weight / divisor).to(dtype)
-        return self._kept[2]
+        return self._over.get(weight, (divisor, dtype), lambda: (weight / divisor).to(dtype))
 
     def without_class_weights(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
@@ -126,7 +128,7 @@ class ClassFrequency(Weighter, FromCounts):
 
     def _look_up(self, class_weight: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         weight = look_up_valid(class_weight, target, valid)
-        if self._absent:
+        if self.has_absent:
             self._check_present(target, valid)
         return weight
 

@@ -66,7 +66,11 @@ class Compose(Weighter):
 
     @property
     def inactive(self) -> bool:
-        return all(weighter.inactive for weighter in self.weighters)
+        return all(weighter.inactive for weighter in self._parts())
+
+    def skip(self) -> None:
+        for weighter in self._parts():
+            weighter.skip()
 
     def forward(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import numbers
-import warnings
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from sampleweights import selection
 from sampleweights._checks import check_floating
 from sampleweights.schedules import Constant, Schedule, Sigmoid
-from sampleweights.weighters.base import EpochWeighter
+from sampleweights.weighters.base import PARTS, EpochWeighter, epoch_of
 
 __all__ = ["OHEM", "SelfPaced"]
 
@@ -23,7 +23,7 @@ class _Curriculum(EpochWeighter):
     largest: ClassVar[bool]
     """Whether the samples of highest loss are kept, or those of lowest."""
 
-    fraction: Tensor
+    scheduled: Tensor
 
     def __init__(
         self,
@@ -48,15 +48,34 @@ class _Curriculum(EpochWeighter):
             )
         self.schedule: Schedule = schedule
         self.per_class = per_class
-        # The schedule gives the fraction from the epoch. It is a buffer too: compiled code reads
-        # it, and so does not depend on its value.
-        self.register_buffer("fraction", torch.ones((), dtype=torch.float64), persistent=False)
+        self._last: tuple[int, float] | None = None
+        if not hasattr(schedule, "of_tensor"):
+            # a schedule that needs the host: what it said last, for devices and compiled code
+            self.register_buffer("scheduled", _exactly(1.0), persistent=False)
         self.set_epoch(0)
         self._warn_if_forgotten(not isinstance(schedule, Constant))
 
     @property
+    def fraction(self) -> Tensor:
+        """The fraction that the epoch says is kept, 0-d, float64 where the device has it."""
+        stored = self._read()
+        if stored is not None:
+            return torch.tensor(self._fraction_at(stored), dtype=torch.float64)
+        dtype = torch.float32 if self.epoch.is_mps else torch.float64
+        of_tensor = getattr(self.schedule, "of_tensor", None)
+        if of_tensor is None:
+            return self.scheduled.to(dtype) / _SCALE
+        fraction: Tensor = of_tensor(self.epoch.to(dtype) / PARTS)
+        return fraction
+
+    @property
     def inactive(self) -> bool:
-        return self._keeps_all
+        # not known without waiting for a device, nor to compiled code, which would depend on it
+        stored = self._read()
+        return stored is not None and self._fraction_at(stored) == 1
+
+    def skip(self) -> None:
+        self._count_call()
 
     def forward(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
@@ -72,22 +91,37 @@ class _Curriculum(EpochWeighter):
             )
         self._count_call()
         group = target if self.per_class else None
-        keep = selection.select(loss, self.fraction, largest=self.largest, valid=valid, group=group)
+        stored = self._read()
+        fraction = self.fraction if stored is None else self._fraction_at(stored)
+        keep = selection.select(loss, fraction, largest=self.largest, valid=valid, group=group)
         return keep.to(loss.dtype)
 
-    def _follow(self, epoch: float) -> None:
-        fraction = float(self.schedule(epoch))
+    def _fraction_at(self, stored: int) -> float:
+        """What the schedule says; computed once for each epoch."""
+        if self._last is not None and self._last[0] == stored:
+            return self._last[1]
+        epoch = epoch_of(stored)
+        try:
+            fraction = float(self.schedule(epoch))
+        except (TypeError, LookupError):
+            if isinstance(epoch, int):
+                raise
+            fraction = float(self.schedule(math.floor(epoch)))  # it looks up whole epochs
         if not 0 < fraction <= 1:
             raise ValueError(
                 f"schedule must return a fraction in (0, 1], got {fraction} at epoch {epoch}"
             )
-        self._keep(fraction)
+        self._last = stored, fraction
+        return fraction
 
-    def _keep(self, fraction: float) -> None:
-        if self.fraction.is_meta and not self.epoch.is_meta:  # `assign=True` brings the epoch only
-            self.fraction = torch.ones_like(self.epoch)
-        self.fraction.fill_(fraction)
-        self._keeps_all = fraction == 1
+    def _follow(self, stored: int) -> None:
+        self._last = None  # the schedule may be another than before
+        fraction = self._fraction_at(stored)
+        if "scheduled" not in self._buffers:
+            return
+        if self.scheduled.is_meta and not self.epoch.is_meta:  # `assign=True` brings the epoch only
+            self.scheduled = torch.zeros_like(self.epoch)
+        self.scheduled.copy_(_exactly(fraction))
 
     def _what_stays(self) -> str | None:
         fraction = float(self.schedule(0))
@@ -98,27 +132,16 @@ class _Curriculum(EpochWeighter):
             f"fraction that stays)"
         )
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        old = None
-        if prefix + "epoch" not in state_dict and prefix + "fraction" in state_dict:
-            state_dict = {**state_dict, prefix + "epoch": self.epoch}
-            old = state_dict.pop(prefix + "fraction")
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if old is None or self.epoch.is_meta:
-            return
-        self._keep(float(old))
-        warnings.warn(
-            f"the checkpoint of {type(self).__name__} is of an older version and holds the kept "
-            f"fraction ({float(old):g}), not the epoch: that fraction is kept until "
-            f"set_epoch(epoch) is called",
-            UserWarning,
-            stacklevel=2,
-        )
-
     def extra_repr(self) -> str:
         return f"schedule={self.schedule!r}" + (", per_class=True" if self.per_class else "")
+
+
+_SCALE = 2.0**62
+
+
+def _exactly(fraction: float) -> Tensor:
+    """A fraction as a whole number, which averages of models copy and casts do not round."""
+    return torch.tensor(round(fraction * _SCALE))
 
 
 def _changes(schedule: Schedule, fraction: float) -> bool:

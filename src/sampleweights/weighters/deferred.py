@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from sampleweights._checks import as_number, check_floating
-from sampleweights.weighters.base import EpochWeighter, Weighter, set_epoch_below
+from sampleweights.weighters.base import PARTS, EpochWeighter, Weighter, set_epoch_below
 from sampleweights.weighters.compose import as_weighter
 
 __all__ = ["Deferred"]
@@ -64,47 +64,76 @@ class Deferred(EpochWeighter):
             raise ValueError(f"start must be finite and at least 0, got {self.start}")
         self.num_classes = self.weighter.num_classes
         self.may_drop = self.weighter.may_drop
-        self._waits = self.start > 0
-        self._warn_if_forgotten(self._waits)
+        self._start = round(self.start * PARTS)
+        self._warn_if_forgotten(self._start > 0)
+
+    def _waits(self) -> bool | Tensor:
+        """Whether the start is still to come: a tensor where only the device knows."""
+        if self._start == 0:
+            return False
+        stored = self._read()
+        return self.epoch < self._start if stored is None else stored < self._start
 
     @property
     def inactive(self) -> bool:
-        if self._waits:
-            # here, since a criterion does not call a weighter that is inactive; for one batch it
-            # may ask twice
+        waits = self._waits()
+        return waits is True or (waits is False and self.weighter.inactive)
+
+    def skip(self) -> None:
+        if self._waits() is True:
             self._count_call()
-            return True
-        return self.weighter.inactive
+        else:
+            self.weighter.skip()
 
     @property
     def class_factor(self) -> Tensor | None:
-        return None if self._waits else self.weighter.class_factor
+        waits = self._waits()
+        factor = None if waits is True else self.weighter.class_factor
+        if factor is None or isinstance(waits, bool):
+            return factor
+        return factor.masked_fill(waits, 1)
 
     def without_class_weights(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor | None:
-        if self._waits:
-            return None
-        return self.weighter.without_class_weights(loss, target, valid)
+        return self._unless_waiting(self.weighter.without_class_weights, loss, target, valid)
 
     def forward(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
         check_floating("loss", loss)
-        if self.inactive:
-            return torch.ones_like(loss) if valid is None else valid.to(loss.dtype)
-        weight: Tensor = self.weighter(loss, target, valid)
-        return weight
+        if self._waits() is True:
+            self._count_call()
+        weight = self._unless_waiting(self.weighter, loss, target, valid)
+        return _ones(loss, valid) if weight is None else weight
+
+    def _unless_waiting(
+        self,
+        weigh: Callable[..., Tensor | None],
+        loss: Tensor,
+        target: Tensor | None,
+        valid: Tensor | None,
+    ) -> Tensor | None:
+        waits = self._waits()
+        if waits is False:
+            return weigh(loss, target, valid)
+        if waits is True:
+            return None
+        # to a weighter that must wait no sample is valid, so that it does not learn from any
+        ones = _ones(loss, valid)
+        weight = weigh(loss, target, (ones != 0) & ~waits)
+        return None if weight is None else torch.where(waits, ones, weight)
 
     def set_epoch(self, epoch: float) -> None:
         super().set_epoch(epoch)
         set_epoch_below(self, epoch)
-
-    def _follow(self, epoch: float) -> None:
-        self._waits = epoch < self.start
 
     def _what_stays(self) -> str:
         return f"every weight is still 1, as before epoch {self.start:g}"
 
     def extra_repr(self) -> str:
         return f"start={self.start:g}"
+
+
+def _ones(loss: Tensor, valid: Tensor | None) -> Tensor:
+    return torch.ones_like(loss) if valid is None else valid.to(loss.dtype)
