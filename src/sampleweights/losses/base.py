@@ -102,11 +102,12 @@ class Criterion(nn.Module, ABC):
         if process_group is not None and not global_batch:
             raise ValueError("process_group must be None without global_batch=True")
         self.global_batch = global_batch
+        self.evaluates = False
+        """Whether this is an evaluation: weighters and margins are then left out."""
         self._group = Group(process_group)
         self._weighting_hooks: list[HookHandle] = []
 
-    evaluates = False
-    """Whether this is an evaluation: weighters and margins are then left out."""
+    evaluates = False  # of a criterion that was pickled before there was such a flag
     fractional_epochs = True
 
     @property
