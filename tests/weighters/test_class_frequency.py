@@ -9,9 +9,33 @@ import numpy as np
 import pytest
 import reference
 import torch
+from properties import (
+    falls_with_the_loss,
+    loss_does_not_matter,
+    mean_weight_is_one,
+    order_does_not_matter,
+    rises_with_the_loss,
+    scale_of_the_loss_does_not_matter,
+    twice_the_batch_has_twice_the_weights,
+)
 
 import sampleweights as sw
 from sampleweights.functional import class_balanced_weights, effective_number_weights
+
+BY_CLASS = {
+    order_does_not_matter,
+    twice_the_batch_has_twice_the_weights,
+    scale_of_the_loss_does_not_matter,
+    loss_does_not_matter,
+    rises_with_the_loss,
+    falls_with_the_loss,
+}
+CLAIMS = {
+    "ClassBalanced": {mean_weight_is_one, *BY_CLASS},
+    "ClassBalanced(None)": BY_CLASS,
+    "EffectiveNumber": {mean_weight_is_one, *BY_CLASS},
+    "EffectiveNumber(beta)": BY_CLASS,
+}
 
 COUNTS = [50, 20, 9, 4, 1]
 BOTH = [sw.ClassBalanced, sw.EffectiveNumber]

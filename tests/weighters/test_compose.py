@@ -8,8 +8,21 @@ import reference
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from properties import (
+    keeps_or_drops,
+    order_does_not_matter,
+    rises_with_the_loss,
+    scale_of_the_loss_does_not_matter,
+)
 
 import sampleweights as sw
+
+BY_RANK = {order_does_not_matter, scale_of_the_loss_does_not_matter}
+CLAIMS = {
+    "Compose": {rises_with_the_loss, *BY_RANK},
+    "Compose(nested)": BY_RANK,
+    "Compose(Deferred)": {rises_with_the_loss, keeps_or_drops, *BY_RANK},
+}
 
 
 def test_order_is_meaning() -> None:

@@ -6,9 +6,27 @@ import numpy as np
 import pytest
 import reference
 import torch
+from properties import (
+    falls_with_the_loss,
+    keeps_or_drops,
+    order_does_not_matter,
+    rises_with_the_loss,
+    scale_of_the_loss_does_not_matter,
+)
 
 import sampleweights as sw
 from sampleweights.schedules import Constant, Linear, Sigmoid
+
+BY_RANK = {order_does_not_matter, scale_of_the_loss_does_not_matter, keeps_or_drops}
+EASIEST, HARDEST = {falls_with_the_loss, *BY_RANK}, {rises_with_the_loss, *BY_RANK}
+CLAIMS = {
+    "SelfPaced": EASIEST,
+    "SelfPaced(Linear)": EASIEST,
+    "SelfPaced(per_class)": EASIEST,
+    "OHEM": HARDEST,
+    "OHEM(0.25)": HARDEST,
+    "OHEM(per_class)": HARDEST,
+}
 
 
 @pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from properties import PROPERTIES
 from torch import Tensor
 
 import sampleweights as sw
+
+# at epoch 0 every weight is 1
+CLAIMS = {"Deferred": set(PROPERTIES), "Deferred(nested)": set(PROPERTIES)}
 
 COUNTS = [80, 15, 5]
 
