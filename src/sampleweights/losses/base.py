@@ -113,7 +113,10 @@ class Criterion(nn.Module, ABC):
     @property
     def acting_weighter(self) -> Weighter | None:
         """The weighter, but None in an evaluation."""
-        return None if self.evaluates else self.weighter
+        if self.evaluates:
+            return None
+        # several times as fast as the attribute
+        return self._modules.get("weighter")  # type: ignore[return-value]
 
     def __getstate__(self) -> dict[str, Any]:
         # who watches or evaluates this criterion does not do so with its copies

@@ -190,7 +190,7 @@ class SoftmaxLoss(Criterion):
                 return None
             if weighter is not None:
                 weighter.skip()
-            return self._torchs_own(logits, target, weight)
+            return self._torchs_own(logits, target, weight, weighter)
         if (
             isinstance(weighter, ClassFrequency)
             and not weighter.has_absent  # one of those in the target is an error
@@ -219,12 +219,14 @@ class SoftmaxLoss(Criterion):
         weight = weighter.weight_over(divisor, logits.dtype)  # autocast keeps float32 and float64
         return torch_cross_entropy(logits, target, weight, self.ignore_index, 0.0, "sum")
 
-    def _torchs_own(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def _torchs_own(
+        self, logits: Tensor, target: Tensor, weight: Tensor | None, weighter: Weighter | None
+    ) -> Tensor:
         """F.cross_entropy to the last bit, but 0 where no sample counts and torch has 0 / 0."""
         ignore_index, label_smoothing = self.ignore_index, self.label_smoothing
         check_classification(logits, target, weight, ignore_index)
-        if self.acting_weighter is not None:
-            self._check_num_classes(self.acting_weighter, logits.shape[class_dim(logits)])
+        if weighter is not None:
+            self._check_num_classes(weighter, logits.shape[class_dim(logits)])
         if self.reduction == "sum" or target.is_floating_point():
             reduction: Literal["sum", "mean"] = "sum" if self.reduction == "sum" else "mean"
             return torch_cross_entropy(

@@ -169,9 +169,9 @@ class EpochWeighter(Weighter):
 
     def _count_call(self) -> None:
         # not in compiled code, which would be compiled anew for every count
-        if not (is_eager() and self._calls_to_warning and self.training):
+        if torch.compiler.is_compiling() or not self._calls_to_warning:
             return
-        if not torch.is_grad_enabled():
+        if not (self.training and torch.is_grad_enabled() and is_eager()):
             return
         self._calls_to_warning -= 1
         what_stays = None if self._calls_to_warning else self._what_stays()

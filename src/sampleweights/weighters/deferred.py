@@ -80,10 +80,10 @@ class Deferred(EpochWeighter):
         return waits is True or (waits is False and self.weighter.inactive)
 
     def skip(self) -> None:
-        if self._waits() is True:
-            self._count_call()
-        else:
+        if not self._calls_to_warning or self._waits() is False:
             self.weighter.skip()
+        else:
+            self._count_call()
 
     @property
     def class_factor(self) -> Tensor | None:
