@@ -71,9 +71,7 @@ class _Curriculum(EpochWeighter):
     @property
     def inactive(self) -> bool:
         # not known without waiting for a device, nor to compiled code, which would depend on it
-        stored, last = self._read(), self._last
-        if last is not None and last[0] == stored:
-            return last[1] == 1
+        stored = self._read()
         return stored is not None and self._fraction_at(stored) == 1
 
     def skip(self) -> None:
