@@ -112,11 +112,14 @@ LONG = np.tile(TARGET, 2000)
     [
         ({"features": FEATURES[:5]}, "features has 5 rows but target has 6"),
         ({"groups": [1, 2]}, "features has 6 rows but groups has 2"),
-        ({"target": np.zeros(6, int)}, "at least two classes, all samples are 0"),
-        ({"target": ["nv"] * 6}, "at least two classes, all samples are 'nv'"),
+        ({"target": np.zeros(6, int)}, "at least two classes, all samples are of 0"),
+        ({"target": ["nv"] * 6}, "at least two classes, all samples are of 'nv'"),
         ({"target": np.eye(6)}, r"one value for each sample, got shape \(6, 6\)"),
         ({"target": [0, 0, 1, 1.5, 1, 0]}, "integers or strings, got 1.5 in row 3"),
-        ({"target": [0, 0, np.nan, 1, 1, 0]}, "target is missing in row 2"),
+        (
+            {"target": [0, 0, np.nan, 1, 1, 0]},
+            "target must have no missing values, .* sample 2",
+        ),
         ({"features": FEATURES[0]}, r"shape \(samples, features\), got \(2,\)"),
         ({"features": FEATURES[:0], "target": []}, r"got \(0, 2\)"),
         ({"features": FEATURES.astype(str)}, "features must be numbers, got dtype <U"),

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NAME",
         help="a name for each class, in the order of the labels; for labels that are strings, "
-        "these strings in the order that you want",
+        "these strings in the order that you want (whole numbers in a .csv file are integers)",
     )
     data.add_argument(
         "--encoder",
