@@ -39,6 +39,7 @@ FLOORS = [
     {"integrations/evaluation", "integrations/torchmetrics"},
     {"integrations/lightning", "integrations/transformers"},
     # a comparison, in the order in which data pass
+    {"compare/outputs"},
     {
         "compare/inputs/arrays",
         "compare/inputs/archives",
