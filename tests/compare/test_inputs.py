@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,42 @@ def test_files_of_another_kind(tmp_path: Path, suffix: str, content: bytes) -> N
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"data{suffix} (must be an {suffix} file|cannot be read)"):
         load([path] * (2 if suffix == ".npy" else 1))
+
+
+@pytest.mark.parametrize("shape", [(10**13,), (10**13, 2), (7,), (2**62, 2**62)])
+@pytest.mark.parametrize("name", ["features", "target", "groups", "class_names"])
+def test_a_header_that_says_more_than_follows(
+    tmp_path: Path, shape: tuple[int, ...], name: str
+) -> None:
+    header = io.BytesIO()
+    given = {"descr": "<i8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, given)
+    short = header.getvalue() + bytes(6 * 8)
+    message = f"cannot be read: the header of {name} says shape .*, but 48 follow"
+    arrays = {"features": FEATURES, "target": TARGET, "groups": TARGET, "class_names": [*"abc"]}
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        for key, array in arrays.items():
+            whole = io.BytesIO()
+            np.save(whole, array)
+            archive.writestr(f"{key}.npy", short if key == name else whole.getvalue())
+    with pytest.raises(ValueError, match=f"data.npz {message}"):
+        load([tmp_path / "data.npz"])
+    (tmp_path / "short.npy").write_bytes(short)
+    with pytest.raises(ValueError, match=f"short.npy {message.replace(name, 'the array')}"):
+        load([tmp_path / "short.npy"] * 2)
+
+
+def test_an_array_that_does_not_fit_into_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npz(tmp_path, features=FEATURES, target=TARGET)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", full)
+    with pytest.raises(ValueError, match=r"data.npz .*features does not fit into the memory"):
+        load([path])
 
 
 @pytest.mark.parametrize(
