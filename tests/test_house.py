@@ -39,7 +39,13 @@ FLOORS = [
     {"integrations/evaluation", "integrations/torchmetrics"},
     {"integrations/lightning", "integrations/transformers"},
     # a comparison, in the order in which data pass
-    {"compare/inputs/arrays", "compare/inputs/archives", "compare/inputs/tables"},
+    {"compare/outputs"},
+    {
+        "compare/inputs/arrays",
+        "compare/inputs/archives",
+        "compare/inputs/classes",
+        "compare/inputs/tables",
+    },
     {"compare/inputs/checking", "compare/inputs/images"},
     {"compare/inputs/loading"},
     {"compare/inputs/__init__"},

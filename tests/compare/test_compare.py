@@ -339,7 +339,7 @@ def test_a_single_row_has_no_advice():
         ({"target": np.repeat([0, 1], [60, 2])}, r"class '1' has 2: give fewer folds"),
         ({"groups": TARGET}, r"as many groups as there are folds \(3\), class '0' has 1"),
         ({"target": np.zeros(9)}, r"target must have at least two classes, all samples are of"),
-        ({"target": TARGET + 0.5}, r"target must be classes, got numbers that are not whole"),
+        ({"target": TARGET + 0.5}, r"target must be classes, integers or strings, got 0.5"),
         ({"target": TARGET[:, None]}, r"target must have shape \(N,\)"),
         ({"groups": [1, 2]}, r"groups must have shape \(102,\).*got \(2,\)"),
         ({"num_epochs": None}, r"num_epochs must be given with a fit of your own"),
@@ -347,7 +347,7 @@ def test_a_single_row_has_no_advice():
         ({"repeats": 0}, r"repeats must be at least 1, got 0"),
         ({"workers": 0}, r"workers must be at least 1, got 0"),
         ({"entries": {}}, r"entries must have at least one row, got none"),
-        ({"class_names": ["a"]}, r"class_names must name the 3 classes.*got 1 names"),
+        ({"class_names": ["a"]}, r"class_names must have one name for each of the 3.*got 1 names"),
         ({"class_names": ["a", "a", "b"]}, r"class_names must differ"),
         ({"data": FEATURES[:9]}, r"data must be features of shape \(102, D\).*got shape \(9, 4\)"),
         ({"data": np.where(FEATURES > 2.5, np.nan, FEATURES)}, r"data must be finite, got nan in"),
@@ -432,7 +432,7 @@ def test_class_names_of_strings_are_an_order():
 
     options = {"entries": rows("no weighting"), "class_names": ["dog", "cat"]}
     assert compared(two, animals, **options).class_counts == [30, 70]
-    with pytest.raises(ValueError, match=r"class_names must name the 2 classes of target"):
+    with pytest.raises(ValueError, match=r"class_names must be the 2 classes of target"):
         compared(two, animals, **{**options, "class_names": ["a", "b"]})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +114,14 @@ LONG = np.tile(TARGET, 2000)
     [
         ({"features": FEATURES[:5]}, "features has 5 rows but target has 6"),
         ({"groups": [1, 2]}, "features has 6 rows but groups has 2"),
-        ({"target": np.zeros(6, int)}, "at least two classes, all samples are 0"),
-        ({"target": ["nv"] * 6}, "at least two classes, all samples are 'nv'"),
+        ({"target": np.zeros(6, int)}, "at least two classes, all samples are of 0"),
+        ({"target": ["nv"] * 6}, "at least two classes, all samples are of 'nv'"),
         ({"target": np.eye(6)}, r"one value for each sample, got shape \(6, 6\)"),
         ({"target": [0, 0, 1, 1.5, 1, 0]}, "integers or strings, got 1.5 in row 3"),
-        ({"target": [0, 0, np.nan, 1, 1, 0]}, "target is missing in row 2"),
+        (
+            {"target": [0, 0, np.nan, 1, 1, 0]},
+            "target must have no missing values, .* sample 2",
+        ),
         ({"features": FEATURES[0]}, r"shape \(samples, features\), got \(2,\)"),
         ({"features": FEATURES[:0], "target": []}, r"got \(0, 2\)"),
         ({"features": FEATURES.astype(str)}, "features must be numbers, got dtype <U"),
@@ -165,6 +170,42 @@ def test_files_of_another_kind(tmp_path: Path, suffix: str, content: bytes) -> N
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"data{suffix} (must be an {suffix} file|cannot be read)"):
         load([path] * (2 if suffix == ".npy" else 1))
+
+
+@pytest.mark.parametrize("shape", [(10**13,), (10**13, 2), (7,), (2**62, 2**62)])
+@pytest.mark.parametrize("name", ["features", "target", "groups", "class_names"])
+def test_a_header_that_says_more_than_follows(
+    tmp_path: Path, shape: tuple[int, ...], name: str
+) -> None:
+    header = io.BytesIO()
+    given = {"descr": "<i8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, given)
+    short = header.getvalue() + bytes(6 * 8)
+    message = f"cannot be read: the header of {name} says shape .*, but 48 follow"
+    arrays = {"features": FEATURES, "target": TARGET, "groups": TARGET, "class_names": [*"abc"]}
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        for key, array in arrays.items():
+            whole = io.BytesIO()
+            np.save(whole, array)
+            archive.writestr(f"{key}.npy", short if key == name else whole.getvalue())
+    with pytest.raises(ValueError, match=f"data.npz {message}"):
+        load([tmp_path / "data.npz"])
+    (tmp_path / "short.npy").write_bytes(short)
+    with pytest.raises(ValueError, match=f"short.npy {message.replace(name, 'the array')}"):
+        load([tmp_path / "short.npy"] * 2)
+
+
+def test_an_array_that_does_not_fit_into_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npz(tmp_path, features=FEATURES, target=TARGET)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", full)
+    with pytest.raises(ValueError, match=r"data.npz .*features does not fit into the memory"):
+        load([path])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -194,3 +195,17 @@ def test_place_moves_labels_of_one_point_apart() -> None:
 def test_place_of_no_label() -> None:
     none = np.zeros((0, 2))
     assert place(none, none, np.array([0.0, 0, 1, 1]), none, none).shape == (0, 2)
+
+
+def test_many_lines_take_little_memory() -> None:
+    """80 rows have 8,000 points along their intervals; all pairs with positions took 2 GB."""
+    generator = np.random.default_rng(0)
+    anchors = generator.uniform(50, 350, (20, 2))
+    lines = generator.uniform(0, 400, (20_000, 2))
+    tracemalloc.start()
+    try:
+        place(np.full((20, 2), 12.0), anchors, np.array([0.0, 0, 400, 400]), anchors, lines)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 150e6

@@ -266,3 +266,15 @@ def test_intervals_hold_a_known_difference(monkeypatch):
             holds[metric].append(difference.low <= value <= difference.high)
     for metric, hits in holds.items():
         assert 0.93 <= np.mean(hits) <= 0.97, metric
+
+
+def test_rows_that_are_added_later_are_resampled_as_those_before():
+    target, fold, logits = made(200, 0, repeats=2)
+    both = {"one": logits, "two": logits[..., [0, 2, 1]]}
+    together = statistics_of(target, fold, both)
+    later = statistics_of(target, fold, {"one": logits})
+    later.add({"two": Prediction.of(both["two"])})
+    for row in both:
+        for metric, draws in together.draws(row).items():
+            assert np.array_equal(draws, later.draws(row)[metric])
+            assert together.estimate(row, metric) == later.estimate(row, metric)

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 from sampleweights.compare import compare, default_entries
 from sampleweights.compare.inputs import load
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER
+from sampleweights.compare.outputs import MARK, PAGE, PICTURE, RUNS, TABLE, check_output, replacing
 
 __all__ = ["main"]
 
@@ -57,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("comparison"),
         metavar="DIR",
-        help="where comparison.html, comparison.png, table.csv and the finished runs are written "
-        "(default: comparison/)",
+        help="where comparison.html, comparison.png, table.csv and the finished runs are written; "
+        "files that this command did not write are never replaced (default: comparison/)",
     )
     data = made.add_argument_group("input")
     data.add_argument("--target", metavar="COLUMN", help="the column of a table with the classes")
@@ -75,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NAME",
         help="a name for each class, in the order of the labels; for labels that are strings, "
-        "these strings in the order that you want",
+        "these strings in the order that you want (whole numbers in a .csv file are integers)",
     )
     data.add_argument(
         "--encoder",
@@ -163,6 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     """Compare, show the answer and write it."""
+    read = [*args.input, *(Path(path) for path in (args.groups, args.weights) if path is not None)]
+    check_output(args.output, read)
     inputs = load(
         args.input,
         output=args.output,
@@ -185,18 +188,22 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         num_epochs=args.num_epochs,
         seed=args.seed,
         class_names=inputs.class_names,
-        cache=args.output / "runs",
+        cache=args.output / RUNS,
         workers=args.workers,
         progress=not args.no_progress,
     )
     comparison.facts = {"input": " ".join(map(str, args.input)), **comparison.facts}
-    comparison.table().to_csv(args.output / "table.csv")
+    with replacing(args.output / TABLE) as path:
+        comparison.table().to_csv(path)
     matplotlib.use("Agg")  # a picture needs no screen
     figure = comparison.plot().figure
-    figure.savefig(args.output / "comparison.png", dpi=150, bbox_inches="tight")
+    with replacing(args.output / PICTURE) as path:
+        metadata = {"Software": MARK}
+        figure.savefig(path, dpi=150, bbox_inches="tight", format="png", metadata=metadata)
     plt.close(figure)
-    page = args.output / "comparison.html"
-    comparison.write_page(page)
+    page = args.output / PAGE
+    with replacing(page) as path:
+        comparison.write_page(path)
     print(f"{comparison}\n\nThe page is {page}")  # at last: the reader may close the pipe
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import sklearn
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +17,8 @@ from torch import Tensor
 import sampleweights
 from sampleweights._checks import as_whole_number
 from sampleweights.compare.comparison import Comparison
-from sampleweights.compare.inputs.arrays import in_order, not_finite
+from sampleweights.compare.inputs.arrays import not_finite
+from sampleweights.compare.inputs.classes import ClassNames, categories, classes
 from sampleweights.compare.statistics import METRICS, POSTHOC, Prediction, metrics_of_row
 from sampleweights.compare.training.entries import Build, default_entries, is_adjustable
 from sampleweights.compare.training.head import Head
@@ -37,7 +37,7 @@ def compare(
     repeats: int = 1,
     num_epochs: int | None = None,
     seed: int = 0,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     cache: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -54,8 +54,10 @@ def compare(
             ``validation`` are index arrays, ``sampler`` yields positions within ``train``, and the
             logits ``(len(validation), C)`` are those of the validation samples. It calls
             ``set_epoch(epoch)`` of the criterion, and of the sampler where there is one, itself.
-        target: ``(N,)``, classes: integers from 0 to C - 1, or any labels that can be sorted; the
-            logits of a ``fit`` have the classes in sorted order, or in that of ``class_names``.
+        target: ``(N,)``, labels: integers, whole floats, booleans, text or whatever else can be
+            sorted, as a list, an array, a tensor or a column of pandas. Text is sorted as text
+            (0, 1, 10, 2), pandas' ordered categories as they are ordered, all else by value. The
+            logits of a ``fit`` have the classes in this order; its integers must be 0 to C - 1.
         groups: ``(N,)``, what must not be on both sides: patients, lesions, videos.
         entries: names and builders; the first is the baseline (`default_entries`).
         folds: of the cross-validation, at least 2.
@@ -63,7 +65,9 @@ def compare(
         num_epochs: of each training. A ``fit`` of your own needs it, since curricula depend on
             it; the head has a number of its own.
         seed: of folds, trainings and resamples.
-        class_names: C names; of labels that are strings, the labels in the order that is wanted.
+        class_names: a mapping from label to name, such as a model's ``id2label``, which may name
+            further labels; or a sequence: of integers the C names, the first for the lowest label;
+            of labels that are text the labels themselves, in the order that is wanted.
         cache: a folder in which runs are kept as they finish. A comparison that was stopped goes
             on from there, and a changed input never reads an old run.
         workers: processes; one per core unless given, one on a GPU. The result does not depend on
@@ -86,8 +90,13 @@ def compare(
         ['no weighting', 'no weighting + post-hoc', 'OHEM', 'OHEM + post-hoc']
     """
     start = time.perf_counter()
-    index, names = _targets(target, class_names, whole=callable(data))
-    group = None if groups is None else _groups(groups, len(index))
+    index, names = classes(target, class_names, consecutive=callable(data))
+    group = None if groups is None else categories("groups", groups)[0]
+    if group is not None and len(group) != len(index):
+        raise ValueError(
+            f"groups must have shape ({len(index)},), a group for each sample of target, got "
+            f"{group.shape}"
+        )
     folds = as_whole_number("folds", folds, 2)
     repeats = as_whole_number("repeats", repeats, 1)
     if num_epochs is not None:
@@ -156,59 +165,6 @@ def compare(
             "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
         },
     )  # fmt: skip
-
-
-def _targets(
-    target: Any, class_names: Sequence[str] | None, *, whole: bool
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Class indices and names. ``whole``: integers are 0 to C - 1, as the logits of a ``fit``."""
-    values = _values("target", target)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(
-            f"target must have shape (N,), a class for each sample, got {values.shape}"
-        )
-    if values.dtype.kind == "f" and not np.array_equal(values, values.round()):
-        raise ValueError("target must be classes, got numbers that are not whole")
-    labels, index = np.unique(values, return_inverse=True)
-    names = [str(label.item() if hasattr(label, "item") else label) for label in labels]
-    if len(labels) < 2:
-        raise ValueError(f"target must have at least two classes, all samples are of {names[0]!r}")
-    if whole and labels.dtype.kind in "iuf" and not np.array_equal(labels, np.arange(len(names))):
-        raise ValueError(
-            f"target must be classes from 0 to {len(names) - 1} for a fit of your own, whose "
-            f"logits have a column for each of them, got {', '.join(names[:9])}"
-        )
-    if class_names is None:
-        return index.astype(np.int64), names
-    given = list(class_names)
-    if len(set(given)) < len(given):
-        raise ValueError(f"class_names must differ, got {given}")
-    if set(given) == set(names):  # the order that is wanted
-        return in_order(index, names, given), given
-    if len(given) != len(names) or labels.dtype.kind in "USO":
-        raise ValueError(
-            f"class_names must name the {len(names)} classes of target ({', '.join(names[:9])}), "
-            f"got {len(given)} names: {', '.join(map(str, given[:9]))}"
-        )
-    return index.astype(np.int64), given
-
-
-def _values(name: str, values: Any) -> NDArray[Any]:
-    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
-    missing = np.flatnonzero(pd.isna(array.reshape(-1)))
-    if len(missing):
-        raise ValueError(f"{name} must have no missing values, got one for sample {missing[0]}")
-    return array
-
-
-def _groups(groups: Any, size: int) -> NDArray[np.int64]:
-    values = _values("groups", groups)
-    if values.shape != (size,):
-        raise ValueError(
-            f"groups must have shape ({size},), a group for each sample of target, got "
-            f"{values.shape}"
-        )
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _features(data: Any, size: int) -> NDArray[np.float32]:

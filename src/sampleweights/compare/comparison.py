@@ -109,8 +109,7 @@ class Comparison:
             group = np.unique(self.groups, return_inverse=True)[1]
         rows = {name: Prediction.of(logits) for name, logits in self.logits.items()}
         found = Statistics(self.target, group, self.fold, self.class_names, rows, self.seed)
-        for name in self.adjustable:
-            found.add(name + POSTHOC, Prediction.of(self.adjusted(name)))
+        found.add({name + POSTHOC: Prediction.of(self.adjusted(name)) for name in self.adjustable})
         return found
 
     def estimate(self, row: str, metric: str) -> Estimate:
@@ -159,7 +158,7 @@ class Comparison:
         )
         name = f"{self.baseline}, tau {tau:.2f}"
         if name not in self._statistics.names:
-            self._statistics.add(name, Prediction.of(self.adjusted(self.baseline, tau)))
+            self._statistics.add({name: Prediction.of(self.adjusted(self.baseline, tau))})
         return self._statistics.difference(row, name, "balanced_accuracy")
 
     def table(self) -> pd.DataFrame:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
@@ -17,6 +18,8 @@ def read_npy(path: Path) -> NDArray[Any]:
         if stream.read(6) != b"\x93NUMPY":
             raise ValueError(f"{path} must be an .npy file, as numpy.save writes it")
     try:
+        with path.open("rb") as stream:
+            _check_size("the array", stream, path.stat().st_size)
         # a copy on write: torch warns of arrays that cannot be written
         array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     except ValueError as error:
@@ -31,12 +34,15 @@ def read_npz(path: Path) -> dict[str, Any]:
         if not is_zipfile(path):  # of other files NumPy says that they are pickled
             raise BadZipFile("not a zip archive")
         with np.load(path, allow_pickle=False) as archive:
-            if not {"features", "target"} <= set(archive.files):
-                held = ", ".join(archive.files) or "nothing"
+            members = {m.filename.removesuffix(".npy"): m for m in archive.zip.infolist()}
+            if not {"features", "target"} <= members.keys():
+                held = ", ".join(members) or "nothing"
                 raise KeyError(f"{path} must hold features and target, got {held}")
             arrays = {}
             for name in ("features", "target", "groups", "class_names"):
-                if name in archive.files:
+                if name in members:
+                    with archive.zip.open(members[name]) as stream:
+                        _check_size(name, stream, members[name].file_size)
                     arrays[name] = archive[name]
             return arrays
     except KeyError as error:
@@ -47,6 +53,25 @@ def read_npz(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise _unreadable(path, name, error) from None
+    except MemoryError:
+        raise ValueError(f"{path} cannot be read: {name} does not fit into the memory") from None
+
+
+def _check_size(name: str, stream: IO[bytes], size: int) -> None:
+    """See that a header is followed by what it says: NumPy would first make room for all of it."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    else:  # columns with names in other letters, which are not read here
+        return
+    claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if claimed > held and not dtype.hasobject:
+        raise ValueError(
+            f"the header of {name} says shape {shape} of {dtype}, which is {claimed:,} bytes, but "
+            f"{held:,} follow"
+        )
 
 
 def _unreadable(path: Path, name: str, error: ValueError) -> ValueError:

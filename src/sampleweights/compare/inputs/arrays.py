@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["in_order", "not_finite"]
+__all__ = ["not_finite"]
 
 _CHUNK = 4096  # rows that are checked at once
 
@@ -23,11 +22,3 @@ def not_finite(features: NDArray[Any]) -> tuple[int, int, int]:
             first = (start + int(row), int(column))
         count += int(bad.sum())
     return count, *first
-
-
-def in_order(
-    index: NDArray[np.int64], names: Sequence[str], wanted: Sequence[str]
-) -> NDArray[np.int64]:
-    """The classes ``index`` of ``names``, as positions in ``wanted``, the same names reordered."""
-    order = np.array([wanted.index(name) for name in names], dtype=np.int64)
-    return order[index]

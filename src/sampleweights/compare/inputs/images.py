@@ -7,7 +7,6 @@ computed again when an image, the model or its weights change.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,8 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from sampleweights.compare.outputs import PICTURE, RUNS, replacing
 
 __all__ = ["DEFAULT_ENCODER", "image_features", "list_images"]
 
@@ -28,15 +29,28 @@ _BATCH = 32
 def list_images(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
     """The images of a folder, sorted by class and path, and the class of each.
 
-    Hidden folders and ``output``, where it lies in ``folder``, are no classes.
+    Hidden folders, and what an earlier run has written to ``output``, are no classes and images.
     """
     files: list[Path] = []
     classes: list[str] = []
+    place, picture, runs = ((output / name).resolve() for name in ("", PICTURE, RUNS))
     for sub in sorted(folder.iterdir()):
-        if not sub.is_dir() or sub.name.startswith(".") or sub.resolve() == output.resolve():
+        if not sub.is_dir() or sub.name.startswith("."):
             continue
-        found = sorted(f for f in sub.rglob("*") if f.suffix.lower() in _SUFFIXES)
+        found = sorted(
+            f
+            for f in sub.rglob("*")
+            if f.suffix.lower() in _SUFFIXES and not (f.name == PICTURE and f.resolve() == picture)
+        )
+        holds_output = place.is_relative_to(sub.resolve())
+        if holds_output and any(f.resolve().is_relative_to(place) for f in found):
+            raise ValueError(
+                f"{output} lies in {folder} and holds images, which would become a class or a part "
+                f"of one: give another folder with --output"
+            )
         if not found:
+            if holds_output or sub.resolve() == runs:
+                continue
             raise ValueError(f"the class folder {sub} holds no image")
         files += found
         classes += [sub.name] * len(found)
@@ -64,7 +78,7 @@ def image_features(
     Raises:
         ImportError: without timm, torchvision or Pillow.
         ValueError, OSError: an unknown model, weights that do not fit or cannot be downloaded, an
-            image that cannot be read.
+            image that cannot be read; ``kept`` was written by somebody else.
     """
     signature = _signature(files, folder, encoder, weights)
     try:
@@ -73,17 +87,13 @@ def image_features(
                 features: NDArray[np.float32] = old["features"]
                 return features
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass  # there is none, or another program wrote it
-    features = np.concatenate(list(_encode(files, encoder, weights, progress)))
+        pass  # there is none, or it is none of these
     kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_name(f"{kept.name}.{os.getpid()}.part")
-    try:
+    with replacing(kept) as partial:  # which sees before the work whether it may be replaced
+        features = np.concatenate(list(_encode(files, encoder, weights, progress)))
         with partial.open("wb") as stream:
             labels = np.array([f.relative_to(folder).parts[0] for f in files])
             np.savez(stream, features=features, target=labels, signature=np.array(signature))
-        partial.replace(kept)
-    finally:
-        partial.unlink(missing_ok=True)
     return features
 
 

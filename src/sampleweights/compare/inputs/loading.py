@@ -10,6 +10,7 @@ from sampleweights.compare.inputs.archives import read_npy, read_npz
 from sampleweights.compare.inputs.checking import Inputs, check
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER, image_features, list_images
 from sampleweights.compare.inputs.tables import read_table
+from sampleweights.compare.outputs import FEATURES
 
 KINDS = (
     "an .npz file, two .npy files (features and target), a .csv or .parquet file, or a folder with "
@@ -66,7 +67,7 @@ def load(
         arrays["features"] = image_features(
             files,
             path,
-            output / "features.npz",
+            output / FEATURES,
             encoder or DEFAULT_ENCODER,
             weights or "imagenet",
             progress,

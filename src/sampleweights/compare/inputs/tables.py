@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 def read_table(
@@ -17,7 +16,11 @@ def read_table(
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        if path.suffix.lower() == ".csv":
+            # read in parts, a column could be numbers in one and text in the next
+            frame = pd.read_csv(path, low_memory=False)
+        else:
+            frame = pd.read_parquet(path)
     except ImportError:
         raise ImportError(f"{path} needs pyarrow: pip install pyarrow") from None
     except pd.errors.EmptyDataError:
@@ -48,17 +51,16 @@ def read_table(
     arrays = {"features": features.to_numpy(dtype=np.float32, na_value=np.nan)}
     for name, column in (("target", target), ("groups", group)):
         if column is not None:
-            arrays[name] = _cells(path, frame[column])
+            arrays[name] = _filled(path, frame[column])
     return arrays, list(features.columns)
 
 
-def _cells(path: Path, column: Any) -> NDArray[Any]:
-    """A column of categories as an array of integers or strings."""
+def _filled(path: Path, column: Any) -> Any:
+    """A column without an empty cell."""
     if column.isna().any():
         row = int(np.argmax(column.isna().to_numpy()))
         raise ValueError(f"{path}: column {column.name!r} is empty in row {row} (counted from 0)")
-    array: NDArray[Any] = column.to_numpy()
-    return array if array.dtype.kind in "fiub" else np.array([str(value) for value in array])
+    return column
 
 
 def _listed(names: Sequence[str]) -> str:

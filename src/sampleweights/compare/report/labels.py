@@ -13,6 +13,7 @@ _DISTANCES = (7.0, 14.0, 24.0, 38.0, 56.0, 78.0, 104.0)  # of a label's edge fro
 _DIRECTIONS = 16
 _KEPT = 700  # positions of all labels together, so that the table of all pairs stays small
 _GAP = 2.5
+_AT_ONCE = 2**20  # pairs of a box and a point
 # what is not to happen costs most, what is only less handsome costs least
 _OUTSIDE, _ON_LABEL, _ON_DOT, _LEADER_ON_LABEL, _CROSSING = 300.0, 200.0, 40.0, 30.0, 12.0
 _STRAIGHT, _CLOSE, _PASSING, _ON_LINE, _FAR = 5.0, 6.0, 9.0, 0.25, 0.06
@@ -90,8 +91,24 @@ def _nearest(centre: Floats, half: Floats, anchor: Floats) -> Floats:
 
 def _inside(points: Floats, centre: Floats, half: Floats) -> NDArray[np.bool_]:
     """(K, P): whether each box holds each point."""
-    inside: NDArray[np.bool_] = np.all(np.abs(points[None] - centre[:, None]) < half[:, None], -1)
+    inside: NDArray[np.bool_] = _closer(points, centre, half, 0)
+    inside &= _closer(points, centre, half, 1)
     return inside
+
+
+def _closer(points: Floats, centre: Floats, half: Floats, axis: int) -> NDArray[np.bool_]:
+    """(K, P), on one axis: much faster than both at once, and half of the memory."""
+    apart = points[None, :, axis] - centre[:, None, axis]
+    closer: NDArray[np.bool_] = np.abs(apart, out=apart) < half[:, None, axis]
+    return closer
+
+
+def _count(points: Floats, centre: Floats, half: Floats) -> NDArray[np.int64]:
+    """(K,): how many points each box holds; of many points, a part of the boxes at a time."""
+    parts = range(0, len(centre), max(1, _AT_ONCE // max(len(points), 1)))
+    step = parts.step
+    counts = [_inside(points, centre[i : i + step], half[i : i + step]).sum(1) for i in parts]
+    return np.concatenate(counts)
 
 
 def _own_cost(
@@ -101,7 +118,7 @@ def _own_cost(
     outside = (centre - half < area[:2]).any(1) | (centre + half > area[2:]).any(1)
     cost: Floats = _OUTSIDE * outside + _FAR * np.hypot(*(near - anchor).T)
     cost += _ON_DOT * _inside(dots, centre, half + 3).sum(1)
-    cost += _ON_LINE * _inside(lines, centre, half).sum(1)
+    cost += _ON_LINE * _count(lines, centre, half)
     # a long leader straight to the side or up seems to be a part of an interval
     by = np.abs(near - anchor)
     cost += _STRAIGHT * ((by.min(1) < 3) & (by.max(1) > 12))
@@ -119,8 +136,11 @@ def _own_cost(
 
 def _pair_cost(centre: Floats, half: Floats, near: Floats, anchor: Floats) -> Floats:
     """(K, K): what it costs when two positions are taken together."""
-    apart = np.abs(centre[:, None] - centre[None]) >= half[:, None] + half[None] - _GAP
-    cost = _ON_LABEL * (~apart.any(-1)).astype(np.float64)
+    on_label = np.ones((len(centre), len(centre)), bool)
+    for axis in (0, 1):
+        apart = np.abs(centre[:, None, axis] - centre[None, :, axis])
+        on_label &= apart < half[:, None, axis] + half[None, :, axis] - _GAP
+    cost = _ON_LABEL * on_label.astype(np.float64)
     covered = np.zeros(cost.shape, bool)  # the leader of the first by the label of the second
     for t in np.linspace(0, 1, 9):
         covered |= _inside(near + t * (anchor - near), centre, half).T

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from sampleweights.compare.outputs import MARK
 from sampleweights.compare.report import picture
 from sampleweights.compare.statistics import METRICS
 from sampleweights.history.page import write_document
@@ -128,6 +129,7 @@ def write(comparison: Any, path: str | Path) -> Path:
         title += f" in {comparison.num_groups:,} groups"
     seeds = f", with {comparison.repeats} seeds" if comparison.repeats > 1 else ""
     parts = [
+        f"<!-- {MARK} -->",
         f"<h1>{_escape(title)}</h1>",
         f"<p>In {comparison.folds} folds{seeds}, each sample was classified by a model that had "
         f"not seen {seen}. All numbers are in percent, with 95&nbsp;% intervals.</p>",

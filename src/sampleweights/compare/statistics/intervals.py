@@ -89,13 +89,11 @@ class Statistics:
         self._values: dict[str, NDArray[np.float64]] = {}
         self._draws: dict[str, NDArray[np.float64]] = {}
         self._without_fold: dict[str, NDArray[np.float64]] = {}
-        self._support = self._resample(self._collect(group, target, self.weight, self.num_classes))
         self._fold_support = [
             self._collect(of_repeat, target, self.weight, self.num_classes).toarray()
             for of_repeat in fold
         ]
-        for name, row in rows.items():
-            self.add(name, row)
+        self.add(rows)
         self._excess = self._excess_variance(list(rows))
 
     # -----------------------------------------------------------------------------------------
@@ -106,26 +104,28 @@ class Statistics:
     def names(self) -> list[str]:
         return list(self._values)
 
-    def add(self, name: str, row: Prediction) -> None:
-        """Take in a row, to ask for it later."""
+    def add(self, rows: Mapping[str, Prediction]) -> None:
+        """Take in rows, to ask for them later; many at once take little longer than one."""
         target, classes = self.target, self.num_classes
         support = np.bincount(target, self.weight, classes).astype(np.float64)
-        values, draws, without = [], [], []
-        for predicted, confidence, fold, fold_support in zip(
-            row.predicted, row.confidence, self.fold, self._fold_support, strict=True
-        ):
-            column, amount = columns(predicted, confidence, target, self.weight, classes)
-            sample = np.tile(np.arange(len(target)), len(column) // len(target))
-            width = 2 * classes + BINS
-            of_group = self._collect(self.group[sample], column, amount, width)
-            draws.append(metrics_of(self._resample(of_group), self._support, classes))
-            of_fold = self._collect(fold[sample], column, amount, width).toarray()
-            total = of_fold.sum(0)
-            values.append(metrics_of(total, support, classes))
-            without.append(metrics_of(total - of_fold, support - fold_support, classes))
-        self._values[name] = np.mean(values, axis=0)
-        self._draws[name] = np.stack(draws).astype(np.float32)
-        self._without_fold[name] = np.stack(without)
+        sums = {}
+        for name, row in rows.items():
+            values, without, of_groups = [], [], []
+            for predicted, confidence, fold, fold_support in zip(
+                row.predicted, row.confidence, self.fold, self._fold_support, strict=True
+            ):
+                column, amount = columns(predicted, confidence, target, self.weight, classes)
+                sample = np.tile(np.arange(len(target)), len(column) // len(target))
+                width = 2 * classes + BINS
+                of_groups.append(self._collect(self.group[sample], column, amount, width))
+                of_fold = self._collect(fold[sample], column, amount, width).toarray()
+                total = of_fold.sum(0)
+                values.append(metrics_of(total, support, classes))
+                without.append(metrics_of(total - of_fold, support - fold_support, classes))
+            self._values[name] = np.mean(values, axis=0)
+            self._without_fold[name] = np.stack(without)
+            sums[name] = [of_group.T.tocsr() for of_group in of_groups]
+        self._resample(sums)
 
     def estimate(self, row: str, metric: str) -> Estimate:
         """A row's metric, with the interval of the samples."""
@@ -170,20 +170,27 @@ class Statistics:
     ) -> csr_array:  # fmt: skip
         return csr_array((amount, (row, column)), shape=(int(row.max()) + 1, width))
 
-    def _resample(self, of_group: csr_array) -> NDArray[np.float64]:
-        """The sums (resamples, width) over groups that are drawn, the same ones for every row."""
-        groups, transposed = of_group.shape[0], of_group.T.tocsr()
+    def _resample(self, rows: Mapping[str, Sequence[csr_array]]) -> None:
+        """Draw groups, the same ones for every row, and keep what each row's metrics become.
+
+        To draw takes much longer than to add up, so that it is done once for all ``rows``, by
+        name the sums (width, groups) of each repeat.
+        """
+        support = self._collect(self.group, self.target, self.weight, self.num_classes).T.tocsr()
+        groups = support.shape[1]
+        draws: dict[str, list[NDArray[np.float32]]] = {name: [] for name in rows}
         generator = np.random.default_rng(self.seed)
-        sums = []
-        step = max(1, 2**22 // groups)
+        step = max(1, 2**19 // groups)  # what is drawn stays in the cache
         for first in range(0, RESAMPLES, step):
-            size = min(step, RESAMPLES - first)
-            times = [
-                np.bincount(generator.integers(0, groups, groups), minlength=groups)
-                for _ in range(size)
-            ]
-            sums.append((transposed @ np.array(times, dtype=np.float64).T).T)
-        return np.concatenate(sums)
+            times = np.empty((groups, min(step, RESAMPLES - first)))
+            for i in range(times.shape[1]):
+                times[:, i] = np.bincount(generator.integers(0, groups, groups), minlength=groups)
+            drawn = (support @ times).T
+            for name, sums in rows.items():
+                found = [metrics_of((of_row @ times).T, drawn, self.num_classes) for of_row in sums]
+                draws[name].append(np.stack(found).astype(np.float32))
+        for name, parts in draws.items():
+            self._draws[name] = np.concatenate(parts, axis=1)
 
     def _excess_variance(self, rows: Sequence[str]) -> NDArray[np.float64]:
         """By metric: the variance of differences that trainings add, over that of the samples.

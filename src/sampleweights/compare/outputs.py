@@ -1,0 +1,83 @@
+"""The files that the command writes; what it did not write itself, it does not replace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+__all__ = [
+    "FEATURES", "MARK", "PAGE", "PICTURE", "RUNS", "TABLE", "check_output", "replacing",
+]  # fmt: skip
+
+TABLE, PICTURE, PAGE = "table.csv", "comparison.png", "comparison.html"
+FEATURES = "features.npz"
+"""Of a folder of images."""
+RUNS = "runs"
+"""The folder of finished runs, whose names say what they are of."""
+MARK = "written by sampleweights.compare"
+"""In the page and the picture; a table and features are known by their columns and names."""
+
+
+def check_output(folder: Path, inputs: Sequence[Path]) -> None:
+    """See before the training that nothing of the user's would be replaced after it.
+
+    Args:
+        folder: where the table, the picture and the page are written.
+        inputs: what is read; also an earlier table is not replaced by what is computed from it.
+
+    Raises:
+        ValueError: a file with one of these names is an input, or was not written by the command.
+    """
+    for name in (TABLE, PICTURE, PAGE):
+        path = folder / name
+        for given in inputs:
+            if path.exists() and given.exists() and path.samefile(given):
+                raise ValueError(f"{path} would be replaced, and is an input: {_ANOTHER}")
+        _check_replaceable(path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The file to write, which takes the place of ``path`` when it is whole.
+
+    A link is replaced, and not what it leads to.
+
+    Raises:
+        ValueError: there is a file that was not written by the command.
+    """
+    _check_replaceable(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        _check_replaceable(path)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+_ANOTHER = "give another folder with --output"
+
+
+def _check_replaceable(path: Path) -> None:
+    if path.exists() and not _is_own(path):
+        raise ValueError(
+            f"{path} would be replaced, and was not written by this command: move it, or {_ANOTHER}"
+        )
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        if path.name == FEATURES:
+            with np.load(path, allow_pickle=False) as archive:
+                return "signature" in archive.files
+        with path.open("rb") as stream:
+            start = stream.read(2**16)
+    except Exception:  # a folder, or what no archive is: whatever it is, it is not ours
+        return False
+    if path.name == TABLE:
+        return start.startswith(b"row,accuracy,accuracy_low,")
+    return MARK.encode() in start
