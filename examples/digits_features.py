@@ -7,9 +7,20 @@ python -m sampleweights compare digits.npz --output comparison/
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
+
+
+def holds(path: str, arrays: dict[str, np.ndarray]) -> bool:
+    try:
+        with np.load(path) as file:
+            return {*file.files} == {*arrays} and all(
+                np.array_equal(file[name], array) for name, array in arrays.items()
+            )
+    except (OSError, ValueError, AttributeError):  # no file of arrays
+        return False
 
 
 def main(path: str = "digits.npz") -> None:
@@ -17,7 +28,11 @@ def main(path: str = "digits.npz") -> None:
     # class c keeps 170 / 1.4**c samples: 170 zeros, but only 8 nines
     kept = [np.flatnonzero(target == c)[: round(170 / 1.4**c)] for c in range(10)]
     rows = np.sort(np.concatenate(kept))
-    np.savez(path, features=features[rows], target=target[rows])
+    path = path if path.endswith(".npz") else f"{path}.npz"  # as numpy does
+    made = {"features": features[rows], "target": target[rows]}
+    if Path(path).exists() and not holds(path, made):
+        raise SystemExit(f"error: {path} is there and holds something else: give another name")
+    np.savez(path, **made)
     print(f"{path}: {len(rows)} digits, {', '.join(str(len(k)) for k in kept)} of 0 to 9")
 
 

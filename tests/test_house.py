@@ -49,6 +49,8 @@ FLOORS = [
     {"compare/inputs/checking", "compare/inputs/images"},
     {"compare/inputs/loading"},
     {"compare/inputs/__init__"},
+    {"compare/training/origins"},
+    {"compare/training/code"},
     {"compare/training/fingerprint"},
     {"compare/training/entries", "compare/training/head"},
     {"compare/training/protocol"},

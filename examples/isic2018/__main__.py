@@ -19,6 +19,7 @@ import torch
 from examples.isic2018 import encoders, importance, official, throughput
 from examples.isic2018.grid import Job, run_all
 from examples.isic2018.official import DataError
+from examples.isic2018.outputs import output, refuse_others
 from examples.isic2018.recipes import (
     FIRST,
     LOSSES,
@@ -44,6 +45,14 @@ from examples.isic2018.sources import Source
 from examples.isic2018.training import Run, adjust
 
 GAMMAS = (0.5, 1.0, 2.0, 5.0)
+OUTPUTS = {
+    "prepare": ("files.csv",),
+    "report": ("report.md", "report.html"),
+    "reproduce": ("report.md", "report.html"),
+    "features": ("features.npz",),
+    "importance": ("importance.csv", "importance.html"),
+}
+"""What a command writes at its end, where it is better told at once that it would be refused."""
 
 DESCRIPTION = """\
 Which weighting helps on a long tail? Barata & Santiago, "How Important Is Each Dermoscopy Image?"
@@ -258,6 +267,7 @@ def command(args: argparse.Namespace) -> None:
             "features needs images and a frozen backbone: --data-root DIR --preset fast, or "
             "--freeze-backbone"
         )
+    refuse_others(*(folder / name for name in OUTPUTS.get(args.command, ())))
     of_flat = args.command in ("importance", "features")
     models = ["flat"] if of_flat else getattr(args, "models", MODELS)
     if args.command in ("prepare", "reproduce") and args.data_root is not None:
@@ -270,7 +280,8 @@ def command(args: argparse.Namespace) -> None:
     if args.command == "prepare":
         if args.data_root is not None:
             seen = folder / "files.csv"
-            official.write_atomically(seen, official.seen_files(args.data_root))
+            with output(seen) as file:
+                file.write_text(official.seen_files(args.data_root), encoding="utf-8")
             print(f"what was seen of the official files: {seen}")
         print(f"{dataset.title}; splits: {folder / 'splits'}")
         return
@@ -284,13 +295,14 @@ def command(args: argparse.Namespace) -> None:
         return
     if args.command == "features":
         path = folder / "features.npz"
-        np.savez(
-            path,
-            features=encoders.mean_over_cells(dataset.inputs),
-            target=dataset.target.numpy(),
-            groups=dataset.table["group"].to_numpy(),
-            class_names=dataset.classes,
-        )
+        with output(path) as file:
+            np.savez(
+                file,
+                features=encoders.mean_over_cells(dataset.inputs),
+                target=dataset.target.numpy(),
+                groups=dataset.table["group"].to_numpy(),
+                class_names=dataset.classes,
+            )
         print(f"features: {path}\nnext: python -m sampleweights compare {shlex.quote(str(path))}")
         return
     if args.command == "throughput":

@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch import Tensor
 
 from examples.isic2018.official import CLASSES, ISIC_COUNTS, DataError
+from examples.isic2018.outputs import output
 from sampleweights import Taxonomy
 
 TREE: dict[str, Any] = {
@@ -93,8 +94,8 @@ class Split:
         rows = table[["image", "lesion"]].assign(
             **{"class": [classes[c] for c in table["target"]]}, part=parts, seed=seed
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows[rows["part"] != ""].to_csv(path, index=False)
+        with output(path) as file:
+            rows[rows["part"] != ""].to_csv(file, index=False)
 
 
 # --------------------------------------------------------------------------------------------

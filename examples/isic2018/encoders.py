@@ -7,6 +7,7 @@ timm and kornia are imported where images need them: the digits do without.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -248,14 +249,22 @@ def frozen_maps(
         return maps.permute(0, 2, 3, 1).clamp(-limit, limit).half().cpu().numpy()
 
     shape = compute(0).shape[1:]
-    weights = [
-        float(p.detach().double().sum()) for p in (*encoder.parameters(), *encoder.buffers())
-    ]
     what += "-bfloat16" if half else "-float32"
-    name = f"{what}-{digest(weights, encoder.grid, shape, images.shape, len(signatures))}.npy"
+    depends = (digest_of_weights(encoder), encoder.grid, shape, images.shape, len(signatures))
+    name = f"{what}-{digest(*depends)}.npy"
     return cached_rows(
         folder / name, signatures, shape, np.float16, compute, unit="feature map", batch=batch
     )
+
+
+def digest_of_weights(module: nn.Module) -> str:
+    """Of their bytes: the last bits of a sum would depend on the number of threads."""
+    digest = hashlib.sha256()
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        values = value.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}:".encode())
+        digest.update(values.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def mean_over_cells(maps: Tensor) -> NDArray[np.float32]:

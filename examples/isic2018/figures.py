@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
+from examples.isic2018.outputs import output
 from examples.isic2018.recipes import LOSSES, PAPER, POSTHOC, READINGS, WEIGHTINGS
 from examples.isic2018.results import DRAWN, Results
 from examples.isic2018.training import MODEL, Run, restored
@@ -327,6 +328,6 @@ def _show(axis: Any, picture: NDArray[np.uint8]) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with output(path) as file:
+        figure.savefig(file, dpi=110)
     plt.close(figure)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import sampleweights as sw
 from examples.isic2018.data import Dataset, Split
+from examples.isic2018.outputs import output
 from examples.isic2018.prepare import digest
 from examples.isic2018.training import Experiment, Run, fit, predict
 from sampleweights.history import write_page
@@ -85,7 +86,8 @@ def page(
     table = experiment.history.to_pandas(
         image=names, **{"class": [dataset.classes[c] for c in dataset.table["target"]]}
     )
-    table.to_csv(folder / "importance.csv")
+    with output(folder / "importance.csv") as file:
+        table.to_csv(file)
 
     def image(i: int) -> Image.Image:
         pixels = dataset.pictures[i].numpy()
@@ -101,7 +103,8 @@ def page(
         title += f", {noise.flipped.float().mean():.0%} of the labels changed"
         for i in noise.flipped.nonzero()[:, 0].tolist():
             names[i] += f" was {classes[dataset.target[i]]}"
-    write_page(path, experiment.history, image, target, classes, names=names, title=title)
+    with output(path) as file:
+        write_page(file, experiment.history, image, target, classes, names=names, title=title)
     return path
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from examples.isic2018 import figures
 from examples.isic2018.claims import claims_table
 from examples.isic2018.figures import LOSS_NAMES, WEIGHTING_NAMES
+from examples.isic2018.outputs import output
 from examples.isic2018.recipes import LOSSES, POSTHOC, READINGS, WEIGHTINGS, settings
 from examples.isic2018.results import METRICS, PAPER_TABLES, Results
 
@@ -231,9 +232,11 @@ def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Pa
         ),
     ]
     body = "\n\n".join(text) + "\n"
-    (folder / "report.md").write_text(body, encoding="utf-8")
+    with output(folder / "report.md") as file:
+        file.write_text(body, encoding="utf-8")
     page = folder / "report.html"
-    page.write_text(to_html(body, folder), encoding="utf-8")
+    with output(page) as file:
+        file.write_text(to_html(body, folder), encoding="utf-8")
     return page, pictures[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import subprocess
 import sys
@@ -221,6 +222,78 @@ def test_changed_features_never_read_old_runs(tmp_path):
     compared(FEATURES, cache=tmp_path, entries=one)
     compared(FEATURES + 1, cache=tmp_path, entries=one)
     assert len(list(tmp_path.glob("*.npz"))) == 6
+
+
+NET = """
+import numpy
+from own_answers import CLASS
+def predict(rows, classes):
+    logits = numpy.zeros((len(rows), classes))
+    logits[:, CLASS] = 1
+    return logits
+"""
+
+
+def test_what_a_module_imports_never_reads_old_runs(tmp_path, monkeypatch):
+    """The accuracy is the share of the class that a module, two imports away, predicts."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    target = np.repeat([0, 1], [60, 20])
+    (tmp_path / "own_net.py").write_text(NET)
+
+    def accuracy(predicted):
+        (tmp_path / "own_answers.py").write_text(f"CLASS = {predicted}")
+        importlib.invalidate_caches()
+        namespace = {"__name__": "own"}
+        exec(
+            "import own_net\ndef fit(criterion, train, validation, sampler=None, seed=0):\n"
+            "    return own_net.predict(validation, 2)",
+            namespace,
+        )
+        comparison = compared(
+            namespace["fit"], target, entries=rows("no weighting"), cache=tmp_path / "runs"
+        )
+        for name in ("own_net", "own_answers"):
+            del sys.modules[name]
+        return comparison.estimate("no weighting", "accuracy").value
+
+    assert accuracy(0) == 75
+    assert accuracy(1) == 25
+    assert accuracy(0) == 75
+    assert len(list((tmp_path / "runs").glob("*.npz"))) == 6  # the third read the first
+
+
+def test_nothing_is_digested_without_a_cache(monkeypatch):
+    def read(*what):
+        raise AssertionError("read")
+
+    monkeypatch.setattr("sampleweights.compare.training.protocol.fingerprint", read)
+    compared(entries=rows("no weighting"))
+
+
+def test_runs_that_cannot_be_told_apart_are_not_kept(tmp_path):
+    numbers = (number for number in range(3))
+
+    def holds(criterion, train, validation, sampler=None, seed=0):
+        assert numbers is not None
+        return torch.zeros(len(validation), 3)
+
+    with pytest.warns(UserWarning, match="no run is kept, since nothing says what holds.numbers"):
+        comparison = compared(holds, entries=rows("no weighting"), cache=tmp_path)
+    assert len(comparison.rows) == 2
+
+    def entry(counts, epochs):
+        criterion = CrossEntropyLoss()
+        criterion.numbers = numbers
+        return criterion
+
+    entries = {**rows("no weighting"), "own": entry}
+    with pytest.warns(UserWarning, match="no run of the row 'own' is kept, since nothing says"):
+        comparison = compared(no_epochs, entries=entries, cache=tmp_path)
+    assert comparison.adjustable == ["no weighting"]
+    assert [path.name.partition("-0-")[0] for path in tmp_path.glob("*.npz")] == [
+        "no-weighting"
+    ] * 3
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}

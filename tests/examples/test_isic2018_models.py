@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -374,23 +375,48 @@ def test_the_packaged_weights_go_one_to_one() -> None:
         encoders.one_to_one({"a": torch.zeros(1)}, weights)
 
 
-def test_frozen_maps_do_not_read_another_encoders(tmp_path: object) -> None:
-    from pathlib import Path
+def test_the_maps_of_weights_with_the_same_sum_are_apart(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    encoder = Encoder(load_backbone("test_efficientnet", ("-1",), "random"))
+    weight = next(encoder.parameters())
+    for order in (1, -1):
+        values = torch.arange(weight.numel()).roll(order).view_as(weight)
+        weight.data.copy_(values / weight.numel())
+        encoders.frozen_maps(encoder, "maps", images, ["a", "b"], tmp_path, half=False)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
 
-    folder = Path(str(tmp_path))
+
+def test_the_digest_of_weights_does_not_depend_on_threads() -> None:
+    layer = nn.Linear(512, 512)
+    threads = torch.get_num_threads()
+    found = set()
+    try:
+        for number in (1, 2, 4):
+            torch.set_num_threads(number)
+            found.add(encoders.digest_of_weights(layer))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1
+    found.add(encoders.digest_of_weights(layer.to(torch.bfloat16)))
+    layer.bias.data[-1] += 1
+    found.add(encoders.digest_of_weights(layer))
+    assert len(found) == 3
+
+
+def test_frozen_maps_do_not_read_another_encoders(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8)
     signatures = [str(i) for i in range(40)]
     seen = []
     for seed in (0, 1, 0):
         torch.manual_seed(seed)
         encoder = Encoder(load_backbone("test_efficientnet", ("-1",), "random"))
-        seen.append(encoders.frozen_maps(encoder, "maps", images, signatures, folder, half=True))
+        seen.append(encoders.frozen_maps(encoder, "maps", images, signatures, tmp_path, half=True))
         direct = encoder(images[:3]).permute(0, 2, 3, 1)
         torch.testing.assert_close(seen[-1][:3].float(), direct.float(), atol=0.05, rtol=0.05)
     assert seen[0].equal(seen[2])
     assert not seen[0].equal(seen[1])
-    assert len(list(folder.glob("*.npy"))) == 2
-    path = next(folder.glob("*.npy"))
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+    path = next(tmp_path.glob("*.npy"))
 
     def not_needed(first: int) -> object:
         raise AssertionError

@@ -177,6 +177,17 @@ def test_frozen_maps_are_computed_in_the_recipes_precision(
     ]  # fmt: skip
 
 
+def test_the_published_runs_are_found_by_their_settings() -> None:
+    kept = list((Path(__file__).parents[2] / "docs" / "results").glob(f"*/*/{RESULT}"))
+    assert len(kept) > 20
+    for path in kept:
+        result = json.loads(path.read_text())
+        settings = {n: tuple(v) if isinstance(v, list) else v for n, v in result["recipe"].items()}
+        names = ("model", "optimizer", "loss", "weighting", "split")
+        run = Run(*(result[name] for name in names), Recipe(**settings), result["data"])
+        assert run.name == path.parent.name
+
+
 def test_the_grid_is_the_papers_and_more() -> None:
     args = cli.parse_arguments(["train", "--full"])
     runs = cli.runs_of(args, cli.source_of(args), "digits")

@@ -69,7 +69,8 @@ def compare(
             further labels; or a sequence: of integers the C names, the first for the lowest label;
             of labels that are text the labels themselves, in the order that is wanted.
         cache: a folder in which runs are kept as they finish. A comparison that was stopped goes
-            on from there, and a changed input never reads an old run.
+            on from there, and a changed input never reads an old run. Where an input cannot be
+            told from a changed one, such as an open file, a warning says so and nothing is kept.
         workers: processes; one per core unless given, one on a GPU. The result does not depend on
             their number.
         progress: show a bar, and each row as it is finished.

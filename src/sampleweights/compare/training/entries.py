@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sampleweights.compare.training.fingerprint import fingerprint
+from sampleweights.compare.training.fingerprint import CannotTell, fingerprint
 from sampleweights.losses import CrossEntropyLoss, FocalLoss
 from sampleweights.margins import LDAM, LogitAdjustment
 from sampleweights.margins.base import Margin
@@ -78,7 +78,10 @@ def is_adjustable(name: str, entry: Build, class_counts: Tensor, num_epochs: int
         return False
     # a criterion of one's own may keep what it made of the counts under any name
     other, _ = build(name, entry, class_counts.flip(0) + 1, num_epochs)
-    return fingerprint(criterion) == fingerprint(other)
+    try:
+        return fingerprint(criterion) == fingerprint(other)
+    except CannotTell:
+        return False
 
 
 def waits_for_epoch(criterion: nn.Module) -> bool:

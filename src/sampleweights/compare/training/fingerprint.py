@@ -2,157 +2,327 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
-import hashlib
-import logging
-import re
-import sys
+import io
+import pickle
+import threading
 import types
-from collections.abc import Mapping
-from pathlib import Path
+import warnings
+import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-__all__ = ["fingerprint"]
+from sampleweights.compare.training.code import CannotTell, CodeReader
 
-INSTALLED = ("torch", "numpy", "sampleweights", "sklearn", "pandas", "lightning", "builtins")
-"""Packages whose code is named, not read: their versions stand for it."""
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+__all__ = ["CannotTell", "fingerprint"]
+
+SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+LOCKS = (type(threading.Lock()), type(threading.RLock()))
+NAMED_BY_C = (
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
 
 
 def fingerprint(*what: Any) -> str:
     """64 hexadecimal digits that differ when anything of ``what`` differs.
 
-    Arrays and tensors count by value, functions by their code, defaults, closures and the globals
-    that they name, other objects by their class and attributes. Two objects can be told apart as
-    far as that reaches: what a function reads from a file or from a device is not seen.
+    Arrays, tensors and tables count by value, functions by their code, defaults, closures and the
+    globals that they name, modules of the user's own by their code and that of what they import,
+    installed packages by their version, and other objects by their class and by what ``copy``
+    and ``pickle`` ask them for. The digest is the same in another process. What a function reads
+    from a file or from a device is not seen.
+
+    Raises:
+        CannotTell: there is an object of which none of these is known, such as an open file.
     """
-    digest = hashlib.sha256()
-    seen: dict[int, int] = {}
-    kept: list[Any] = []  # so that no id is given to two objects
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of packages whose objects are asked for their state
+        return Reader().read(what).hex()
 
-    def put(*parts: object) -> None:
-        for part in parts:
-            data = part if isinstance(part, (bytes, memoryview)) else str(part).encode()
-            digest.update(b"%d:" % len(data))
-            digest.update(data)
 
-    def add_bytes(data: NDArray[np.uint8]) -> None:
-        put(data.data)
+class Reader(CodeReader):
+    """Writes down objects and what they hold.
 
-    def add_code(code: types.CodeType) -> None:
-        put("code", code.co_code, code.co_names, code.co_varnames)
-        for constant in code.co_consts:
-            add_code(constant) if isinstance(constant, types.CodeType) else add(constant)
+    What was met before is written as its number, so that cycles end, and so that tied weights
+    differ from equal ones.
+    """
 
-    def names_of(code: types.CodeType) -> set[str]:
-        inner = [names_of(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-        return set(code.co_names).union(*inner)
+    def __init__(self, before: Reader | None = None) -> None:
+        super().__init__()
+        self.seen: dict[int, int] = {}
+        self.kept: list[Any] = []  # so that no id is given to two objects
+        if before is not None:
+            self.seen, self.files, self.path = {**before.seen}, {*before.files}, [*before.path]
 
-    def add_function(function: types.FunctionType) -> None:
-        if is_installed(function):
-            return
-        add_code(function.__code__)
-        add(function.__defaults__, function.__kwdefaults__)
-        add([cell.cell_contents for cell in function.__closure__ or () if not is_empty(cell)])
-        for name in sorted(names_of(function.__code__) & function.__globals__.keys()):
-            put(name)
-            add(function.__globals__[name])
-
-    def add_class(cls: type) -> None:
-        if is_installed(cls):
-            return
-        for name, value in sorted(vars(cls).items(), key=lambda item: item[0]):
-            if name not in ("__dict__", "__weakref__", "__module__", "__doc__"):
-                put(name)
+    def read(self, what: Iterable[Any]) -> bytes:
+        try:
+            self.add(list(what))
+            for path, add, value in self.later:  # which grows meanwhile
+                self.path = path
+                self.put("then")
                 add(value)
-        for base in cls.__bases__:
-            add(base)
+        except CannotTell:
+            raise
+        except Exception as error:  # objects of others may raise anything when they are asked
+            raise CannotTell(
+                f"{self.place()} cannot be read ({type(error).__name__}: {error})"
+            ) from error
+        return self.digest.digest()
 
-    def add(*values: Any) -> None:
-        for value in values:
-            add_one(value)
-
-    def add_one(value: Any) -> None:
+    def add(self, value: Any) -> None:
         kind = type(value)
-        put(kind.__module__, kind.__qualname__)
-        if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-            put(repr(value))
+        if kind in SCALARS:
+            self.put(kind.__name__, value if kind in (bytes, str) else repr(value))
             return
-        if not isinstance(value, tuple):  # the compiler may make one of equal constants, or not
-            if id(value) in seen:  # again, or within itself
-                put("seen", seen[id(value)])
-                return
-            seen[id(value)] = len(seen)
-            kept.append(value)
-        if isinstance(value, torch.Tensor):
-            put(value.dtype, tuple(value.shape))
-            add_bytes(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        elif isinstance(value, np.ndarray) and value.dtype != object:
-            put(value.dtype, value.shape)
-            add_bytes(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-        elif isinstance(value, Mapping):
-            for key, item in value.items():
-                add(key, item)
-        elif isinstance(value, (set, frozenset)):
-            put(*sorted(map(repr, value)))
-        elif isinstance(value, (list, tuple)):
-            put(len(value))
-            add(*value)
-        elif isinstance(value, types.FunctionType):
-            put(value.__module__, value.__qualname__)
-            add_function(value)
-        elif isinstance(value, types.MethodType):
-            add(value.__func__, value.__self__)
-        elif isinstance(value, functools.partial):
-            add(value.func, value.args, value.keywords)
-        elif isinstance(value, (classmethod, staticmethod)):
-            add(value.__func__)
-        elif isinstance(value, property):
-            add(value.fget)
+        self.put(kind.__module__, kind.__qualname__)
+        if kind is tuple or kind is frozenset:  # the compiler may make one of equal constants
+            self.add_items(value) if kind is tuple else self.add_set(value)
+            return
+        if isinstance(value, np.generic):
+            self.add_array(np.asarray(value))
+            return
+        if id(value) in self.seen:
+            self.put("seen", self.seen[id(value)])
+            return
+        self.seen[id(value)] = len(self.seen)
+        self.kept.append(value)
+        if kind is list:
+            self.add_items(value)
+        elif kind is dict or kind is types.MappingProxyType:
+            self.add_pairs(value.items())
+        elif kind is set:
+            self.add_set(value)
+        elif kind is types.FunctionType:
+            self.add_function(value)
         elif isinstance(value, type):
-            put(value.__module__, value.__qualname__)
-            add_class(value)
+            self.add_class(value)
         elif isinstance(value, types.ModuleType):
-            put(value.__name__)
-            file = getattr(value, "__file__", None)
-            if file and not is_named(value.__name__) and Path(file).is_file():
-                put(Path(file).read_bytes())
-        elif isinstance(value, types.BuiltinFunctionType):
-            put(value.__name__)
-        elif isinstance(value, logging.Logger):  # notes what was asked of it
-            put(value.name)
-        elif hasattr(value, "__array__"):  # a table, a column
-            add(list(getattr(value, "columns", ())), np.asarray(value).tolist())
-        elif not hasattr(value, "__dict__"):
-            put(ADDRESS.sub("", repr(value)))
-            for base in kind.__mro__:
-                for name in getattr(base, "__slots__", ()):
-                    add(name, getattr(value, name, None))
+            self.add_module(value)
+        elif kind is types.CodeType:
+            self.add_code(value)
+        elif kind is types.MethodType:
+            self.add_items((value.__func__, value.__self__))
+        elif kind is types.CellType:
+            self.put("empty") if is_empty(value) else self.add(value.cell_contents)
+        elif kind in (classmethod, staticmethod):
+            self.add(value.__func__)
+        elif kind is property:
+            self.add_items((value.fget, value.fset, value.fdel))
+        elif kind is functools.cached_property:
+            self.add(value.func)
+        elif kind in NAMED_BY_C:
+            self.put(value.__objclass__.__qualname__, value.__name__)
+        elif kind is weakref.ref:
+            self.add(value())
+        elif kind in LOCKS or is_output(value):
+            pass  # no two differ in what they give to a training
+        elif isinstance(value, torch.Tensor):
+            self.add_tensor(value)
+        elif isinstance(value, torch.Generator):
+            self.add_items((str(value.device), value.get_state()))
+        elif isinstance(value, np.ndarray):
+            self.add_array(value)
+            if kind not in (np.ndarray, np.memmap):
+                self.add_items((kind, getattr(value, "__dict__", None)))
+        elif isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
+            self.add_table(value)
+        elif isinstance(value, nn.Module):
+            self.add(kind)
+            self.add_attributes(attributes_of_module(value))
         else:
-            add(kind)
-            if isinstance(value, nn.Module):
-                put(value.training)
-            for name, item in sorted(vars(value).items()):
-                put(name)
-                add(item)
+            self.add_object(value)
 
-    add(*what)
-    return digest.hexdigest()
+    # --------------------------------------------------------------------------------------------
+    # Containers
+    # --------------------------------------------------------------------------------------------
+
+    def add_items(self, values: list[Any] | tuple[Any, ...]) -> None:
+        if SCALARS.issuperset(map(type, values)):  # a million of them at once
+            self.put("scalars", pickled(list(values)))
+            return
+        self.put(len(values))
+        for place, value in enumerate(values):
+            self.add_at(place, value)
+
+    def add_pairs(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """In their order, which may be one of layers."""
+        pairs = list(pairs)
+        self.add_items([key for key, _ in pairs])
+        for key, value in pairs:
+            self.add_at(key, value)
+
+    def add_set(self, values: Iterable[Any]) -> None:
+        """In no order: each item by itself, as if the others were not there."""
+        if SCALARS.issuperset(map(type, values)):
+            found = sorted(pickled([value]) for value in values)
+        else:
+            found = sorted(Reader(self).read([value]) for value in values)
+        self.put(len(found), *found)
+
+    def add_attributes(self, state: Any) -> None:
+        """The state of an object; the order in which attributes were set means nothing."""
+        if isinstance(state, dict) and all(type(name) is str for name in state):
+            self.add_pairs(sorted(state.items(), key=lambda item: item[0]))
+        else:
+            self.add(state)
+
+    # --------------------------------------------------------------------------------------------
+    # Values
+    # --------------------------------------------------------------------------------------------
+
+    def add_array(self, value: NDArray[Any]) -> None:
+        value = np.asarray(value)
+        self.put(value.dtype, value.shape)
+        if value.dtype.names is not None and not value.dtype.hasobject:
+            for name in value.dtype.names:  # there may be anything between the fields
+                self.add_array(value[name])
+        elif value.dtype.kind in "OT" or value.dtype.hasobject or value.dtype.char in "gG":
+            # objects; and long doubles, which are shorter than their place
+            flat = value.reshape(-1)
+            self.add_items(flat.astype(str).tolist() if value.dtype.char in "gG" else flat.tolist())
+        else:
+            data = np.ascontiguousarray(value).reshape(-1)
+            self.put(data.view(np.uint8).data if data.nbytes else b"")
+
+    def add_tensor(self, value: torch.Tensor) -> None:
+        self.put(value.dtype, tuple(value.shape), value.device.type, value.requires_grad)
+        if type(value) not in (torch.Tensor, nn.Parameter):
+            self.add(type(value))
+        self.add(getattr(value, "__dict__", None) or None)
+        plain = value.detach()
+        try:
+            if plain.layout is torch.sparse_coo:
+                plain = plain.coalesce()
+                self.add_items((plain.indices(), plain.values()))
+                return
+            plain = plain.cpu().resolve_conj().resolve_neg().contiguous().view(-1)
+            data = plain.view(torch.uint8).numpy() if plain.numel() else np.empty(0, np.uint8)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise self.cannot_tell(value, error) from error
+        self.put(data.data)
+
+    def add_table(self, value: Any) -> None:
+        """Names, labels, types and values; whatever way pandas holds them in memory."""
+        if isinstance(value, pd.Index):
+            self.add_index(value)
+            return
+        self.add_attributes(dict(value.attrs))
+        self.add_index(value.index)
+        if isinstance(value, pd.Series):
+            self.add(value.name)
+            self.add_column(value)
+            return
+        self.add_index(value.columns)
+        of_dtype: dict[Any, list[int]] = {}
+        for place, dtype in enumerate(value.dtypes):
+            of_dtype.setdefault(dtype, []).append(place)
+        for dtype, places in of_dtype.items():
+            self.add_items([str(dtype), *places])
+            if isinstance(dtype, np.dtype):  # one call for a thousand columns
+                part = value if len(of_dtype) == 1 else value.iloc[:, places]
+                self.add_array(part.to_numpy())
+            else:
+                for place in places:
+                    self.add_column(value.iloc[:, place])
+
+    def add_index(self, index: Any) -> None:
+        """Written out each time, since it cannot change: whether it is shared says nothing."""
+        self.add_items([*index.names, index.nlevels])
+        for level in range(index.nlevels):
+            self.add_column(index.get_level_values(level))
+
+    def add_column(self, column: Any) -> None:
+        dtype = column.dtype
+        self.put(dtype.name)
+        if isinstance(dtype, np.dtype):
+            self.add_array(column.to_numpy())
+        elif isinstance(dtype, pd.CategoricalDtype):
+            values = pd.Categorical(column)
+            self.put(bool(dtype.ordered))
+            self.add_index(dtype.categories)
+            self.add_array(values.codes)
+        elif isinstance(dtype, pd.StringDtype):
+            self.add_items(column.array.to_numpy(dtype=object, na_value=None).tolist())
+        else:
+            self.add(column.array)
+
+    # --------------------------------------------------------------------------------------------
+    # Anything else
+    # --------------------------------------------------------------------------------------------
+
+    def add_object(self, value: Any) -> None:
+        """What an object tells ``pickle``: how it is made, from what, and its state."""
+        kind = type(value)
+        if isinstance(value, threading.Thread):  # has numbers of its process
+            raise self.cannot_tell(value, "it is a thread")
+        reduce = copyreg.dispatch_table.get(kind)
+        try:
+            made = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+        except Exception as error:
+            raise self.cannot_tell(value, error) from error
+        if isinstance(made, str):  # by its name
+            module = getattr(value, "__module__", None) or kind.__module__
+            self.put("name", made, module, self.version_of(module) or "")
+            if self.version_of(module) is None:
+                self.add(kind)
+                self.after(self.add_source, module)
+            self.add(getattr(value, "__wrapped__", None))
+            return
+        maker, arguments, state, items, pairs = (*made, None, None, None)[:5]
+        self.add_items([maker, tuple(arguments or ())])
+        if isinstance(state, tuple) and len(state) == 2:  # that of __dict__, that of __slots__
+            self.put("two")
+            self.add_attributes(state[0])
+            self.add_attributes(state[1])
+        else:
+            self.add_attributes(state)
+        self.add_items(list(items or ()))
+        self.add_pairs(pairs or ())
+
+    def cannot_tell(self, value: Any, error: object) -> CannotTell:
+        kind = type(value)
+        return CannotTell(
+            f"nothing says what {self.place()} holds, of type {kind.__module__}."
+            f"{kind.__qualname__} ({error})"
+        )
 
 
-def is_installed(what: Any) -> bool:
-    """Whether a function or class comes with Python or one of the packages that are named."""
-    return is_named(what.__module__ or "builtins")
+def pickled(values: list[Any]) -> bytes:
+    """The bytes of a list of scalars; the same where two of them are one object."""
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, 4)
+    pickler.fast = True
+    pickler.dump(values)
+    return buffer.getvalue()
 
 
-def is_named(module: str) -> bool:
-    package = module.partition(".")[0]
-    return package in INSTALLED or package in sys.stdlib_module_names - {"__main__"}
+def attributes_of_module(module: nn.Module) -> dict[str, Any]:
+    """Hooks without their keys, which count all hooks of a process."""
+    try:
+        state: Any = module.__getstate__()  # type: ignore[no-untyped-call]
+    except Exception:  # a parametrized module has none; before Python 3.11 only a few have one
+        state = None
+    state = state if isinstance(state, dict) else vars(module)
+    return {
+        name: list(value.values()) if "hooks" in name and isinstance(value, dict) else value
+        for name, value in state.items()
+    }
+
+
+def is_output(value: Any) -> bool:
+    """Whether an object is a stream into which one can only write, as ``sys.stderr`` is."""
+    return isinstance(value, io.IOBase) and value.writable() and not value.readable()
 
 
 def is_empty(cell: types.CellType) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import platform
 import re
 import sys
 import threading
@@ -25,9 +26,9 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 from tqdm import tqdm
 
-import sampleweights
 from sampleweights.compare.training.entries import Build, build, waits_for_epoch
-from sampleweights.compare.training.fingerprint import fingerprint
+from sampleweights.compare.training.fingerprint import CannotTell, fingerprint
+from sampleweights.compare.training.origins import own_sources
 from sampleweights.weighters.base import EpochWeighter
 
 __all__ = ["Plan", "Run", "class_counts", "folds_of", "run_all"]
@@ -165,14 +166,49 @@ def built_for(plan: Plan, run: Run) -> tuple[nn.Module, Any, NDArray[np.int64], 
     return criterion, make_sampler, train, validation
 
 
-def path_of(plan: Plan, run: Run, common: str) -> Path | None:
-    """Where a run is kept: a name that differs for any other input."""
+def paths_of(plan: Plan, runs: Sequence[Run]) -> dict[Run, Path | None]:
+    """Where each run is kept; None where it is not: nothing is digested then."""
     if plan.folder is None:
-        return None
+        return dict.fromkeys(runs)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        common = fingerprint(
+            own_sources(), platform.python_version(), torch.__version__, np.__version__,
+            str(torch.get_default_dtype()), plan.fit, plan.target, plan.fold, plan.num_classes,
+            plan.num_epochs,
+        )  # fmt: skip
+    except CannotTell as error:
+        warn_not_kept("no run is kept", error)
+        return dict.fromkeys(runs)
+    refused: dict[str, CannotTell] = {}
+
+    def path(run: Run, folder: Path) -> Path | None:
+        try:
+            return path_of(plan, run, folder, common)
+        except CannotTell as error:
+            refused[run.name] = error
+            return None
+
+    paths = {run: path(run, plan.folder) for run in runs}
+    for name, reason in refused.items():
+        warn_not_kept(f"no run of the row {name!r} is kept", reason)
+    return paths
+
+
+def warn_not_kept(what: str, error: CannotTell) -> None:
+    warnings.warn(
+        f"cache: {what}, since {error}: a changed one could not be told from this one, and would "
+        f"read an old run. Create it inside of the function that uses it",
+        stacklevel=5,
+    )
+
+
+def path_of(plan: Plan, run: Run, folder: Path, common: str) -> Path:
+    """A name that differs for any other input."""
     criterion, make_sampler, *_ = built_for(plan, run)
     digest = fingerprint(common, criterion, make_sampler, seed_of(plan, run))[:16]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", run.name).strip("-")[:60]
-    return plan.folder / f"{readable}-{run.repeat}-{run.fold}-{digest}.npz"
+    return folder / f"{readable}-{run.repeat}-{run.fold}-{digest}.npz"
 
 
 def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
@@ -249,13 +285,7 @@ def run_all(
     """
     repeats, folds, _ = plan.counts.shape
     runs = [Run(n, r, k) for n in plan.entries for r in range(repeats) for k in range(folds)]
-    common = fingerprint(
-        sampleweights.__version__, torch.__version__, np.__version__, plan.fit, plan.target,
-        plan.fold, plan.num_classes, plan.num_epochs,
-    )  # fmt: skip
-    if plan.folder is not None:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-    paths = {run: path_of(plan, run, common) for run in runs}
+    paths = paths_of(plan, runs)
     done: dict[Run, Outcome] = {}
     with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
 
