@@ -13,9 +13,9 @@ ROOT = Path(sampleweights.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = [
-    {"_eager", "_buffers"},
-    {"_checks"},
-    {"sampling/table", "functional/reference", "functional/class_weights"},
+    {"_eager"},
+    {"_checks", "_buffers"},
+    {"targets", "sampling/table", "functional/reference", "functional/class_weights"},
     {"counting", "functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},
