@@ -15,7 +15,13 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"_eager"},
     {"_checks", "_buffers"},
-    {"targets", "sampling/table", "functional/reference", "functional/class_weights"},
+    {
+        "targets",
+        "sampling/table",
+        "sampling/splitting",
+        "functional/reference",
+        "functional/class_weights",
+    },
     {"counting", "functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},

@@ -145,7 +145,7 @@ def _as_indices(logits: Tensor, target: Tensor) -> str:
     dim = class_dim(logits)
     shape, call = logits.shape[:dim] + logits.shape[dim + 1 :], ""
     if target.ndim == logits.ndim and target.shape[dim] == 1:
-        call, shape = f".squeeze({dim})", shape[:dim] + (1,) + shape[dim:]
+        call, shape = f".squeeze({dim})", torch.Size((*shape[:dim], 1, *shape[dim:]))
     if target.is_floating_point():
         call += ".long()"
     return f"; for class indices pass target{call}" if call and target.shape == shape else ""

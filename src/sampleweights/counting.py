@@ -45,9 +45,8 @@ def count_classes(
         indices = labels.reshape(-1)
         is_valid = ~indices.isnan() if ignore_index != ignore_index else indices != ignore_index
         indices = indices[is_valid]
-        if not is_index(indices):
-            if indices.is_complex() or not ((indices == 0) | (indices == 1)).all():
-                refuse_dtype(indices)  # 0 and 1 are what sigmoid losses take
+        if not is_index(indices) and not ((indices == 0) | (indices == 1)).all():
+            refuse_dtype(indices)  # 0 and 1 are what sigmoid losses take
         indices = indices.long()
         if indices.numel() == 0:
             continue
@@ -82,7 +81,7 @@ def _hot(labels: Tensor) -> dict[tuple[int, int], set[int]]:
     if not dims or not ((labels == 0) | (labels == 1)).all():
         return {}
     return {
-        (dim, labels.shape[dim]): set(labels.argmax(dim).unique().tolist())
+        (dim, labels.shape[dim]): set(labels.argmax(dim).reshape(-1).tolist())
         for dim in sorted(dims)
         if (labels.sum(dim) == 1).all()
     }
@@ -110,7 +109,7 @@ def class_indices(targets: Iterable[Any] | Any) -> Tensor:
     if not found:
         raise ValueError("targets must hold at least one class index, got none")
     indices = torch.cat([labels.reshape(-1).long() for labels in found])
-    data = targets.dataset if isinstance(targets, DataLoader) else targets
+    data: Any = targets.dataset if isinstance(targets, DataLoader) else targets
     if is_data_set(data) and len(data) != len(indices):
         raise ValueError(
             f"targets must hold one class index for each sample, got {len(indices)} for "

@@ -31,7 +31,7 @@ ROWS = 2**10
 """Rows of a column that are read at once."""
 
 
-def pieces(targets: Iterable[Any] | Any) -> Iterator[Tensor]:
+def pieces(targets: Any) -> Iterator[Tensor]:
     """The class indices, one tensor after the other, so that no two need to be in memory."""
     if isinstance(targets, DataLoader):
         targets = _each_sample_once(targets)
@@ -55,7 +55,7 @@ def pieces(targets: Iterable[Any] | Any) -> Iterator[Tensor]:
     if hasattr(targets, "__array__"):  # a tensor, a numpy array, a pandas Series
         yield _as_labels(targets)
         return
-    if hasattr(targets, "column_name") and len(targets) and np.ndim(targets[0]) == 0:
+    if _is_flat_column(targets):
         # a column of datasets converts row by row where it is iterated: 100 times as slow
         for low in range(0, len(targets), ROWS):
             yield _as_labels(targets[low : low + ROWS])
@@ -68,7 +68,7 @@ def pieces(targets: Iterable[Any] | Any) -> Iterator[Tensor]:
     numbers: list[Any] = []  # one conversion for all of them: one for each takes microseconds
     for item in items:
         target = item if isinstance(item, Number) else _target_of(item)
-        if isinstance(target, Number):
+        if isinstance(target, Number) or target is None:
             numbers.append(target)
             continue
         if numbers:  # the order is that of the samples
@@ -177,6 +177,13 @@ def _one_name(names: list[Any], where: str) -> Any:
     raise ValueError(
         f"targets in {where} must have the key 'label', 'labels' or 'target', got {names}"
     )
+
+
+def _is_flat_column(targets: Any) -> bool:
+    """Whether this is a column of datasets, not of a stream, with a number in each row."""
+    if not hasattr(targets, "column_name") or not hasattr(targets, "__len__"):
+        return False
+    return len(targets) > 0 and np.ndim(targets[0]) == 0
 
 
 def _column(table: Any) -> Any:
