@@ -156,27 +156,34 @@ class FromCounts(ExactBuffers):
         targets: Tensor | Sequence[int] | Iterable[Any] | Any,
         num_classes: int | None = None,
         *,
-        ignore_index: int = -100,
+        ignore_index: float = -100,
         **settings: Any,
     ) -> Self:
         """Count the classes of the training targets.
 
         Args:
             targets: class indices of the whole training set, in any shape and container; or an
-                iterable of them (masks of different sizes, a dataset, a DataLoader, a generator),
-                which is read once. In a tuple, or in a list that ends in a tensor or an array,
-                only the last element is counted, as in ``(inputs, target)``. In a dict, only the
-                value of "labels" or else "target" is counted. Select anything else yourself:
-                ``(batch["mask"] for batch in loader)``.
+                iterable of them (masks of different sizes, a data set, a DataLoader, a generator),
+                which is read once. Booleans, and floating arrays that hold only 0 and 1, are labels
+                of a sigmoid loss: the counts are then [negatives, positives]. In a tuple of two
+                the second element is counted, as in ``(inputs, target)``; in a longer one the only
+                element behind the first that is a number or an array. In a dict, or a table of
+                several columns, what is called "label", "labels" or "target" is counted. Select
+                anything else yourself: ``(batch["mask"] for batch in loader)``. Of a DataLoader
+                the data set behind it is counted, each sample once, whatever the loader draws or
+                drops. A data set with ``targets`` or ``labels`` is not read sample by sample if
+                the first and the last sample of each class have these labels.
             num_classes: the number of classes; None takes the largest index plus 1.
-            ignore_index: the index that is not counted.
+            ignore_index: the index that is not counted; NaN leaves out missing labels.
             settings: the keyword arguments of the constructor.
 
         Raises:
             TypeError: an unknown keyword argument.
-            ValueError: targets that are not class indices or out of range; a largest index of 255,
-                which often marks pixels without a label, with neither ``ignore_index=255`` nor
-                ``num_classes=256``.
+            ValueError: targets that are not class indices or out of range; one-hot labels, missing
+                values, tuples such as ``(inputs, target, index)``, and a DataLoader whose sampler
+                chooses in an unknown way, which all could be counted wrongly; a largest index of
+                255, which often marks pixels without a label, with neither ``ignore_index=255``
+                nor ``num_classes=256``.
 
         Example:
             >>> import torch
