@@ -74,10 +74,12 @@ def test_alpha_and_the_sampler_are_plain() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_inputs_may_be_of_a_subclass(name: str) -> None:
     """Compiled in one graph as well; nn.CrossEntropyLoss takes them there."""
-    torch.compiler.reset()
     generator = torch.Generator().manual_seed(0)
     criterion = LOSSES[name]()
-    compiled = torch.compile(criterion, backend="eager", fullgraph=True)
+    calls = [criterion]
+    if name in ("plain", "OHEM"):  # which go through different code
+        torch.compiler.reset()
+        calls += [torch.compile(criterion, backend="eager", fullgraph=True, dynamic=False)]
     for logits in (
         torch.randn(4, 3, generator=generator),
         torch.randn(2, 3, 2, generator=generator),
@@ -86,7 +88,7 @@ def test_inputs_may_be_of_a_subclass(name: str) -> None:
         logits.requires_grad_()
         expected = criterion(logits, target)
         [slope] = torch.autograd.grad(expected, logits)
-        for call in (criterion, compiled):
+        for call in calls:
             for given in (logits, logits.as_subclass(Tagged)):
                 loss = call(given, tag(target))
                 torch.testing.assert_close(loss.as_subclass(Tensor), expected)
