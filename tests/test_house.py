@@ -13,9 +13,15 @@ ROOT = Path(sampleweights.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = [
-    {"_eager", "_buffers", "losses/processes"},
-    {"_checks"},
-    {"sampling/table", "functional/reference", "functional/class_weights"},
+    {"_eager", "losses/processes"},
+    {"_checks", "_buffers"},
+    {
+        "targets",
+        "sampling/table",
+        "sampling/splitting",
+        "functional/reference",
+        "functional/class_weights",
+    },
     {"counting", "functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},

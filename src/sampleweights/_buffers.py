@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sampleweights._eager import plain
+
 Value = TypeVar("Value")
 
 
@@ -58,10 +60,15 @@ class ExactBuffers(nn.Module):
     """Base of weighters and margins: casts of the module do not round its float64 buffers."""
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """As in torch; what is built under ``torch.inference_mode`` can be changed later."""
-        if tensor is not None and tensor.is_inference():
-            with torch.inference_mode(False):
-                tensor = tensor.clone()
+        """As in torch; what is built under ``torch.inference_mode`` can be changed later.
+
+        A state is loaded where the packages of its subclasses are not: buffers are plain.
+        """
+        if tensor is not None:
+            tensor = plain(tensor)
+            if tensor.is_inference():
+                with torch.inference_mode(False):
+                    tensor = tensor.clone()
         super().register_buffer(name, tensor, persistent)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sampleweights._eager import is_readable
+from sampleweights._eager import is_readable, plain
 
 Normalize = Literal["samples", "classes"]
 
@@ -120,7 +120,7 @@ def check_classification(
         if target.shape != logits.shape:
             raise ValueError(
                 f"target with probabilities must have the shape of logits, "
-                f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+                f"{tuple(logits.shape)}, got {tuple(target.shape)}{_as_indices(logits, target)}"
             )
         if ignore_index >= 0:
             raise ValueError(
@@ -136,8 +136,19 @@ def check_classification(
     if target.shape != expected:
         raise ValueError(
             f"target with class indices must have shape {tuple(expected)} for logits of shape "
-            f"{tuple(logits.shape)}, got {tuple(target.shape)}"
+            f"{tuple(logits.shape)}, got {tuple(target.shape)}{_as_indices(logits, target)}"
         )
+
+
+def _as_indices(logits: Tensor, target: Tensor) -> str:
+    """What makes class indices of labels with a channel, or in floating numbers, as MONAI's are."""
+    dim = class_dim(logits)
+    shape, call = logits.shape[:dim] + logits.shape[dim + 1 :], ""
+    if target.ndim == logits.ndim and target.shape[dim] == 1:
+        call, shape = f".squeeze({dim})", torch.Size((*shape[:dim], 1, *shape[dim:]))
+    if target.is_floating_point():
+        call += ".long()"
+    return f"; for class indices pass target{call}" if call and target.shape == shape else ""
 
 
 def check_class_indices(target: Tensor, num_classes: int, ignore_index: int | None) -> None:
@@ -174,10 +185,10 @@ def check_binary(logits: Tensor, target: Tensor) -> None:
 
 
 def on_cpu(name: str, values: Any) -> Tensor:
-    """Numbers in any container, as a tensor on the CPU (the same one if it is that already)."""
+    """Numbers in any container, as a plain tensor on the CPU (of the same memory if it can be)."""
     try:
         if isinstance(values, Tensor):
-            return values.detach().cpu()
+            return plain(values.detach()).cpu()
         return torch.from_numpy(np.array(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be numbers, got {values!r:.60}: {error}") from error
@@ -202,10 +213,40 @@ def in_class_order(counts: Any) -> list[Any]:
     return [by_class.get(index, 0) for index in range(max(by_class, default=-1) + 1)]
 
 
+def _keyed(class_counts: Any) -> Any:
+    """The counts by their classes, of a table that has a column for either."""
+    columns = getattr(class_counts, "columns", None)
+    if columns is None:
+        if type(class_counts).__module__.startswith("polars") and class_counts.name in COUNTS:
+            raise ValueError(
+                f"class_counts must come with their classes, got the column "
+                f"{class_counts.name!r} of a table, whose rows polars does not order: pass the "
+                f"table, such as Series.value_counts()"
+            )
+        return class_counts
+    names = list(columns)
+    counted = [name for name in names if isinstance(name, str) and name in COUNTS]
+    if len(names) != 2 or len(counted) != 1:
+        return class_counts
+    [count] = counted
+    names.remove(count)
+    classes = list(class_counts[names[0]])
+    if len(set(classes)) < len(classes):
+        first = next(c for c in classes if classes.count(c) > 1)
+        raise ValueError(f"class_counts must have each class once, got {first} twice")
+    return dict(zip(classes, class_counts[count], strict=True))
+
+
+COUNTS = ("count", "len", "size")
+"""What polars and pandas call the number of rows of a group."""
+
+
 def as_class_counts(class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any) -> Tensor:
     """A copy of class counts as int64 on the CPU, or a ValueError that says what is wrong."""
-    if callable(getattr(class_counts, "items", None)):
-        class_counts = in_class_order(class_counts)
+    if isinstance(table := _keyed(class_counts), Mapping) or callable(
+        getattr(class_counts, "items", None)
+    ):
+        class_counts = in_class_order(table)
     counts = on_cpu("class_counts", class_counts)
     if counts.ndim != 1 or counts.numel() == 0:
         raise ValueError(f"class_counts must have shape (C,), got {tuple(counts.shape)}")

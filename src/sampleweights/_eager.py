@@ -65,6 +65,18 @@ def is_plain(tensor: Tensor) -> bool:
     return in_memory and dual.tangent is None
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """The same values without a subclass that only adds to them, as MONAI's MetaTensor does.
+
+    What computes by itself, as fake and distributed tensors do, stays what it is.
+    """
+    kind = type(tensor)
+    if kind in (Tensor, nn.Parameter) or kind.__torch_dispatch__ != Tensor.__torch_dispatch__:
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass():  # not as_subclass, which does not compile
+        return tensor.view_as(tensor)
+
+
 def may_have_tangents() -> bool:
     """Whether forward-mode differentiation is on; ``unpack_dual`` takes microseconds to say so."""
     level: int = getattr(forward_ad, "_current_level", 0)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Number
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from sampleweights._buffers import Derived, ExactBuffers
-from sampleweights._checks import class_dim, is_index, on_cpu
+from sampleweights._checks import class_dim, is_index
 from sampleweights._eager import is_readable
 from sampleweights.functional.reference import by_class, look_up_valid
+from sampleweights.targets import is_data_set, pieces, refuse_dtype
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,20 +27,27 @@ VOID = (
 
 
 def count_classes(
-    targets: Iterable[Any] | Any, num_classes: int | None = None, ignore_index: int = -100
+    targets: Iterable[Any] | Any, num_classes: int | None = None, ignore_index: float = -100
 ) -> Tensor:
     """Count the class indices in an array, or in an iterable of arrays or of samples.
 
     The rules are those of :meth:`sampleweights.ClassBalanced.from_targets`.
     """
     counts = torch.zeros(num_classes or 0, dtype=torch.int64)
-    for indices in _pieces(targets):
-        if indices.numel() == 0:  # an empty list has a floating dtype
+    one_hot: dict[tuple[int, int], set[int]] | None = None
+    for labels in pieces(targets):
+        if labels.numel() == 0:  # an empty list has a floating dtype
             continue
-        if not is_index(indices):
-            raise ValueError(f"targets must be class indices (integer), got dtype {indices.dtype}")
-        indices = indices.reshape(-1).long()
-        indices = indices[indices != ignore_index]
+        if one_hot is None or one_hot:
+            found = {} if labels.ndim == 1 and isinstance(targets, DataLoader) else _hot(labels)
+            before = found if one_hot is None else one_hot
+            one_hot = {key: before[key] | found[key] for key in before.keys() & found}
+        indices = labels.reshape(-1)
+        is_valid = ~indices.isnan() if ignore_index != ignore_index else indices != ignore_index
+        indices = indices[is_valid]
+        if not is_index(indices) and not ((indices == 0) | (indices == 1)).all():
+            refuse_dtype(indices)  # 0 and 1 are what sigmoid losses take
+        indices = indices.long()
         if indices.numel() == 0:
             continue
         low, high = (int(value) for value in indices.aminmax())
@@ -56,7 +63,28 @@ def count_classes(
         raise ValueError("targets must hold at least one class index, got none")
     if num_classes is None and counts.numel() == 256:
         raise ValueError(f"targets must hold class indices, got 0 to 255{VOID}")
+    for (dim, size), positions in (one_hot or {}).items():
+        if len(positions) > 1:
+            raise ValueError(
+                f"targets must hold class indices, got a single 1 among {size} values along "
+                f"dimension {dim} everywhere, as one-hot labels have: pass their "
+                f"argmax({dim}); if they are labels of which a sample may have several, pass "
+                f"the counts [negatives, positives] to the constructor"
+            )
     return counts
+
+
+def _hot(labels: Tensor) -> dict[tuple[int, int], set[int]]:
+    """Where classes may lie for labels that are one-hot there: dimension, size and classes."""
+    dims = {labels.ndim - 1} if labels.ndim < 3 else {0, 1, labels.ndim - 1}
+    dims = {dim for dim in dims if dim >= 0 and labels.shape[dim] > 1}
+    if not dims or not ((labels == 0) | (labels == 1)).all():
+        return {}
+    return {
+        (dim, labels.shape[dim]): set(labels.argmax(dim).reshape(-1).tolist())
+        for dim in sorted(dims)
+        if (labels.sum(dim) == 1).all()
+    }
 
 
 def class_indices(targets: Iterable[Any] | Any) -> Tensor:
@@ -69,70 +97,30 @@ def class_indices(targets: Iterable[Any] | Any) -> Tensor:
             f"targets must come in the order of the data set, got a DataLoader with "
             f"{type(targets.sampler).__name__}: pass the data set or its class indices"
         )
-    pieces = [piece for piece in _pieces(targets) if piece.numel()]
-    for piece in pieces:
-        if not is_index(piece):
-            raise ValueError(f"targets must be class indices (integer), got dtype {piece.dtype}")
-        if piece.ndim > 1:
+    found = [labels for labels in pieces(targets) if labels.numel()]
+    for labels in found:
+        if labels.ndim > 1 and labels.shape[1:].numel() > 1:
             raise ValueError(
-                f"targets must hold one class index for each sample, got shape {tuple(piece.shape)}"
+                f"targets must hold one class index for each sample, got shape "
+                f"{tuple(labels.shape)}"
             )
-    if not pieces:
+        if not is_index(labels) and not ((labels == 0) | (labels == 1)).all():
+            refuse_dtype(labels)
+    if not found:
         raise ValueError("targets must hold at least one class index, got none")
-    indices = torch.cat([piece.reshape(-1).long() for piece in pieces])
+    indices = torch.cat([labels.reshape(-1).long() for labels in found])
+    data: Any = targets.dataset if isinstance(targets, DataLoader) else targets
+    if is_data_set(data) and len(data) != len(indices):
+        raise ValueError(
+            f"targets must hold one class index for each sample, got {len(indices)} for "
+            f"{len(data)} samples"
+        )
     if (low := int(indices.min())) < 0:
         raise ValueError(
             f"targets must hold class indices from 0, got {low}; leave a sample without a class "
             f"out of the data set"
         )
     return indices
-
-
-def _pieces(targets: Iterable[Any] | Any) -> Iterator[Tensor]:
-    """The class indices, one tensor after the other, so that no two need to be in memory."""
-    if isinstance(targets, Mapping):
-        raise ValueError(
-            f"targets must be class indices, got {type(targets).__name__}: counts go to the "
-            f"constructor"
-        )
-    if hasattr(targets, "__array__"):  # a tensor, a numpy array, a pandas Series
-        yield on_cpu("targets", targets)
-        return
-    try:
-        items = iter(targets)
-    except TypeError:
-        yield on_cpu("targets", targets)
-        return
-    numbers = []  # one conversion for all of them: one for each takes microseconds
-    for item in items:
-        target = item if isinstance(item, Number) else _target_of(item)
-        if isinstance(target, Number):
-            numbers.append(target)
-            continue
-        if numbers:  # the order is that of the samples
-            yield on_cpu("targets", numbers)
-            numbers = []
-        yield on_cpu("targets", target)
-    yield on_cpu("targets", numbers)
-
-
-def _target_of(item: Any) -> Any:
-    """The target in a sample or batch: the last of (inputs, target), or what a dict names so."""
-    if isinstance(item, tuple) or (isinstance(item, list) and _ends_in_array(item)):
-        item = item[-1]
-    if isinstance(item, Mapping):
-        for name in ("labels", "target"):
-            if name in item:
-                return item[name]
-        raise ValueError(
-            f"targets in dicts must have the key 'labels' or 'target', got {list(item)}"
-        )
-    return item
-
-
-def _ends_in_array(batch: list[Any]) -> bool:
-    """Whether this is the list that a DataLoader makes of tuples, and not a list of numbers."""
-    return bool(batch) and hasattr(batch[-1], "__array__") and not isinstance(batch[-1], Number)
 
 
 def shortened(per_class: Tensor) -> str:
@@ -173,27 +161,34 @@ class FromCounts(ExactBuffers):
         targets: Tensor | Sequence[int] | Iterable[Any] | Any,
         num_classes: int | None = None,
         *,
-        ignore_index: int = -100,
+        ignore_index: float = -100,
         **settings: Any,
     ) -> Self:
         """Count the classes of the training targets.
 
         Args:
             targets: class indices of the whole training set, in any shape and container; or an
-                iterable of them (masks of different sizes, a dataset, a DataLoader, a generator),
-                which is read once. In a tuple, or in a list that ends in a tensor or an array,
-                only the last element is counted, as in ``(inputs, target)``. In a dict, only the
-                value of "labels" or else "target" is counted. Select anything else yourself:
-                ``(batch["mask"] for batch in loader)``.
+                iterable of them (masks of different sizes, a data set, a DataLoader, a generator),
+                which is read once. Booleans, and floating arrays that hold only 0 and 1, are labels
+                of a sigmoid loss: the counts are then [negatives, positives]. In a tuple of two
+                the second element is counted, as in ``(inputs, target)``; in a longer one the only
+                element behind the first that is a number or an array. In a dict, or a table of
+                several columns, what is called "label", "labels" or "target" is counted. Select
+                anything else yourself: ``(batch["mask"] for batch in loader)``. Of a DataLoader
+                the data set behind it is counted, each sample once, whatever the loader draws or
+                drops. A data set with ``targets`` or ``labels`` is not read sample by sample if
+                the first and the last sample of each class have these labels.
             num_classes: the number of classes; None takes the largest index plus 1.
-            ignore_index: the index that is not counted.
+            ignore_index: the index that is not counted; NaN leaves out missing labels.
             settings: the keyword arguments of the constructor.
 
         Raises:
             TypeError: an unknown keyword argument.
-            ValueError: targets that are not class indices or out of range; a largest index of 255,
-                which often marks pixels without a label, with neither ``ignore_index=255`` nor
-                ``num_classes=256``.
+            ValueError: targets that are not class indices or out of range; one-hot labels, missing
+                values, tuples such as ``(inputs, target, index)``, and a DataLoader whose sampler
+                chooses in an unknown way, which all could be counted wrongly; a largest index of
+                255, which often marks pixels without a label, with neither ``ignore_index=255``
+                nor ``num_classes=256``.
 
         Example:
             >>> import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,43 @@ def test_lightning(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     ranks.run(_lightning, WORLD, str(tmp_path))
     check(tmp_path)
+
+
+class TestDividedTwice:
+    """What the frameworks put around a sampler, without their processes."""
+
+    @staticmethod
+    def around(framework: str, given: sw.WeightedSampler) -> DataLoader[Any]:
+        loader = DataLoader(Samples(), BATCH, sampler=given)
+        if framework == "lightning":
+            distributed = pytest.importorskip("lightning.fabric.utilities.distributed")
+            wrapper = distributed.DistributedSamplerWrapper(given, num_replicas=WORLD, rank=0)
+            return DataLoader(Samples(), BATCH, sampler=wrapper)
+        accelerate = pytest.importorskip("accelerate.data_loader")
+        prepared: DataLoader[Any] = accelerate.prepare_data_loader(
+            loader, num_processes=WORLD, process_index=0, put_on_device=False
+        )
+        return prepared
+
+    @pytest.mark.parametrize(
+        ("framework", "advice"),
+        [
+            ("lightning", "Lightning's Trainer: pass it use_distributed_sampler=False"),
+            ("accelerate", "Accelerate: pass num_replicas=1, rank=0"),
+        ],
+    )
+    def test_says_which_argument_to_set(self, framework: str, advice: str) -> None:
+        loader = self.around(framework, sampler(num_replicas=WORLD, rank=0))
+        with pytest.warns(UserWarning, match=f"a part of its part.* among 2 .* {advice}"):
+            batches = list(loader)
+        assert len(batches) < 24 / BATCH / WORLD
+        loader = self.around(framework, sampler(num_replicas=1, rank=0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(list(loader)) == 24 / BATCH / WORLD
+
+    def test_a_plain_loader_is_silent(self) -> None:
+        loader = DataLoader(Samples(), BATCH, sampler=sampler(num_replicas=WORLD, rank=0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(list(loader)) == 24 / BATCH / WORLD

@@ -284,6 +284,73 @@ class TestState:
         sampler.load_state_dict(state | {"position": 20})
         assert list(sampler) == []  # the epoch was over
 
+    @settings(deadline=None, max_examples=60)
+    @given(st.integers(0, 50), st.integers(1, 3), st.integers(1, 3), st.booleans())
+    def test_the_length_is_that_of_the_pass(
+        self, position: int, world: int, rank: int, replacement: bool
+    ) -> None:
+        sampler = sw.WeightedSampler(
+            range(1, 61), 50, replacement=replacement, num_replicas=world, rank=rank % world
+        )
+        sampler.load_state_dict({"seed": 0, "epoch": 1, "position": position})
+        sampler.set_epoch(1)
+        expected = math.ceil((50 - position) / world)
+        assert len(sampler) == expected
+        lengths = [len(sampler) for _ in sampler]
+        assert lengths == [expected] * expected
+        whole = math.ceil(50 / world)
+        assert len(sampler) == whole  # of the next pass
+        sampler.load_state_dict({"seed": 0, "epoch": 1, "position": position})
+        sampler.set_epoch(2)
+        assert len(sampler) == len(list(sampler)) == whole
+
+    def test_saved_at_the_end_of_an_epoch_and_loaded_behind_set_epoch(self) -> None:
+        """As a stateful loader does, which loads when it is iterated over."""
+        sampler = sw.WeightedSampler([1, 2, 3], 20)
+        end = sampler.state_dict() | {"position": 20}
+        expected = sequence(sampler, 1)
+        for _ in range(2):
+            sampler.set_epoch(1)
+            sampler.load_state_dict(end)
+            assert sampler.state_dict() == {"seed": 0, "epoch": 1, "position": 0}
+            assert list(sampler) == expected
+        sampler.set_epoch(3)
+        sampler.load_state_dict(end | {"position": 8})  # within an epoch, the state decides
+        assert sampler.state_dict() == {"seed": 0, "epoch": 0, "position": 8}
+
+    def test_a_pass_of_nothing_says_so(self) -> None:
+        sampler = sw.WeightedSampler([1, 2, 3], 20)
+        sampler.load_state_dict({"seed": 0, "epoch": 0, "position": 20})
+        with pytest.warns(UserWarning, match="nothing is left of epoch 0.* call set_epoch"):
+            assert list(sampler) == []
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+    def test_a_stateful_loader(self, workers: int) -> None:
+        stateful = pytest.importorskip("torchdata.stateful_dataloader")
+
+        def create() -> Any:
+            sampler = sw.WeightedSampler(range(1, 11))
+            loader = stateful.StatefulDataLoader(
+                list(range(10)), 2, sampler=sampler, num_workers=workers
+            )
+            return sampler, loader
+
+        sampler, loader = create()
+        sampler.set_epoch(0)
+        assert len(list(loader)) == 5
+        end = copy.deepcopy(loader.state_dict())
+        sampler.set_epoch(1)
+        iterator = iter(loader)
+        first = [next(iterator).tolist() for _ in range(2)]
+        within = copy.deepcopy(loader.state_dict())
+        rest = [batch.tolist() for batch in iterator]
+        for state, expected in ((end, first + rest), (within, rest)):
+            sampler, loader = create()
+            loader.load_state_dict(state)
+            sampler.set_epoch(1)
+            assert [batch.tolist() for batch in loader] == expected
+
     def test_copies(self) -> None:
         sampler = sw.WeightedSampler([1, 2, 3], 20)
         whole = sequence(sampler)
@@ -326,6 +393,84 @@ class TestState:
             list(sw.WeightedSampler([1, 2, 3], replacement=replacement))
         assert torch.get_rng_state().equal(states[0])
         assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
+
+
+class TestSetWeights:
+    NEW = (5.0, 1.0, 1.0, 2.0)
+
+    @pytest.mark.parametrize("replacement", [True, False])
+    def test_from_the_next_epoch_on_it_is_a_sampler_of_these_weights(
+        self, replacement: bool
+    ) -> None:
+        options = {"num_samples": 4, "replacement": replacement}
+        sampler = sw.WeightedSampler([1, 2, 3, 4], **options)
+        first = sequence(sampler, 0)
+        sampler.set_weights(self.NEW)
+        other = sw.WeightedSampler(self.NEW, **options)
+        assert sequence(sampler, 1) == sequence(other, 1) != first
+        assert sampler.weights.tolist() == list(self.NEW)
+        if replacement:
+            index = range(4)
+            assert sampler.importance_weight(index).equal(other.importance_weight(index))
+
+    def test_is_saved(self, tmp_path: Path) -> None:
+        sampler = sw.WeightedSampler([1, 2, 3, 4], 20)
+        before = sampler.state_dict()
+        sampler.set_epoch(1)
+        sampler.set_weights(self.NEW)
+        iterator = iter(sampler)
+        for _ in range(7):
+            next(iterator)
+        torch.save(sampler.state_dict(), tmp_path / "state.pt")
+        rest = list(iterator)
+        resumed = sw.WeightedSampler([1, 2, 3, 4], 20)
+        resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+        assert list(resumed) == rest
+        resumed.set_epoch(0)
+        resumed.load_state_dict(before)  # of a time at which the constructor's weights acted
+        assert resumed.state_dict() == before
+        assert list(resumed) == list(sw.WeightedSampler([1, 2, 3, 4], 20))
+
+    def test_not_within_an_epoch(self) -> None:
+        sampler = sw.WeightedSampler([1, 2, 3, 4], 20)
+        iterator = iter(sampler)
+        next(iterator)
+        with pytest.raises(RuntimeError, match="between epochs, got position 1 of 20 in epoch 0"):
+            sampler.set_weights(self.NEW)
+        sampler.set_epoch(1)
+        sampler.set_weights(self.NEW)
+
+    def test_weights_that_do_not_fit_change_nothing(self) -> None:
+        sampler = sw.WeightedSampler([1, 2, 3, 4], 20)
+        before = sampler.state_dict(), sampler.weights.tolist()
+        for weight, message in [
+            ([1, 2], "one value for each of the 4 samples, got 2"),
+            ([1, 2, 0, 1], "positive and finite"),
+            ([1e308] * 4, "finite sum"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                sampler.set_weights(weight)
+            with pytest.raises(ValueError, match=message):
+                sampler.load_state_dict({"seed": 1, "epoch": 2, "position": 3, "weight": weight})
+            assert (sampler.state_dict(), sampler.weights.tolist()) == before
+
+    def test_attributes_that_would_do_nothing(self) -> None:
+        class Own(sw.WeightedSampler):
+            """May keep what it likes."""
+
+        for cls in (sw.WeightedSampler, Own):
+            sampler = cls([1, 2, 3])
+            for name in ("weights", "replacement"):
+                with pytest.raises(AttributeError, match=name):
+                    setattr(sampler, name, torch.ones(3))
+        sampler = sw.WeightedSampler([1, 2, 3])
+        with pytest.raises(AttributeError, match=r"'weights' to set: call set_weights\(weight\)"):
+            sampler.weights = torch.ones(3)  # type: ignore[misc]
+        with pytest.raises(AttributeError, match="no attribute 'generator' to set: it has"):
+            sampler.generator = None  # type: ignore[attr-defined]
+        Own([1, 2]).generator = None  # type: ignore[attr-defined]
+        sampler.num_samples, sampler.seed = 5, 1  # these act
+        assert list(sampler) == list(sw.WeightedSampler([1, 2, 3], 5, seed=1))
 
 
 class TestImportanceWeight:
@@ -416,7 +561,6 @@ class TestFromTargets:
             ([], "targets must hold at least one class index, got none"),
             ([0, 1, -100], "targets must hold class indices from 0, got -100"),
             ({0: 3}, "targets must be class indices, got dict"),
-            ([True, False], "targets must be class indices"),
             (
                 DataLoader(TensorDataset(torch.zeros(4), torch.arange(4)), 2, shuffle=True),
                 "targets must come in the order of the data set, got .* RandomSampler",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sampleweights._checks import check_reference_loss, check_tensor
+from sampleweights._eager import plain
 from sampleweights.losses.processes import Group, world_size
 from sampleweights.reduction import (
     accumulation_dtype,
@@ -181,6 +182,10 @@ class Criterion(nn.Module, ABC):
         reference_loss: Tensor | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
+        if type(target) is not Tensor and isinstance(target, Tensor):
+            target = plain(target)
+        if type(logits) is not Tensor and isinstance(logits, Tensor):
+            logits = plain(logits)
         samples = self.samples(logits, fill_absent(target, sample_weight))
         return self._reduce(samples, sample_weight, normalizer, reference_loss)
 

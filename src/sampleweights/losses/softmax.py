@@ -15,7 +15,7 @@ from sampleweights._checks import (
     class_dim,
     is_index,
 )
-from sampleweights._eager import is_readable
+from sampleweights._eager import is_readable, plain
 from sampleweights.functional.reference import (
     by_class,
     look_up_valid,
@@ -67,7 +67,7 @@ class SoftmaxLoss(Criterion):
             check_tensor("weight", weight)
             if weight.ndim != 1:
                 raise ValueError(f"weight must have shape (C,), got {tuple(weight.shape)}")
-        self.register_buffer("weight", weight)
+        self.register_buffer("weight", None if weight is None else plain(weight))
         self.ignore_index = ignore_index
         self.label_smoothing = check_label_smoothing(label_smoothing)
         if not isinstance(margin, (Margin, type(None))):
@@ -158,6 +158,10 @@ class SoftmaxLoss(Criterion):
         """Return the reduced loss; see the class for what the arguments mean."""
         check_tensor("logits", logits)
         check_tensor("target", target)
+        if type(logits) is not Tensor:
+            logits = plain(logits)
+        if type(target) is not Tensor:
+            target = plain(target)
         if logits.ndim == 1 and target.shape == (1,) and is_index(target):  # torch allows it
             target = target.squeeze(0)
         if sample_weight is None and reference_loss is None:

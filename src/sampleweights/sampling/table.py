@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from sampleweights._checks import on_cpu
 
 STREAM = 0x5A3D  # so that seed 0 gives other numbers than the user's own default_rng(0)
 CHUNK = 2**16  # weights at a time, so that what is between takes little memory
@@ -83,3 +86,22 @@ def without_replacement(
     bits.sort()
     bits &= (np.uint64(1) << width) - np.uint64(1)
     return bits
+
+
+def as_weight(weight: Any) -> NDArray[np.float64]:
+    """A copy of the weights, or a ValueError that says what is wrong with them."""
+    values = on_cpu("weight", weight)
+    if values.ndim != 1 or values.numel() == 0:
+        raise ValueError(
+            f"weight must have shape (N,), a value for each sample, got {tuple(values.shape)}"
+        )
+    if values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"weight must be numbers, got dtype {values.dtype}")
+    numbers: NDArray[np.float64] = values.to(torch.float64, copy=True).numpy()
+    if not (numbers.min() > 0 and numbers.max() < math.inf):  # NaN is neither
+        first = np.flatnonzero(~((numbers > 0) & (numbers < math.inf)))[0]
+        raise ValueError(
+            f"weight must be positive and finite, got {numbers[first]} for sample {first}; leave "
+            f"a sample that is never to be drawn out of the data set"
+        )
+    return numbers

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from sampleweights._checks import as_number, as_whole_number, on_cpu
+from sampleweights._checks import as_number, as_whole_number
 from sampleweights.counting import class_indices
-from sampleweights.sampling.table import Table, generator, without_replacement
+from sampleweights.sampling.splitting import checked_place, processes, warn_if_divided_again
+from sampleweights.sampling.table import Table, as_weight, generator, without_replacement
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,6 +28,10 @@ __all__ = ["WeightedSampler"]
 CHUNK = 2**16
 """Places that share a random generator. A sequence is drawn chunk by chunk: the first index is
 there at once, memory is that of one chunk, and resuming draws nothing that was seen before."""
+
+
+SETTINGS = ("num_samples", "seed", "epoch", "num_replicas", "rank")
+"""What may be assigned to; it acts from the next epoch on."""
 
 
 class WeightedSampler(Sampler[int]):
@@ -83,7 +87,7 @@ class WeightedSampler(Sampler[int]):
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
-        self._weight = _as_weight(weight)
+        self._built_with = self._weight = as_weight(weight)
         size = len(self._weight)
         self.num_samples = (
             size if num_samples is None else as_whole_number("num_samples", num_samples, 1)
@@ -95,23 +99,20 @@ class WeightedSampler(Sampler[int]):
                 f"num_samples must be at most the number of weights ({size}) for "
                 f"replacement=False, got {self.num_samples}"
             )
-        self.replacement = replacement
+        self._replacement = replacement
         self.seed = as_whole_number("seed", seed, 0)
-        if (num_replicas is None) != (rank is None):
-            raise ValueError(
-                f"num_replicas and rank must be given together, got num_replicas={num_replicas}, "
-                f"rank={rank}"
-            )
-        if num_replicas is not None and rank is not None:
-            num_replicas = as_whole_number("num_replicas", num_replicas, 1)
-            rank = as_whole_number("rank", rank, 0)
-            if rank >= num_replicas:
-                raise ValueError(f"rank must be below num_replicas ({num_replicas}), got {rank}")
-        self.num_replicas, self.rank = num_replicas, rank
+        self.num_replicas, self.rank = checked_place(num_replicas, rank)
         self.epoch = 0
         self._table = Table(self._weight) if replacement else None
-        self._is_used = self._epoch_is_set = False
+        self._is_used = self._epoch_is_set = self._epoch_is_to_come = False
         self._start_at(0)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch's sampler takes `sampler.weights = ...`, and what does nothing here has to say so
+        if type(self) is WeightedSampler and not name.startswith("_") and name not in SETTINGS:
+            instead = "call set_weights(weight)" if "weight" in name else f"it has {SETTINGS}"
+            raise AttributeError(f"WeightedSampler has no attribute {name!r} to set: {instead}")
+        super().__setattr__(name, value)
 
     @classmethod
     def from_targets(
@@ -150,9 +151,24 @@ class WeightedSampler(Sampler[int]):
         target = class_indices(targets)
         return cls((target.bincount().double() ** (power - 1))[target], **settings)
 
+    @property
+    def replacement(self) -> bool:
+        """Whether an index may be drawn more than once within an epoch."""
+        return self._replacement
+
+    @property
+    def weights(self) -> Tensor:
+        """A copy of the weights, ``(N,)`` float64."""
+        return torch.from_numpy(self._weight.copy())
+
     def __len__(self) -> int:
-        """Return the number of indices of this process in an epoch."""
-        return -(-self.num_samples // self._place()[0])
+        """Return the number of indices of this process in an epoch.
+
+        After a state was loaded within an epoch, these are those that are left.
+        """
+        return -(
+            -max(self.num_samples - self._begin, 0) // processes(self.num_replicas, self.rank)[0]
+        )
 
     def __iter__(self) -> Iterator[int]:
         return itertools.chain.from_iterable(self._pieces())
@@ -166,25 +182,69 @@ class WeightedSampler(Sampler[int]):
         if epoch != self.epoch:
             self._start_at(0)
         self.epoch = epoch
-        self._epoch_is_set = True
+        self._epoch_is_set = self._epoch_is_to_come = True
 
-    def state_dict(self) -> dict[str, int]:
+    def set_weights(self, weight: Tensor | Sequence[float] | Any) -> None:
+        """Draw with other weights from the next epoch on, for example by the losses of this one.
+
+        They must be the same on every process. They are part of the state.
+
+        Args:
+            weight: as in the constructor, for the same samples.
+
+        Raises:
+            ValueError: weights that do not fit.
+            RuntimeError: a call within an epoch, whose sequence could not be resumed.
+
+        Example:
+            >>> from sampleweights import WeightedSampler
+            >>> sampler = WeightedSampler([1, 1, 2], num_samples=10)
+            >>> first = list(sampler)
+            >>> sampler.set_epoch(1)
+            >>> sampler.set_weights([8, 1, 1])
+            >>> list(sampler)
+            [2, 0, 0, 0, 0, 0, 0, 0, 2, 0]
+        """
+        position = self.state_dict()["position"]
+        if 0 < position < self.num_samples:
+            raise RuntimeError(
+                f"set_weights must be called between epochs, got position {position} of "
+                f"{self.num_samples} in epoch {self.epoch}: call set_epoch of the next one first"
+            )
+        self._draw_by(self._fitting(weight))
+
+    def state_dict(self) -> dict[str, Any]:
         """Return ``seed``, ``epoch``, and the ``position`` in the whole sequence.
 
+        After :meth:`set_weights` the weights are in it as well.
         The state is the same on every process, and you may continue with another number of
         processes. A DataLoader with workers draws ahead of the training: in this case set
         ``position`` to the number of samples that all processes have trained on in the epoch.
         """
         start, replicas, given, pending = self._progress
         position = start + replicas * (given - operator.length_hint(pending))
-        return {"seed": self.seed, "epoch": self.epoch, "position": position}
+        state = {"seed": self.seed, "epoch": self.epoch, "position": position}
+        own = {} if self._weight is self._built_with else {"weight": torch.from_numpy(self._weight)}
+        return {**state, **own}
 
-    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Continue where the state was saved, with the weights of the constructor."""
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue where the state was saved.
+
+        The weights are those of the constructor, unless the state has those of
+        :meth:`set_weights`. A stateful loader calls this after ``set_epoch``: the state of an epoch
+        that is over then leaves the new epoch as it is.
+        """
         if missing := {"seed", "epoch", "position"} - set(state_dict):
             raise ValueError(f"state_dict must hold {sorted(missing)}, got {sorted(state_dict)}")
         seed, epoch = (as_whole_number(name, state_dict[name], 0) for name in ("seed", "epoch"))
-        self._start_at(as_whole_number("position", state_dict["position"], 0))
+        position = as_whole_number("position", state_dict["position"], 0)
+        weight = self._built_with
+        if "weight" in state_dict:
+            weight = self._fitting(state_dict["weight"])
+        if position >= self.num_samples and self._epoch_is_to_come and epoch < self.epoch:
+            epoch, position = self.epoch, 0
+        self._draw_by(weight)
+        self._start_at(position)
         self.seed, self.epoch = seed, epoch
 
     def importance_weight(self, index: Tensor | Sequence[int]) -> Tensor:
@@ -220,16 +280,22 @@ class WeightedSampler(Sampler[int]):
     # The sequence
     # -----------------------------------------------------------------------------------------
 
-    def _place(self) -> tuple[int, int]:
-        """Number of processes and rank."""
-        if self.num_replicas is not None and self.rank is not None:
-            return self.num_replicas, self.rank
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_world_size(), dist.get_rank()
-        return 1, 0
+    def _fitting(self, weight: Any) -> NDArray[np.float64]:
+        values = as_weight(weight)
+        if len(values) != len(self._weight):
+            raise ValueError(
+                f"weight must have one value for each of the {len(self._weight)} samples, got "
+                f"{len(values)}"
+            )
+        return values
+
+    def _draw_by(self, weight: NDArray[np.float64]) -> None:
+        if weight is not self._weight:
+            self._table = Table(weight) if self.replacement else None
+            self._weight = weight
 
     def _start_at(self, position: int) -> None:
-        self._start = position
+        self._start = self._begin = position  # of the next pass, and of the last one that began
         self._progress: tuple[int, int, int, Iterator[int]] = (position, 1, 0, iter(()))
 
     def _pieces(self) -> Iterator[Iterator[int]]:
@@ -243,9 +309,18 @@ class WeightedSampler(Sampler[int]):
                 f"set_epoch(epoch) of WeightedSampler before every epoch",
                 stacklevel=2,
             )
-        self._is_used = True
         start, self._start = self._start, 0
-        replicas, rank = self._place()
+        if start >= self.num_samples and not self._epoch_is_set:
+            warnings.warn(
+                f"nothing is left of epoch {self.epoch}, at whose end the state was saved: call "
+                f"set_epoch(epoch) of WeightedSampler before every epoch",
+                stacklevel=2,
+            )
+        self._is_used, self._epoch_is_to_come = True, False
+        self._begin = start
+        replicas, rank = processes(self.num_replicas, self.rank)
+        if replicas > 1:
+            warn_if_divided_again(replicas)
         given = 0
         for indices in self._chunks(self.epoch, start, replicas, rank):
             piece = indices.tolist()
@@ -253,38 +328,20 @@ class WeightedSampler(Sampler[int]):
             pending = iter(piece)
             self._progress = (start, replicas, given, pending)
             yield pending
+        self._begin = 0
 
     def _chunks(self, epoch: int, start: int, replicas: int, rank: int) -> Iterator[NDArray[Any]]:
         """The places start + rank, start + rank + replicas, ... of the sequence of an epoch."""
         left = max(self.num_samples - start, 0)
         stop = start + -(-left // replicas) * replicas
-        order = None
-        if self._table is None:
+        order, table = None, self._table
+        if table is None:
             order = without_replacement(self._weight, self.num_samples, generator(self.seed, epoch))
         for chunk in range(start // CHUNK, -(-stop // CHUNK)):
             begin, end = max(start, chunk * CHUNK), min(stop, (chunk + 1) * CHUNK)
             first = begin + (start + rank - begin) % replicas
-            if self._table is not None:
+            if table is not None:
                 uniform = generator(self.seed, epoch, chunk).random(end - chunk * CHUNK)
-                yield self._table.find(uniform[first - chunk * CHUNK :: replicas])
+                yield table.find(uniform[first - chunk * CHUNK :: replicas])
             elif order is not None:
                 yield order[np.arange(first, end, replicas) % self.num_samples]
-
-
-def _as_weight(weight: Any) -> NDArray[np.float64]:
-    """A copy of the weights, or a ValueError that says what is wrong with them."""
-    values = on_cpu("weight", weight)
-    if values.ndim != 1 or values.numel() == 0:
-        raise ValueError(
-            f"weight must have shape (N,), a value for each sample, got {tuple(values.shape)}"
-        )
-    if values.is_complex() or values.dtype == torch.bool:
-        raise ValueError(f"weight must be numbers, got dtype {values.dtype}")
-    numbers: NDArray[np.float64] = values.to(torch.float64, copy=True).numpy()
-    if not (numbers.min() > 0 and numbers.max() < math.inf):  # NaN is neither
-        first = np.flatnonzero(~((numbers > 0) & (numbers < math.inf)))[0]
-        raise ValueError(
-            f"weight must be positive and finite, got {numbers[first]} for sample {first}; leave "
-            f"a sample that is never to be drawn out of the data set"
-        )
-    return numbers

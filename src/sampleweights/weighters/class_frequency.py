@@ -149,7 +149,8 @@ class ClassBalanced(ClassFrequency):
     Args:
         class_counts: training samples of each class: whole numbers, at least one of them positive,
             in a tensor, list or numpy array; or in a mapping or pandas Series whose keys are the
-            class indices (a missing class counts 0), such as ``Series.value_counts()``.
+            class indices (a missing class counts 0), such as ``Series.value_counts()`` of pandas
+            or polars.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
             the learning rate keeps its meaning; the weights are then scikit-learn's "balanced"),
             "classes" (the weights sum to the number of classes) or None (no normalisation).
@@ -206,7 +207,8 @@ class EffectiveNumber(ClassFrequency):
     Args:
         class_counts: training samples of each class: whole numbers, at least one of them positive,
             in a tensor, list or numpy array; or in a mapping or pandas Series whose keys are the
-            class indices (a missing class counts 0), such as ``Series.value_counts()``.
+            class indices (a missing class counts 0), such as ``Series.value_counts()`` of pandas
+            or polars.
         beta: in [0, 1); None is (N - 1) / N, with N the number of training samples. 0 weights all
             classes alike; towards 1 they become the weights of :class:`ClassBalanced`.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that

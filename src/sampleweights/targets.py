@@ -1,0 +1,319 @@
+"""Reads class indices out of what people hold: arrays, tables, samples, data sets and loaders."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Number
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
+
+from sampleweights._checks import is_index, on_cpu
+
+NAMES = ("labels", "label", "target")
+"""What the target is called in a dict or a table."""
+
+ROWS = 2**10
+"""Rows of a column that are read at once."""
+
+
+def pieces(targets: Any) -> Iterator[Tensor]:
+    """The class indices, one tensor after the other, so that no two need to be in memory."""
+    if isinstance(targets, DataLoader):
+        targets = _each_sample_once(targets)
+    elif is_data_set(targets):
+        stored = _stored(targets)
+        if stored is not None and (type(targets) is TensorDataset or _agree(targets, stored)):
+            yield stored
+            return
+        targets = map(targets.__getitem__, range(len(targets)))
+    else:
+        targets = _column(targets)
+    if isinstance(targets, Mapping):
+        if not any(name in list(targets.keys()) for name in NAMES):
+            raise ValueError(
+                f"targets must be class indices, got {type(targets).__name__}: counts go to the "
+                f"constructor"
+            )
+        targets = _target_of(targets)
+    if isinstance(targets, Tensor) and targets.is_nested:
+        targets = targets.unbind()
+    if hasattr(targets, "__array__"):  # a tensor, a numpy array, a pandas Series
+        yield _as_labels(targets)
+        return
+    if _is_flat_column(targets):
+        # a column of datasets converts row by row where it is iterated: 100 times as slow
+        for low in range(0, len(targets), ROWS):
+            yield _as_labels(targets[low : low + ROWS])
+        return
+    try:
+        items = iter(targets)
+    except TypeError:
+        yield _as_labels(targets)
+        return
+    numbers: list[Any] = []  # one conversion for all of them: one for each takes microseconds
+    for item in items:
+        target = item if isinstance(item, Number) else _target_of(item)
+        if isinstance(target, Number) or target is None:
+            numbers.append(target)
+            continue
+        if numbers:  # the order is that of the samples
+            yield _of_numbers(numbers)
+            numbers = []
+        yield _as_labels(target)
+    yield _of_numbers(numbers)
+
+
+def refuse_dtype(labels: Tensor) -> None:
+    """Raise an error for labels that are neither class indices nor 0 and 1."""
+    if labels.is_floating_point() and (missing := int(labels.isnan().sum())):
+        raise _missing(missing)
+    advice = ""
+    if labels.is_floating_point() and (labels == labels.floor()).all():
+        advice = "; if they are class indices, convert them, as .long() does"
+    raise ValueError(f"targets must be class indices (integer), got dtype {labels.dtype}{advice}")
+
+
+def _missing(count: int) -> ValueError:
+    return ValueError(
+        f"targets must have a class for every sample, got {count} missing (None or NaN): leave "
+        f"these samples out, or give them ignore_index"
+    )
+
+
+def _as_labels(values: Any) -> Tensor:
+    """Labels in any container as a plain tensor, with 0 and 1 for booleans."""
+    if isinstance(values, Tensor) and values.layout != torch.strided:
+        values = values.to_dense()
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise _missing(int(np.ma.getmaskarray(values).sum()))
+    try:
+        labels = on_cpu("targets", values)
+    except ValueError as error:
+        if missing := _count_missing(values):
+            raise _missing(missing) from error
+        raise
+    return labels.long() if labels.dtype == torch.bool else labels
+
+
+def _count_missing(values: Any) -> int:
+    try:
+        each = np.array(values, dtype=object)
+    except (TypeError, ValueError):  # a ragged list
+        return 0
+    return sum(v is None or (isinstance(v, float) and v != v) for v in each.ravel() if each.ndim)
+
+
+def _of_numbers(numbers: list[Any]) -> Tensor:
+    labels = _as_labels(numbers)
+    if numbers and not is_index(labels):
+        refuse_dtype(labels)
+    return labels
+
+
+def _target_of(item: Any) -> Any:
+    """The target in a sample or batch."""
+    if callable(convert := getattr(item, "to_tensordict", None)):  # a tensorclass
+        item = convert()
+    if isinstance(item, tuple) or (isinstance(item, list) and _is_batch(item)):
+        item = _target_of_tuple(item)
+        if callable(convert := getattr(item, "to_tensordict", None)):
+            item = convert()
+    if isinstance(item, Mapping):
+        return item[_one_name(list(item.keys()), "dicts")]
+    return item
+
+
+def _is_batch(items: list[Any]) -> bool:
+    """Whether this is the list that a DataLoader makes of tuples, and not a list of numbers."""
+    return any(hasattr(item, "__array__") and not isinstance(item, Number) for item in items)
+
+
+def _target_of_tuple(items: Sequence[Any]) -> Any:
+    """The second of (input, target); of more, the only one that can be the target."""
+    if len(items) <= 2:
+        return items[-1] if items else None
+    candidates = [item for item in items[1:] if _can_be_target(item)]
+    if len(candidates) == 1:
+        return candidates[0]
+    raise ValueError(
+        f"targets in tuples of {len(items)} must be the only numbers behind the first element, "
+        f"got ({', '.join(type(item).__name__ for item in items)}), where an index may follow the "
+        f"target: select the target yourself, as in (data[i][1] for i in range(len(data)))"
+    )
+
+
+def _can_be_target(item: Any) -> bool:
+    if isinstance(item, Mapping):
+        return any(name in list(item.keys()) for name in NAMES)
+    if isinstance(item, (list, tuple)):  # of strings: the paths of a batch
+        return not all(isinstance(value, (str, bytes, type(None))) for value in item)
+    return isinstance(item, Number) or hasattr(item, "__array__")
+
+
+def _one_name(names: list[Any], where: str) -> Any:
+    found = [name for name in NAMES if name in names]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"targets in {where} must have one key of {list(NAMES)}, got {found}: select one "
+            f"yourself, as in (sample[{found[0]!r}] for sample in data)"
+        )
+    raise ValueError(
+        f"targets in {where} must have the key 'label', 'labels' or 'target', got {names}"
+    )
+
+
+def _is_flat_column(targets: Any) -> bool:
+    """Whether this is a column of datasets, not of a stream, with a number in each row."""
+    if not hasattr(targets, "column_name") or not hasattr(targets, "__len__"):
+        return False
+    return len(targets) > 0 and np.ndim(targets[0]) == 0
+
+
+def _column(table: Any) -> Any:
+    """The column of a table that holds the labels, where one is called so."""
+    names = getattr(table, "column_names", None)  # of datasets and pyarrow
+    if names is None:
+        names = getattr(table, "columns", None)  # of pandas and polars
+    if names is None or isinstance(names, Mapping) or len(names) < 2:
+        return table
+    names = list(names)
+    return table[_one_name(names, "tables")] if any(n in names for n in NAMES) else table
+
+
+# ---------------------------------------------------------------------------------------------
+# Data sets
+# ---------------------------------------------------------------------------------------------
+
+
+def is_data_set(targets: Any) -> bool:
+    """Whether the samples are ``targets[0]`` to ``targets[len(targets) - 1]``, as for a loader."""
+    if isinstance(targets, IterableDataset) or not hasattr(targets, "__getitem__"):
+        return False
+    if not isinstance(targets, Dataset) and hasattr(targets, "__iter__"):
+        return False
+    return hasattr(targets, "__len__")
+
+
+def _stored(data: Any) -> Tensor | None:
+    """The labels that a data set keeps beside its samples, as those of torchvision do."""
+    if type(data) is TensorDataset:
+        return _as_labels(data.tensors[-1]) if len(data.tensors) <= 2 else None
+    if type(data) is Subset:
+        inner = _stored(data.dataset)
+        return None if inner is None else inner[torch.as_tensor(data.indices, dtype=torch.int64)]
+    if type(data) is ConcatDataset:
+        parts = [_stored(part) for part in data.datasets]
+        known = [part for part in parts if part is not None and part.ndim == 1]
+        return torch.cat(known) if len(known) == len(parts) else None
+    for name in ("targets", "labels"):
+        value = getattr(data, name, None)
+        if value is None or callable(value):
+            continue
+        try:
+            labels = _as_labels(value)
+        except ValueError:  # file names
+            continue
+        if labels.ndim == 1 and is_index(labels) and len(labels) == len(data):
+            return labels
+    return None
+
+
+def _agree(data: Any, stored: Tensor) -> bool:
+    """Whether the first and the last sample of each class have the stored label.
+
+    Not so where a ``target_transform`` or a class of one's own gives other labels. Where that takes
+    about as many samples as there are, nothing is gained.
+    """
+    if stored.ndim != 1 or not is_index(stored):
+        return False
+    labels = stored.numpy()
+    _, first = np.unique(labels, return_index=True)
+    _, last = np.unique(labels[::-1], return_index=True)
+    positions = {*first.tolist(), *(len(labels) - 1 - last).tolist()}
+    if 4 * len(positions) > len(labels):
+        return False
+    for position in positions:
+        target = _target_of(data[position])
+        if np.ndim(target) != 0 or target != labels[position]:
+            return False
+    return True
+
+
+# ---------------------------------------------------------------------------------------------
+# Loaders
+# ---------------------------------------------------------------------------------------------
+
+
+def _each_sample_once(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """A loader of the same batches that draws no sample twice and drops none."""
+    options: dict[str, Any] = {
+        "collate_fn": loader.collate_fn,
+        "num_workers": loader.num_workers,
+        "worker_init_fn": loader.worker_init_fn,
+        "multiprocessing_context": loader.multiprocessing_context,
+        "timeout": loader.timeout,
+        "generator": torch.Generator(),  # the global one is not ours to advance
+    }
+    if isinstance(loader.dataset, IterableDataset):
+        return (
+            DataLoader(loader.dataset, loader.batch_size, **options) if loader.drop_last else loader
+        )
+    size = len(loader.dataset)  # type: ignore[arg-type]
+    batches: Any = loader.batch_sampler
+    while not _is_known(batches) and hasattr(batches, "batch_sampler"):  # Accelerate's parts
+        batches = batches.batch_sampler
+    batch_size: int | None = 1
+    if batches is None:
+        batch_size, indices = None, _drawn_from(loader.sampler, size)
+    elif isinstance(batches, BatchSampler) and _is_known(batches):
+        batch_size, indices = batches.batch_size, _drawn_from(batches.sampler, size)
+        if isinstance(batches.sampler, SequentialSampler) and not batches.drop_last:
+            return loader
+    else:
+        indices = _permuted(itertools.chain.from_iterable(batches), batches, size)
+    return DataLoader(loader.dataset, batch_size, sampler=indices, **options)
+
+
+def _is_known(sampler: Any) -> bool:
+    return type(sampler).__module__.partition(".")[0] in {"torch", "torchdata", "sampleweights"}
+
+
+def _drawn_from(sampler: Any, size: int) -> Sequence[int]:
+    """The indices from which a sampler draws."""
+    if _is_known(sampler) or isinstance(getattr(sampler, "data_source", None), Dataset):
+        if hasattr(sampler, "data_source"):  # sequential and random ones
+            return range(len(sampler.data_source))
+        if hasattr(sampler, "indices"):  # SubsetRandomSampler
+            return [int(index) for index in sampler.indices]
+        if hasattr(sampler, "weights"):  # weighted ones
+            return [i for i, weight in enumerate(sampler.weights.tolist()) if weight > 0]
+        if isinstance(sampler, DistributedSampler):
+            return range(len(sampler.dataset))  # type: ignore[arg-type]
+    return _permuted(sampler, sampler, size)
+
+
+def _permuted(indices: Iterable[Any], sampler: Any, size: int) -> Sequence[int]:
+    """All indices, where a sampler that nobody knows draws each of them once."""
+    if sorted(itertools.islice(indices, size + 1)) == list(range(size)):  # it may be endless
+        return range(size)
+    raise ValueError(
+        f"targets must hold each sample once, got a DataLoader whose {type(sampler).__name__} "
+        f"chooses among them: pass the data set, or its class indices"
+    )
