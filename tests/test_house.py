@@ -16,6 +16,7 @@ FLOORS = [
     {"_eager", "_buffers"},
     {"_checks"},
     {"sampling/table", "functional/reference", "functional/class_weights"},
+    {"functional/log_odds"},
     {"counting", "functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},

@@ -445,9 +445,9 @@ def test_calibrate_divides_the_odds_by_the_weights(cls: type) -> None:
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             rounded = logits.to(dtype)
             calibrated = weighter.calibrate(rounded)
-            assert calibrated.dtype == dtype
+            assert calibrated.dtype == torch.float32
             wanted = rounded.double() - weight.log()
-            torch.testing.assert_close(calibrated, wanted.to(dtype))
+            torch.testing.assert_close(calibrated, wanted.float())
 
 
 def test_calibrate_passes_the_gradient_on() -> None:
@@ -467,7 +467,7 @@ def test_calibrate_of_a_class_without_samples(cls: type) -> None:
 @pytest.mark.parametrize("cls", BOTH)
 def test_calibrate_errors(cls: type) -> None:
     for shape in ((5, 3), (3,), ()):
-        with pytest.raises(ValueError, match=r"logits must have 5 classes for this .*, got shape"):
+        with pytest.raises(ValueError, match=r"was made for 5 classes, logits have [30]"):
             cls(COUNTS).calibrate(torch.zeros(shape))
     with pytest.raises(TypeError, match="logits must be floating, got dtype torch.int64"):
         cls(COUNTS).calibrate(torch.zeros(2, 5, dtype=torch.long))
