@@ -112,7 +112,7 @@ class LogitAdjustment(CountMargin):
             self._check_present(target, valid)
         if target is not None and target.is_floating_point():
             # probability 0 times an infinite loss would be NaN
-            shift = self._excluding(shift).clamp(min=torch.finfo(dtype).min / 2)
+            shift = self._excluding(shift).clamp(min=torch.finfo(dtype).min)
         else:
             shift = self._excluding(shift)
         return logits + by_class(shift.to(dtype), logits)
