@@ -96,7 +96,7 @@ def torch_cross_entropy(
         return loss
     if not is_readable(loss):
         return _cross_entropy_of_probabilities(logits, target, weight, reduction)
-    if math.isfinite(loss.detach().sum().item()):
+    if math.isfinite((loss.detach().sum() if loss.ndim else loss).item()):
         return loss
     wide = torch.promote_types(logits.dtype, torch.float32)
     return _cross_entropy_of_probabilities(logits.to(wide), target, weight, reduction).to(loss)

@@ -27,9 +27,9 @@ class FocalLoss(SoftmaxLoss):
     .. math:: \frac{1}{M} \sum_j w_j \, (1 - p_t)^\gamma \, (-\log p_t)
 
     :math:`p_t` is the softmax probability of the target. It depends only on the logits (and on the
-    margin); class weights and label smoothing apply to the cross-entropy. Finite logits never give
-    NaN, in value or gradient, for any gamma and dtype; half precision is computed in float32.
-    gamma = 0 is :class:`CrossEntropyLoss`.
+    margin); class weights and label smoothing apply to the cross-entropy. Finite logits give no
+    NaN, in value and gradient, for any gamma, gap and dtype; half precision is computed in
+    float32. gamma = 0 is :class:`CrossEntropyLoss`.
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.

@@ -94,11 +94,11 @@ class LogitAdjustment(CountMargin):
     def excludes_classes(self) -> bool:
         return self.has_absent and not self.inactive
 
-    def _excluding(self, shift: Tensor) -> Tensor:
+    def _excluding(self, shift: Tensor, lowest: float = -math.inf) -> Tensor:
         """-inf for a class without samples, whatever the buffer of the priors holds there."""
         if is_readable(self.class_counts) and not self.has_absent:
             return shift
-        return shift.masked_fill(self.class_counts == 0, -math.inf)
+        return shift.masked_fill(self.class_counts == 0, lowest)
 
     def forward(
         self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
@@ -110,11 +110,9 @@ class LogitAdjustment(CountMargin):
         shift = self.tau * self.log_prior
         if target is not None and self.has_absent:
             self._check_present(target, valid)
-        if target is not None and target.is_floating_point():
-            # probability 0 times an infinite loss would be NaN
-            shift = self._excluding(shift).clamp(min=torch.finfo(dtype).min)
-        else:
-            shift = self._excluding(shift)
+        of_probabilities = target is not None and target.is_floating_point()
+        # a probability of 0 times an infinite loss would be NaN
+        shift = self._excluding(shift, torch.finfo(dtype).min if of_probabilities else -math.inf)
         return logits + by_class(shift.to(dtype), logits)
 
     def binary(
