@@ -306,6 +306,16 @@ def test_levels_of_a_hierarchy() -> None:
         assert grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_levels_keep_the_dtype_of_half_precision(dtype: torch.dtype) -> None:
+    tree = sw.Taxonomy(TREE)
+    levels = tree.level_targets(indices(12)).unbind(-1)
+    margins = [sw.LDAM.from_targets(level, tree.num_nodes) for level in levels]
+    criteria = [sw.CrossEntropyLoss(margin=margin) for margin in margins]
+    z = logits(12, tree.num_levels, tree.num_nodes).to(dtype)
+    assert sw.HierarchicalLoss(criteria, taxonomy=tree)(z, indices(12)).dtype == dtype
+
+
 def test_a_margin_of_ones_own() -> None:
     class Temperature(sw.Margin):
         def __init__(self) -> None:
