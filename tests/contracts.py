@@ -141,6 +141,11 @@ LOSSES: dict[str, Loss] = {
         lambda **kw: sw.FocalLoss(margin=sw.LogitAdjustment(COUNTS), **kw), _dense
     ),
     "BinaryFocalLoss": Loss(sw.BinaryFocalLoss, _binary, num_classes=2),
+    "BinaryFocalLoss(margin)": Loss(
+        lambda **kw: sw.BinaryFocalLoss(margin=sw.LDAM([[50, 9], [1, 4], [3, 3]]), **kw),
+        _binary,
+        num_classes=2,
+    ),
     "HierarchicalLoss": Loss(
         lambda **kw: sw.HierarchicalLoss(sw.CrossEntropyLoss(), taxonomy=sw.Taxonomy(TREE), **kw),
         _levels,

@@ -22,6 +22,7 @@ FLOORS = [
         "functional/reference",
         "functional/class_weights",
     },
+    {"functional/log_odds"},
     {"counting", "functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},

@@ -241,27 +241,40 @@ COUNTS = ("count", "len", "size")
 """What polars and pandas call the number of rows of a group."""
 
 
-def as_class_counts(class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any) -> Tensor:
-    """A copy of class counts as int64 on the CPU, or a ValueError that says what is wrong."""
+def as_class_counts(
+    class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any, labels: bool = False
+) -> Tensor:
+    """A copy of class counts as int64 on the CPU, or a ValueError that says what is wrong.
+
+    ``(C,)``; with ``labels`` also ``(L, 2)``, the negatives and positives of each of L labels.
+    """
     if isinstance(table := _keyed(class_counts), Mapping) or callable(
         getattr(class_counts, "items", None)
     ):
-        class_counts = in_class_order(table)
+        class_counts, labels = in_class_order(table), False
     counts = on_cpu("class_counts", class_counts)
-    if counts.ndim != 1 or counts.numel() == 0:
-        raise ValueError(f"class_counts must have shape (C,), got {tuple(counts.shape)}")
+    fits = counts.ndim == 1 or (labels and counts.ndim == 2 and counts.shape[1] == 2)
+    if not fits or counts.numel() == 0:
+        of_labels = "; or (L, 2), the negatives and positives of each label" if labels else ""
+        raise ValueError(f"class_counts must have shape (C,), got {tuple(counts.shape)}{of_labels}")
     if counts.is_complex() or counts.dtype == torch.bool:
         raise ValueError(f"class_counts must be whole numbers, got dtype {counts.dtype}")
     counts = counts.double() if counts.is_floating_point() else counts.long()
     bad = (counts < 0) | ~counts.isfinite() | (counts != counts.floor()) | (counts >= 2**53)
     if bad.any():
-        first = int(bad.nonzero()[0])
+        first = tuple(bad.nonzero()[0].tolist())
+        place = f"class {first[-1]}" + (f" of label {first[0]}" if counts.ndim == 2 else "")
         raise ValueError(
-            f"class_counts must be whole numbers from 0 to 2**53, got {counts[first].item()} "
-            f"for class {first}"
+            f"class_counts must be whole numbers from 0 to 2**53, got {counts[first].item()} for "
+            f"{place}"
         )
     if not counts.any():
         raise ValueError("class_counts must hold at least one sample, got only zeros")
+    if not counts.any(-1).all():
+        raise ValueError(
+            f"class_counts must hold at least one sample of each label, got none of label "
+            f"{int((~counts.any(-1)).nonzero()[0])}"
+        )
     with torch.inference_mode(False):  # a buffer made of it may be written to later
         return counts.long().clone()  # not the caller's memory, which may change
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from sampleweights._buffers import Derived, ExactBuffers
 from sampleweights._checks import class_dim, is_index
 from sampleweights._eager import is_readable
+from sampleweights.functional.log_odds import by_label
 from sampleweights.functional.reference import by_class, look_up_valid
 from sampleweights.targets import is_data_set, pieces, refuse_dtype
 
@@ -125,6 +126,10 @@ def class_indices(targets: Iterable[Any] | Any) -> Tensor:
 
 def shortened(per_class: Tensor) -> str:
     """Up to twelve values for a repr, else the first four."""
+    if per_class.ndim == 2:
+        if len(per_class) <= 4:
+            return f"[{', '.join(map(shortened, per_class))}]"
+        return f"[{', '.join(map(shortened, per_class[:2]))}, ...] ({len(per_class)} labels)"
     values = [round(value, 4) for value in per_class.tolist()]
     if len(values) > 12:
         return f"[{', '.join(map(str, values[:4]))}, ...] ({len(values)} classes)"
@@ -132,7 +137,10 @@ def shortened(per_class: Tensor) -> str:
 
 
 class FromCounts(ExactBuffers):
-    """Base of what has one value per class, made of class counts, both in buffers."""
+    """Base of what has one value per class, made of class counts, both in buffers.
+
+    ``(C,)``, or ``(L, 2)`` where each of L labels has its negatives and positives.
+    """
 
     class_counts: Tensor
     num_classes: int | None
@@ -142,7 +150,7 @@ class FromCounts(ExactBuffers):
             self.register_buffer("class_counts", class_counts.clone())
             self.register_buffer(name, per_class.clone())
         self._per_class = name
-        self.num_classes = class_counts.numel()
+        self.num_classes = class_counts.shape[-1]
         self._has_absent: Derived[bool] = Derived()
         self._find_absent()
 
@@ -203,7 +211,7 @@ class FromCounts(ExactBuffers):
         return cls(count_classes(targets, num_classes, ignore_index), **settings)
 
     def _find_absent(self) -> None:
-        self._absent = tuple(int(c) for c in (self.class_counts == 0).nonzero())
+        self._absent = tuple(int(c) for c in (self.class_counts == 0).nonzero()[:, -1])
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in ("class_counts", self._per_class):
@@ -243,6 +251,21 @@ class FromCounts(ExactBuffers):
                 ~wrong.any(),
                 f"target holds a class with class_counts 0, one of {list(self._absent)}",
             )
+
+    def _check_binary_present(self, target: Tensor, valid: Tensor | None) -> None:
+        """The same of the negatives and positives in a binary or multi-label target."""
+        absent = self.class_counts == 0
+        no_negative, no_positive = (by_label(absent[..., y], target) for y in (0, 1))
+        wrong = ((target != 1) & no_negative) | ((target != 0) & no_positive)
+        if valid is not None:
+            wrong = wrong & valid
+        expected = (
+            "target must be 0 where class_counts has no positives, and 1 where it has no negatives"
+        )
+        if not is_readable(target):
+            torch._assert_async(~wrong.any(), expected)
+        elif wrong.any():
+            raise ValueError(f"{expected}, got {target[wrong][0].item()}")
 
     def extra_repr(self) -> str:
         return f"class_counts={shortened(self.class_counts)}"

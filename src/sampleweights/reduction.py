@@ -12,6 +12,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from sampleweights._checks import check_tensor
 from sampleweights._eager import is_readable
 
 __all__ = ["Reduction", "reduce", "weigh"]
@@ -89,6 +90,29 @@ def weigh(loss: Tensor, weight: Tensor) -> Tensor:
     if weight.requires_grad:
         dropped = dropped & ~loss.isfinite()
     return weight * loss.masked_fill(dropped, 0)
+
+
+def expand_to(loss: Tensor, sample_weight: Tensor) -> Tensor:
+    """One weight for each loss, from one for each, or one for all that share leading positions."""
+    check_tensor("sample_weight", sample_weight)
+    weight = expanded(sample_weight, loss.shape)
+    if weight is None:
+        raise ValueError(
+            f"sample_weight must have one value per sample, or one for all that share leading "
+            f"dimensions, shape {tuple(loss.shape)}, got {tuple(sample_weight.shape)}"
+        )
+    return weight
+
+
+def expanded(sample_weight: Tensor, shape: torch.Size) -> Tensor | None:
+    """The same for losses of this shape; None where it does not fit."""
+    if sample_weight.shape == shape:
+        return sample_weight
+    full = (*sample_weight.shape, *[1] * (len(shape) - sample_weight.ndim))
+    fits = 0 < sample_weight.ndim <= len(shape) and full[0] == shape[0]
+    if not fits or any(n not in (1, m) for n, m in zip(full, shape, strict=True)):
+        return None
+    return sample_weight.reshape(full).expand(shape)
 
 
 def reduce(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sampleweights.losses.base import Criterion, call_hooks, fill_absent
+from sampleweights.losses.base import Criterion, call_hooks
 from sampleweights.reduction import weighted_mean
 
 __all__ = ["selective_loss"]
@@ -87,7 +87,7 @@ def selective_loss(
     if weighter is None or weighter.inactive or len(target) == 0:
         return criterion(_call(model, inputs), target, **extra)  # type: ignore[no-any-return]
 
-    target = fill_absent(target, sample_weight)
+    target = criterion._fill_absent(target, sample_weight)
     scored = criterion.samples(_score(model, inputs), target)
     weight = criterion._weigh(scored, sample_weight, reference_loss)
     if weight is None:  # the class weights of probabilities are part of the losses

@@ -277,3 +277,162 @@ def test_binary_integer_targets_keep_float64() -> None:
 def test_gamma_that_is_no_number(gamma: object) -> None:
     with pytest.raises(TypeError, match="gamma must be a number, got"):
         sw.FocalLoss(gamma)
+
+
+def test_smoothing_leaves_a_loss_where_p_rounds_to_one() -> None:
+    logits = torch.tensor([[18.0] + [0.0] * 9])
+    criterion = sw.FocalLoss(0.1, label_smoothing=0.1)
+    expected = reference.focal(logits[0].tolist(), 0, 0.1, 0.1)
+    assert criterion(logits, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-5)
+    exact = gradient(criterion, logits.double(), torch.tensor([0]))
+    ours = gradient(criterion, logits, torch.tensor([0]))
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["index", "one-hot", "mixed"])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("gamma", [0.05, 0.5, 1.0, 2.0, 5.0])
+def test_smoothed_values_and_gradients_at_any_gap(
+    gamma: float, dtype: torch.dtype, kind: str
+) -> None:
+    gaps = torch.tensor([0, 1e-3, 0.5, 5, 8, 12, 17, 18, 25, 40, 60, 88, 100])
+    logits = torch.zeros(2 * len(gaps), 4)
+    logits[:, 0] = torch.cat([gaps, -gaps])
+    logits = logits.to(dtype)
+    target = torch.zeros(len(logits), dtype=torch.long)
+    p = nn.functional.one_hot(target, 4).to(dtype)
+    if kind == "mixed":
+        p = (0.75 * p + 0.0625).to(dtype)
+    criterion = sw.FocalLoss(gamma, label_smoothing=0.1, reduction="none")
+    leaf = logits.clone().requires_grad_()
+    losses = criterion(leaf, target if kind == "index" else p)
+    [grad] = torch.autograd.grad(losses.sum(), leaf)
+    wide = logits.double().requires_grad_()
+    others = torch.stack([wide[:, [k for k in range(4) if k != c]].logsumexp(1) for c in range(4)])
+    log_q = others.T - wide.logsumexp(1, keepdim=True)
+    nll = -wide.log_softmax(1)
+    cost = (gamma * log_q).exp() * (0.9 * nll + 0.1 * nll.mean(1, keepdim=True))
+    exact = (p.double() * cost).sum(1)
+    [exact_grad] = torch.autograd.grad(exact.sum(), wide)
+    # float16 ends at 6e-8, float32 and bfloat16 at 1e-45
+    tiny = torch.finfo(dtype).smallest_normal
+    epsilon = max(4 * torch.finfo(dtype).eps, 1e-12)
+    tolerance = {"rtol": max(epsilon, 5e-5 if dtype.itemsize == 4 else 0), "atol": tiny}
+    torch.testing.assert_close(losses.double(), exact.detach(), **tolerance)
+    size = exact_grad.abs().amax(1, keepdim=True) + tiny / tolerance["rtol"]
+    assert ((grad.double() - exact_grad).abs() <= tolerance["rtol"] * size).all()
+
+
+LABEL_COUNTS = [[30, 10], [2, 38], [20, 20]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "build", [sw.LogitAdjustment, sw.LDAM, lambda c: sw.LDAM(c, 1.0, 3.0)], ids=str
+)
+def test_one_logit_with_a_margin_is_two_of_which_the_first_is_0(
+    build: Any, dtype: torch.dtype
+) -> None:
+    logits, target = torch.randn(8, 3, dtype=dtype), torch.randint(2, (8, 3))
+    both = torch.stack([torch.zeros_like(logits), logits], 1)
+    for gamma, reduction in ((0.0, "none"), (2.0, "none"), (2.0, "mean")):
+        kw = {"reduction": reduction}
+        expected = sw.FocalLoss(gamma, margin=build([30, 10]), **kw)(both, target)
+        criterion = sw.BinaryFocalLoss(gamma, alpha=None, margin=build([30, 10]), **kw)
+        for labels in (target, target.bool(), target.to(dtype)):
+            torch.testing.assert_close(criterion(logits, labels), expected)
+        per_label = sw.BinaryFocalLoss(gamma, alpha=None, margin=build(LABEL_COUNTS), **kw)
+        rows = [
+            sw.FocalLoss(gamma, margin=build(counts), **kw)(both[..., label], target[:, label])
+            for label, counts in enumerate(LABEL_COUNTS)
+        ]
+        expected = torch.stack(rows, -1)
+        expected = expected.mean() if reduction == "mean" else expected
+        for labels in (target, target.to(dtype)):
+            torch.testing.assert_close(per_label(logits, labels), expected)
+
+
+def test_the_margin_of_probabilities_is_the_mixture_of_both_labels() -> None:
+    logits, p = torch.randn(8, 3, dtype=torch.float64), torch.rand(8, 3, dtype=torch.float64)
+    for margin in (sw.LogitAdjustment([30, 10]), sw.LDAM(LABEL_COUNTS, scale=2.0)):
+        criterion = sw.BinaryFocalLoss(margin=margin, reduction="none")
+        negative = criterion(logits, torch.zeros(8, 3, dtype=torch.long))
+        positive = criterion(logits, torch.ones(8, 3, dtype=torch.long))
+        torch.testing.assert_close(criterion(logits, p), (1 - p) * negative + p * positive)
+        logits.requires_grad_()
+        assert torch.autograd.gradcheck(lambda z, c=criterion: c(z, p), (logits,))
+
+
+def test_a_margin_of_ones_own_moves_one_logit_too() -> None:
+    class Temperature(sw.Margin):
+        def forward(self, logits: Tensor, target: Any = None, valid: Any = None) -> Tensor:
+            return logits / 2
+
+    logits, target = torch.randn(8, 3), torch.randint(2, (8, 3))
+    ours = sw.BinaryFocalLoss(margin=Temperature())(logits, target)
+    torch.testing.assert_close(ours, sw.BinaryFocalLoss()(logits / 2, target))
+
+
+@pytest.mark.parametrize("build", [sw.LogitAdjustment, sw.LDAM])
+def test_margins_of_one_logit_ignore_elements_and_keep_the_dtype(build: Any) -> None:
+    logits, target = torch.randn(4, 3), torch.tensor([[0, 1, -100], [1, -100, 0]] * 2)
+    valid = target != -100
+    for dtype in FLOATS:
+        criterion = sw.BinaryFocalLoss(margin=build([30, 10]), reduction="none")
+        losses = criterion(logits.to(dtype), target)
+        assert losses.dtype == dtype
+        assert (losses[~valid] == 0).all()
+        expected = criterion(logits.to(dtype)[valid], target[valid])
+        assert losses[valid].equal(expected)
+    without_effect = build([30, 10], 0)  # tau, max_margin
+    plain = sw.BinaryFocalLoss()(logits, target)
+    assert sw.BinaryFocalLoss(margin=without_effect)(logits, target).equal(plain)
+
+
+@pytest.mark.parametrize("build", [sw.LogitAdjustment, sw.LDAM])
+def test_a_label_without_positives_has_none_in_the_target(build: Any) -> None:
+    criterion = sw.BinaryFocalLoss(margin=build([[30, 0], [0, 30]]))
+    logits = torch.randn(2, 2, requires_grad=True)
+    for target in (torch.tensor([[0, 1], [0, -100]]), torch.tensor([[0.0, 1], [0, 1]])):
+        value = criterion(logits, target)
+        [grad] = torch.autograd.grad(value, logits)
+        assert value.isfinite()
+        assert grad.isfinite().all()
+        for wrong, got in ((1, [0, 0]), (0, [0, 1])):
+            bad = target.clone()
+            bad[tuple(got)] = wrong
+            with pytest.raises(ValueError, match=f"no negatives, got {wrong}"):
+                criterion(logits, bad)
+
+
+def test_wrong_margins_of_one_logit() -> None:
+    logits, target = torch.randn(4, 3), torch.randint(2, (4, 3))
+    with pytest.raises(TypeError, match="margin must be a Margin, got float"):
+        sw.BinaryFocalLoss(margin=0.5)
+    for build in (sw.LogitAdjustment, sw.LDAM):
+        with pytest.raises(ValueError, match=r"must be \[negatives, positives\].* got 3 classes"):
+            sw.BinaryFocalLoss(margin=build([3, 2, 1]))(logits, target)
+        labels = build([[3, 2], [1, 1]])
+        with pytest.raises(ValueError, match=r"2 labels need .* \(N, 2, ...\), got \(4, 3\)"):
+            sw.BinaryFocalLoss(margin=labels)(logits, target)
+        for loss in (sw.CrossEntropyLoss, sw.FocalLoss):
+            with pytest.raises(ValueError, match="counts of 2 labels, which are for Binary"):
+                loss(margin=labels)(logits[:, :2], target[:, 0])
+
+
+def test_label_counts_weigh_each_label_on_its_own() -> None:
+    logits, target = torch.randn(8, 3), torch.randint(2, (8, 3))
+    for cls in (sw.ClassBalanced, sw.EffectiveNumber):
+        weighter = cls(LABEL_COUNTS)
+        losses = sw.BinaryFocalLoss(reduction="none", weighter=weighter)(logits, target)
+        for label, counts in enumerate(LABEL_COUNTS):
+            one = sw.BinaryFocalLoss(reduction="none", weighter=cls(counts))
+            expected = one(logits[:, label], target[:, label])
+            torch.testing.assert_close(losses[:, label], expected)
+        probability = sw.BinaryFocalLoss(reduction="none", weighter=weighter)
+        torch.testing.assert_close(probability(logits, target.float()), losses)
+        assert repr(eval(repr(weighter), vars(sw))) == repr(weighter)
+        with pytest.raises(ValueError, match="counts of 3 labels, which are for BinaryFocalLoss"):
+            sw.CrossEntropyLoss(weighter=[weighter, sw.OHEM(10)])
+        with pytest.raises(ValueError, match=r"3 labels need .* \(N, 3, ...\), got \(8,\)"):
+            sw.BinaryFocalLoss(weighter=weighter)(logits[:, 0], target[:, 0])

@@ -154,3 +154,48 @@ def test_a_process_group_is_shared_by_copies() -> None:
     criterion = sw.CrossEntropyLoss(global_batch=True, process_group=group)
     assert copy.deepcopy(criterion).process_group is group
     assert pickle.loads(pickle.dumps(criterion)).process_group is None
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_missing_label_whose_weight_is_one_is_not_filled(name: str) -> None:
+    """The weight of (sample, label), where as many labels as positions look like classes."""
+    logits = torch.randn(2, 3, 3)
+    target = torch.randint(2, (2, 3, 3)).float()
+    target[0, 1] = NAN
+    weight = torch.ones(2, 3)
+    weight[0, 1] = 0
+    criterion = CRITERIA[name](reduction="none")
+    losses = criterion(logits, target, sample_weight=weight)
+    assert losses[0, 1].eq(0).all()
+    assert losses.isfinite().all()
+    target[1, 2, 0] = NAN  # counts
+    weight[1, 0] = 0
+    assert criterion(logits, target, sample_weight=weight)[1, 2, 0].isnan()
+
+
+def test_missing_probabilities_of_as_many_classes_as_positions() -> None:
+    logits, target = torch.randn(2, 3, 3, requires_grad=True), torch.randn(2, 3, 3).softmax(1)
+    target[0, :, 1] = NAN
+    weight = torch.ones(2, 3)
+    weight[0, 1] = 0
+    for loss in (
+        sw.CrossEntropyLoss(),
+        sw.FocalLoss(),
+        sw.WeightedLoss(nn.CrossEntropyLoss(reduction="none")),
+        sw.WeightedLoss(sw.FocalLoss(reduction="none")),
+    ):
+        [gradient] = torch.autograd.grad(loss(logits, target, sample_weight=weight), logits)
+        assert gradient.isfinite().all()
+        assert gradient[0, :, 1].eq(0).all()
+        assert loss(logits, target, sample_weight=weight.roll(1, 1)).isnan()
+    by_function = sw.WeightedLoss(lambda z, t: nn.functional.cross_entropy(z, t, reduction="none"))
+    dense = torch.randn(2, 4, 3).softmax(1)
+    dense[0, :, 1] = NAN  # no function tells, and only one reading fits
+    assert by_function(torch.randn(2, 4, 3), dense, sample_weight=weight).isfinite()
+
+
+def test_a_sample_weight_of_another_shape_is_named() -> None:
+    target = torch.rand(2, 3, 4)
+    for loss in (sw.BinaryFocalLoss(), sw.CrossEntropyLoss()):
+        with pytest.raises(ValueError, match=r"sample_weight must .*, got \(5,\)"):
+            loss(torch.randn(2, 3, 4), target, sample_weight=torch.ones(5))

@@ -49,18 +49,38 @@ def assert_same(ours: list[Tensor], theirs: list[Tensor], **tolerance: float) ->
 class TestMargin:
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
     @pytest.mark.parametrize("shape", SHAPES)
-    def test_keeps_shape_and_dtype(
+    def test_keeps_the_shape_and_moves_in_at_least_float32(
         self, name: str, shape: tuple[int, ...], dtype: torch.dtype
     ) -> None:
         z, target = batch(shape)
         before = z.to(dtype)
         moved = MARGINS[name]()(before, target)
         assert moved.shape == z.shape
-        assert moved.dtype == dtype
+        assert moved.dtype == torch.promote_types(dtype, torch.float32)
         assert before.equal(z.to(dtype))
         exact = MARGINS[name]()(before.double(), target)
-        tolerance = {"rtol": 2e-2, "atol": 2e-2} if dtype.itemsize == 2 else {}
-        torch.testing.assert_close(moved.double(), exact, **tolerance, check_dtype=False)
+        torch.testing.assert_close(moved.double(), exact, rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("loss", LOSSES)
+    def test_one_rounding_is_all_that_half_precision_costs(
+        self, name: str, loss: str, dtype: torch.dtype
+    ) -> None:
+        z, index = batch((12,))
+        z, probabilities = z.to(dtype), logits(12, NUM_CLASSES).softmax(1).to(dtype)
+        weight = torch.linspace(0.5, 2, NUM_CLASSES).to(dtype)
+        for kw, target in itertools.product(
+            [{}, {"weight": weight}, {"weighter": sw.ClassBalanced(COUNTS)}, {"reduction": "none"}],
+            [index] if "LDAM" in name else [index, probabilities],
+        ):
+            criterion = LOSSES[loss](margin=MARGINS[name](), **kw)
+            ours = value_and_grad(criterion, z, target)
+            wide = target.double() if target.is_floating_point() else target
+            exact = value_and_grad(criterion.double(), z.double(), wide)
+            assert [x.dtype for x in ours] == [dtype, dtype]
+            for our, exactly in zip(ours, exact, strict=True):
+                epsilon = torch.finfo(dtype).eps
+                torch.testing.assert_close(our.double(), exactly, rtol=epsilon, atol=epsilon / 100)
 
     def test_casts_do_not_round_its_buffers(self, name: str) -> None:
         margin = MARGINS[name]()
@@ -284,6 +304,16 @@ def test_levels_of_a_hierarchy() -> None:
             expected[has] += F.cross_entropy(moved, level[has], reduction="none")
         torch.testing.assert_close(losses, expected)
         assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_levels_keep_the_dtype_of_half_precision(dtype: torch.dtype) -> None:
+    tree = sw.Taxonomy(TREE)
+    levels = tree.level_targets(indices(12)).unbind(-1)
+    margins = [sw.LDAM.from_targets(level, tree.num_nodes) for level in levels]
+    criteria = [sw.CrossEntropyLoss(margin=margin) for margin in margins]
+    z = logits(12, tree.num_levels, tree.num_nodes).to(dtype)
+    assert sw.HierarchicalLoss(criteria, taxonomy=tree)(z, indices(12)).dtype == dtype
 
 
 def test_a_margin_of_ones_own() -> None:

@@ -68,3 +68,35 @@ def test_wrong_targets() -> None:
 def test_label_smoothing_with_an_absent_class_is_finite() -> None:
     criterion = sw.CrossEntropyLoss(margin=sw.LDAM([5, 0, 9]), label_smoothing=0.1)
     assert criterion(torch.randn(4, 3), torch.tensor([0, 2, 2, 0])).isfinite()
+
+
+def test_half_precision_is_moved_in_float32() -> None:
+    z = torch.tensor([[2500.0, 2490.0]], dtype=torch.float16, requires_grad=True)
+    loss = sw.CrossEntropyLoss(margin=sw.LDAM([100, 1600], scale=30.0))(z, torch.tensor([1]))
+    expected = reference.ldam([2500.0, 2490.0], 1, [100, 1600], 0.5, 30.0)
+    assert loss.dtype == torch.float16
+    assert loss.item() == pytest.approx(expected, rel=1e-3)
+    [grad] = torch.autograd.grad(loss, z)
+    assert grad.tolist() == [[30.0, -30.0]]
+
+
+def test_the_gradient_of_bfloat16_is_rounded_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.rand(200, 10, generator=generator).bfloat16()  # cosines
+    target = torch.randint(10, (200,), generator=generator)
+    criterion = sw.CrossEntropyLoss(margin=sw.LDAM(range(1, 11), scale=30.0), reduction="none")
+    grads = []
+    for dtype in (torch.bfloat16, torch.float64):
+        leaf = z.clone().to(dtype).requires_grad_()
+        criterion(leaf, target).sum().backward()
+        grads.append(leaf.grad)
+    assert grads[0].dtype == torch.bfloat16
+    torch.testing.assert_close(grads[0].double(), grads[1], rtol=2**-8, atol=1e-4)
+
+
+def test_margins_of_labels() -> None:
+    margin = sw.LDAM([[1600, 100], [1, 81], [0, 5]])
+    zero = torch.zeros(1, 3)
+    negative, positive = margin.binary(zero)
+    assert negative.tolist() == [pytest.approx([0.25, 0.5, 0.0])]
+    assert positive.tolist() == [pytest.approx([-0.5, -0.5 / 3, -0.5])]

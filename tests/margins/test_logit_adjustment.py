@@ -58,9 +58,8 @@ def test_half_precision_is_added_to_in_float32(dtype: torch.dtype) -> None:
     z = logits(2000, 5).to(dtype)
     log_prior = torch.tensor([math.log(n / sum(COUNTS)) for n in COUNTS])
     margin = sw.LogitAdjustment(COUNTS).to(dtype)
-    assert margin(z).equal((z.float() + log_prior).to(dtype))
-    assert margin.posthoc(z).equal((z.float() - log_prior).to(dtype))
-    assert not margin(z).equal(z + log_prior.to(dtype))  # what rounding the prior would give
+    assert margin(z).equal(z.float() + log_prior)
+    assert margin.posthoc(z).equal(z.float() - log_prior)
 
 
 def test_a_class_without_samples_is_never_predicted() -> None:
@@ -142,6 +141,141 @@ def test_wrong_tau(tau: Any, error: type[Exception], message: str) -> None:
 def test_posthoc_checks_the_number_of_classes() -> None:
     with pytest.raises(ValueError, match="was made for 2 classes, logits have 3"):
         sw.LogitAdjustment([3, 1]).posthoc(torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (3,), (0,), (4, 1), (2, 1, 3, 2)])
+def test_one_logit_is_the_log_odds(shape: tuple[int, ...], tau: float, dtype: torch.dtype) -> None:
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    moved = sw.LogitAdjustment([900, 100], tau).posthoc(z)
+    assert moved.dtype == torch.promote_types(dtype, torch.float32)
+    assert moved.shape == shape
+    expected = [value - tau * math.log(100 / 900) for value in z.flatten().tolist()]
+    assert moved.flatten().tolist() == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+def test_two_samples_of_one_logit_are_not_one_sample_of_two_classes() -> None:
+    margin, z = sw.LogitAdjustment([900, 100]), torch.tensor([0.3, -1.2])
+    moved = margin.posthoc(z)
+    assert moved.tolist() == pytest.approx([0.3 + math.log(9), -1.2 + math.log(9)])
+    assert [round(value, 2) for value in moved.tolist()] == [2.50, 1.00]
+    both = torch.stack([torch.zeros(2), z], 1)  # the same as the logits of two classes
+    of_classes = margin.posthoc(both).softmax(1)[:, 1]
+    torch.testing.assert_close(moved.sigmoid(), of_classes)
+    # a softmax loss has no such logit: there, as for torch, it is one sample
+    one = sw.CrossEntropyLoss(margin=margin)(z, torch.tensor(1))
+    torch.testing.assert_close(one, sw.CrossEntropyLoss(margin=margin)(z[None], torch.tensor([1])))
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 2), (0, 3)])
+def test_labels_have_counts_of_their_own(shape: tuple[int, ...]) -> None:
+    counts = [[90, 10], [5, 15], [7, 7]]
+    z = torch.randn(shape, dtype=torch.float64)
+    moved = sw.LogitAdjustment(counts, 0.7).posthoc(z)
+    for label, (negatives, positives) in enumerate(counts):
+        expected = z[:, label] - 0.7 * math.log(positives / negatives)
+        torch.testing.assert_close(moved[:, label], expected)
+    assert sw.LogitAdjustment(counts, 0.7).posthoc(z.bfloat16()).dtype == torch.float32
+
+
+def test_labels_without_positives_or_negatives() -> None:
+    moved = sw.LogitAdjustment([[3, 0], [0, 3], [1, 1]]).posthoc(torch.randn(4, 3))
+    assert (moved[:, 0] == -math.inf).all()
+    assert (moved[:, 1] == math.inf).all()
+    assert moved[:, 2].isfinite().all()
+    assert (sw.LogitAdjustment([5, 0]).posthoc(torch.zeros(3)) == -math.inf).all()
+    assert sw.LogitAdjustment([5, 0], 0).posthoc(torch.ones(3)).eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([[1, 2, 3], [4, 5, 6]], r"shape \(C,\), got \(2, 3\); or \(L, 2\), the negatives"),
+        (torch.ones(2, 2, 2), r"got \(2, 2, 2\)"),
+        (torch.ones(0, 2), r"got \(0, 2\)"),
+        ([[1, 2], [0, 0]], "at least one sample of each label, got none of label 1"),
+        ([[1, 2], [3, -1]], "got -1 for class 1 of label 1"),
+    ],
+)
+@pytest.mark.parametrize(
+    "build", [sw.LogitAdjustment, sw.LDAM, sw.ClassBalanced, sw.EffectiveNumber]
+)
+def test_wrong_counts_of_labels(build: Any, counts: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(counts)
+
+
+def test_logits_that_do_not_fit_the_labels() -> None:
+    labels = sw.LogitAdjustment([[3, 1], [1, 1]])
+    for shape in ((), (2,), (2, 3), (2, 1)):
+        with pytest.raises(ValueError, match=r"counts of 2 labels need logits .* \(N, 2, ...\)"):
+            labels.posthoc(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"for 2 classes, logits have 3, and not one logit"):
+        sw.LogitAdjustment([3, 1]).posthoc(torch.zeros(4, 3))
+
+
+def test_states_and_copies_of_labels() -> None:
+    margin, other = sw.LogitAdjustment([[3, 1], [1, 0]]), sw.LogitAdjustment([[3, 1], [1, 2]])
+    assert repr(margin) == "LogitAdjustment(class_counts=[[3, 1], [1, 0]])"
+    assert "(9 labels)" in repr(sw.LDAM([[1, 2]] * 9))
+    with pytest.warns(UserWarning, match="was built with class_counts"):
+        other.load_state_dict(margin.state_dict())
+    z = torch.randn(4, 2)
+    assert other.posthoc(z).equal(margin.posthoc(z))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_posthoc_of_a_thousand_classes_predicts_what_exact_logits_predict(
+    dtype: torch.dtype,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.logspace(4, 0, 1000).long()
+    z = (3 * torch.randn(500, 1000, generator=generator)).to(dtype)
+    margin = sw.LogitAdjustment(counts)
+    exact = z.double() - (counts.double() / counts.sum()).log()
+    assert margin.posthoc(z).argmax(1).equal(exact.argmax(1))
+    # what rounding to the dtype of the logits would predict
+    assert not exact.to(dtype).argmax(1).equal(exact.argmax(1))
+
+
+def test_a_model_average_keeps_the_class_without_samples_out() -> None:
+    model = nn.Sequential(nn.Linear(2, 3))
+    model.margin = sw.LogitAdjustment([5, 0, 9])
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True
+    )
+    average.update_parameters(model)
+    average.update_parameters(model)
+    margin, z = average.module.margin, torch.randn(4, 3)
+    for buffer in margin.buffers():
+        assert buffer.isfinite().all()
+    assert margin.posthoc(z).equal(model.margin.posthoc(z))
+    assert margin(z).equal(model.margin(z))
+
+
+@pytest.mark.parametrize("value", [-math.inf, math.nan, 3.0])
+def test_only_the_counts_say_which_class_has_no_samples(value: float) -> None:
+    """-inf is what states held before, and NaN what averages of models made of it."""
+    margin = sw.LogitAdjustment([5, 0, 9])
+    expected = [margin(torch.zeros(2, 3)), margin.posthoc(torch.zeros(2, 3))]
+    target = torch.tensor([[0.5, 0, 0.5]] * 2)
+    expected.append(margin(torch.zeros(2, 3), target))
+    margin.log_prior[1] = value
+    assert margin(torch.zeros(2, 3)).equal(expected[0])
+    assert margin.posthoc(torch.zeros(2, 3)).equal(expected[1])
+    assert margin(torch.zeros(2, 3), target).equal(expected[2])
+
+
+def test_states_that_were_saved_with_infinity_load() -> None:
+    margin = sw.LogitAdjustment([5, 0, 9])
+    state = margin.state_dict()
+    state["log_prior"] = torch.tensor([5 / 14, 0, 9 / 14], dtype=torch.float64).log()
+    before = state["log_prior"].clone()
+    margin.load_state_dict(state)  # a warning would be an error
+    assert margin.log_prior.isfinite().all()
+    assert state["log_prior"].equal(before)
+    assert (margin(torch.zeros(2, 3))[:, 1] == -math.inf).all()
 
 
 CENTRES = torch.tensor([[0.0, 0.0], [1.5, 0.0], [0.0, 1.5]], dtype=torch.float64)

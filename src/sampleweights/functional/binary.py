@@ -60,29 +60,45 @@ def binary_focal_loss(
     dtype = logits.dtype
     if torch.is_autocast_enabled(logits.device.type):
         dtype = torch.promote_types(dtype, torch.float32)  # as cross-entropy does
+    return focal_of_either(logits, logits, target, gamma, alpha).to(dtype)
+
+
+def focal_of_either(
+    negative: Tensor, positive: Tensor, target: Tensor, gamma: float, alpha: float | Tensor | None
+) -> Tensor:
+    """The same in at least float32, of two logits: what a negative has, and what a positive has.
+
+    They differ where a margin moves them by the target; else they are one tensor.
+    """
+    same = negative is positive
+    negative = _finite(negative)
+    positive = negative if same else _finite(positive)
+    if isinstance(alpha, Tensor):
+        if alpha.shape != negative.shape[class_dim(negative) :][:1]:
+            raise ValueError(
+                f"alpha must be a number, or hold one for each label, shape (C,) for logits of "
+                f"shape {tuple(negative.shape)}, got {tuple(alpha.shape)}"
+            )
+        alpha = by_class(alpha.to(negative), negative)
+    of_positive: Tensor | float = 1.0 if alpha is None else alpha
+    of_negative: Tensor | float = 1.0 if alpha is None else 1 - alpha
+    if target.is_floating_point():
+        target = target.to(negative.dtype)
+        loss = target * of_positive * _binary_focal(-positive, gamma)
+        return loss + (1 - target) * of_negative * _binary_focal(negative, gamma)
+    is_positive = target != 0
+    loss = _binary_focal(torch.where(is_positive, -positive, negative), gamma)
+    if alpha is None:
+        return loss
+    return torch.where(is_positive, of_positive * loss, of_negative * loss)
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """In at least float32, and clamped, so that no factor of 0 meets an inf."""
     if logits.dtype.itemsize < 4:
         logits = logits.float()
     limit = torch.finfo(logits.dtype).max
-    logits = logits.clamp(-limit, limit)  # so that no factor of 0 meets an inf
-    if isinstance(alpha, Tensor):
-        if alpha.shape != logits.shape[class_dim(logits) :][:1]:
-            raise ValueError(
-                f"alpha must be a number, or hold one for each label, shape (C,) for logits of "
-                f"shape {tuple(logits.shape)}, got {tuple(alpha.shape)}"
-            )
-        alpha = by_class(alpha.to(logits), logits)
-    positive: Tensor | float = 1.0 if alpha is None else alpha
-    negative: Tensor | float = 1.0 if alpha is None else 1 - alpha
-    if target.is_floating_point():
-        target = target.to(logits.dtype)
-        loss = target * positive * _binary_focal(-logits, gamma)
-        loss = loss + (1 - target) * negative * _binary_focal(logits, gamma)
-    else:
-        is_positive = target != 0
-        loss = _binary_focal(torch.where(is_positive, -logits, logits), gamma)
-        if alpha is not None:
-            loss = torch.where(is_positive, positive * loss, negative * loss)
-    return loss.to(dtype)
+    return logits.clamp(-limit, limit)
 
 
 def _binary_focal(margin: Tensor, gamma: float) -> Tensor:

@@ -67,7 +67,7 @@ def torch_cross_entropy(
     label_smoothing: float,
     reduction: Literal["none", "mean", "sum"] = "none",
 ) -> Tensor:
-    """F.cross_entropy with any integer dtype, a clear index error, and smoothing in float32."""
+    """F.cross_entropy with any integer dtype, a clear index error, and no NaN of finite logits."""
     if label_smoothing and logits.dtype.itemsize < 4:
         # torch sums the log-probabilities of all classes in the dtype of the logits: inf in
         # float16 from about a thousand classes on
@@ -80,7 +80,7 @@ def torch_cross_entropy(
     if target.dtype != torch.int64 and is_index(target):
         target = target.long()
     try:
-        return F.cross_entropy(
+        loss = F.cross_entropy(
             logits,
             target,
             weight,
@@ -92,6 +92,41 @@ def torch_cross_entropy(
         if is_readable(target):
             check_class_indices(target, logits.shape[class_dim(logits)], ignore_index)
         raise
+    if label_smoothing or not target.is_floating_point():
+        return loss
+    if not is_readable(loss):
+        return _cross_entropy_of_probabilities(logits, target, weight, reduction)
+    if math.isfinite((loss.detach().sum() if loss.ndim else loss).item()):
+        return loss
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return _cross_entropy_of_probabilities(logits.to(wide), target, weight, reduction).to(loss)
+
+
+def _cross_entropy_of_probabilities(
+    logits: Tensor, target: Tensor, weight: Tensor | None, reduction: str
+) -> Tensor:
+    """The same bits, but 0 for a probability of 0 whose logarithm is -inf; torch has NaN."""
+    dim = class_dim(logits)
+    log_p = F.log_softmax(logits, dim)
+    log_p = log_p.masked_fill(target == 0, 0)
+    loss = -(log_p * target if weight is None else log_p * target * by_class(weight, logits))
+    if reduction == "none":
+        return loss.sum(dim)
+    return loss.sum() if reduction == "sum" else loss.sum() / (loss.numel() / loss.shape[dim])
+
+
+def log_other_probability(log_p: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    r""":math:`\log(1 - p)` of the target class, from the other classes: all its digits are right.
+
+    Where p rounds to 1 the logarithm is finite still, and so is its gradient. (Of a class without
+    others it is the lowest number, whose exponential is 0.)
+    """
+    dim, index = class_dim(log_p), target.long()
+    if valid is not None:
+        index = index.masked_fill(~valid, 0)
+    # not -inf: the gradient of a sum over nothing would be NaN
+    others = log_p.scatter(dim, index.unsqueeze(dim), torch.finfo(log_p.dtype).min)
+    return others.logsumexp(dim)
 
 
 def focal_factor(nll: Tensor, gamma: float) -> Tensor:
@@ -233,20 +268,44 @@ def softmax_loss_reference(
         weight = weight.to(logits.dtype)
     if target.is_floating_point():
         return _focal_of_probabilities(logits, target, gamma, weight, label_smoothing).to(dtype)
+    if label_smoothing:
+        loss = _smoothed_focal(logits, target, gamma, weight, ignore_index, label_smoothing)
+        return loss.to(dtype)
     if lean:
         nll = _lean_cross_entropy(logits, target, ignore_index)
     else:
         nll = torch_cross_entropy(logits, target, None, ignore_index, 0.0)  # -log p_t
-    if label_smoothing:
-        smooth = torch_cross_entropy(logits, target, weight, ignore_index, label_smoothing)
-        # an infinite loss stays as it is: its product has the derivative 0 * inf
-        infinite = smooth.isinf()
-        loss = focal_factor(nll, gamma) * smooth.masked_fill(infinite, 0)
-        return torch.where(infinite, smooth, loss).to(dtype)
     loss = nll if gamma == 0 else focal_of_nll(nll, gamma)
     if weight is not None:
         loss = loss * look_up_valid(weight, target, valid_mask(target, ignore_index))
     return loss if loss.dtype == dtype else loss.to(dtype)
+
+
+def _smoothed_focal(
+    logits: Tensor,
+    target: Tensor,
+    gamma: float,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    """Smoothing leaves a loss at p = 1, so that every digit of 1 - p counts there."""
+    dim, valid = class_dim(logits), valid_mask(target, ignore_index)
+    log_p = F.log_softmax(logits, dim)
+    try:
+        nll = F.nll_loss(log_p, target.long(), weight, ignore_index=ignore_index, reduction="none")
+    except IndexError:
+        if is_readable(target):
+            check_class_indices(target, logits.shape[dim], ignore_index)
+        raise
+    of_all = -(log_p if weight is None else log_p * by_class(weight, logits)).mean(dim)
+    if valid is not None:
+        of_all = of_all.masked_fill(~valid, 0)
+    loss = (1 - label_smoothing) * nll + label_smoothing * of_all
+    # an infinite loss stays as it is: its product has the derivative 0 * inf
+    infinite = loss.isinf()
+    factor = torch.exp(gamma * log_other_probability(log_p, target, valid))
+    return torch.where(infinite, loss, factor * loss.masked_fill(infinite, 0))
 
 
 def _focal_of_probabilities(
@@ -254,13 +313,25 @@ def _focal_of_probabilities(
 ) -> Tensor:
     """The expected loss of a class that is drawn with the probabilities of ``target``."""
     dim = class_dim(logits)
-    nll = -F.log_softmax(logits, dim)
+    log_p = F.log_softmax(logits, dim)
+    nll = -log_p
     factor = focal_factor(nll, gamma)
+    if label_smoothing:  # see _smoothed_focal; of no other class than the top one is p near 1
+        top = log_p.argmax(dim)
+        of_top = torch.exp(gamma * log_other_probability(log_p, top, None))
+        factor = factor.scatter(dim, top.unsqueeze(dim), of_top.unsqueeze(dim))
     if weight is not None:
         nll = nll * by_class(weight, logits)
-    if label_smoothing:
-        nll = (1 - label_smoothing) * nll + label_smoothing * nll.mean(dim, keepdim=True)
-    return (target * factor * nll).sum(dim)
+    factor = target * factor
+    loss = (factor * nll).sum(dim)
+    if not is_readable(loss) or math.isnan(loss.detach().sum().item()):
+        loss = (factor * nll.masked_fill(target == 0, 0)).sum(dim)  # and not 0 * inf
+    if not label_smoothing:
+        return loss
+    of_all = nll.mean(dim)
+    infinite = of_all.isinf()
+    smooth = torch.where(infinite, of_all, factor.sum(dim) * of_all.masked_fill(infinite, 0))
+    return (1 - label_smoothing) * loss + label_smoothing * smooth
 
 
 def by_class(weight: Tensor, logits: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sampleweights._checks import check_reference_loss, check_tensor
+from sampleweights._checks import check_reference_loss, check_tensor, class_dim
 from sampleweights._eager import plain
 from sampleweights.losses.processes import Group, world_size
 from sampleweights.reduction import (
@@ -17,6 +17,8 @@ from sampleweights.reduction import (
     check_normalizer,
     check_reduction,
     denominator,
+    expand_to,
+    expanded,
     nonzero,
     weigh,
     weighted_mean,
@@ -186,8 +188,27 @@ class Criterion(nn.Module, ABC):
             target = plain(target)
         if type(logits) is not Tensor and isinstance(logits, Tensor):
             logits = plain(logits)
-        samples = self.samples(logits, fill_absent(target, sample_weight))
+        samples = self.samples(logits, self._fill_absent(target, sample_weight))
         return self._reduce(samples, sample_weight, normalizer, reference_loss)
+
+    has_class_probabilities = False
+    """Whether floating targets have a dimension that the losses lack, (N, C, ...)."""
+
+    def _fill_absent(self, target: Tensor, sample_weight: Tensor | None) -> Tensor:
+        """``target`` with 0 for the NaN of samples whose weight is 0: a label that nobody has."""
+        if sample_weight is None or not isinstance(target, Tensor):
+            return target
+        if not target.is_floating_point():
+            return target
+        check_tensor("sample_weight", sample_weight)
+        dropped, dim = sample_weight == 0, class_dim(target)
+        fitting = None if self.has_class_probabilities else expanded(dropped, target.shape)
+        if fitting is None:
+            fitting = expanded(dropped, target.shape[:dim] + target.shape[dim + 1 :])
+            if fitting is None:
+                return target  # the shape of the losses, not yet known, may explain it
+            fitting = fitting.unsqueeze(dim)
+        return target.masked_fill(fitting & target.isnan(), 0)
 
     def set_epoch(self, epoch: float) -> None:
         """Tell every nested weighter which epoch it is (from 0; may be a fraction)."""
@@ -257,7 +278,7 @@ class Criterion(nn.Module, ABC):
                     )
         if sample_weight is None:
             return weight
-        sample_weight = _expand_to(loss, sample_weight).to(dtype)
+        sample_weight = expand_to(loss, sample_weight).to(dtype)
         return sample_weight if weight is None else weight * sample_weight
 
     def _check_num_classes(self, weighter: Weighter, num_classes: int | None) -> None:
@@ -310,32 +331,3 @@ def _weigh_globally(
     batch = distributed.gather(loss, samples.target, samples.valid, group)
     weight = weigh_samples(batch.loss, batch.target, batch.valid)
     return None if weight is None else weight[batch.own].reshape(loss.shape)
-
-
-def _expand_to(loss: Tensor, sample_weight: Tensor) -> Tensor:
-    """One weight for each loss, from one for each, or one for all that share leading positions."""
-    check_tensor("sample_weight", sample_weight)
-    shape = sample_weight.shape
-    if shape == loss.shape:
-        return sample_weight
-    full = (*shape, *[1] * (loss.ndim - sample_weight.ndim))
-    fits = 0 < sample_weight.ndim <= loss.ndim and full[0] == loss.shape[0]
-    if not fits or any(n not in (1, m) for n, m in zip(full, loss.shape, strict=True)):
-        raise ValueError(
-            f"sample_weight must have one value per sample, or one for all that share leading "
-            f"dimensions, shape {tuple(loss.shape)}, got {tuple(shape)}"
-        )
-    return sample_weight.reshape(full).expand(loss.shape)
-
-
-def fill_absent(target: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """``target`` with 0 for the NaN of samples whose weight is 0: a label that nobody has."""
-    if sample_weight is None or not isinstance(target, Tensor) or not target.is_floating_point():
-        return target
-    check_tensor("sample_weight", sample_weight)
-    dropped = sample_weight == 0
-    if target.ndim > 1 and dropped.shape == (*target.shape[:1], *target.shape[2:]):
-        dropped = dropped.unsqueeze(1)  # a probability for each class
-    elif dropped.ndim < target.ndim:
-        dropped = dropped.reshape(*dropped.shape, *[1] * (target.ndim - dropped.ndim))
-    return target.masked_fill(dropped & target.isnan(), 0)

@@ -22,12 +22,14 @@ class CrossEntropyLoss(SoftmaxLoss):
 
     .. math:: \frac{1}{M} \sum_j w_j \, (-\log p(y_j))
 
-    Without a weighter it equals ``torch.nn.CrossEntropyLoss`` in value and gradient, with two
+    Without a weighter it equals ``torch.nn.CrossEntropyLoss`` in value and gradient, with three
     differences:
 
     - If no sample counts (the batch is empty, or all samples are ignored), the loss is 0 and
       ``backward()`` still works. torch returns NaN.
     - Label smoothing in half precision is computed in float32. torch's float16 gives infinity.
+    - A probability of 0 adds 0 also where the difference of two logits is too large for their
+      dtype. torch returns NaN.
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.

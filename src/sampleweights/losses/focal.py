@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sampleweights._checks import check_alpha, check_gamma, check_tensor, is_index
-from sampleweights.functional.binary import binary_focal_loss
-from sampleweights.functional.reference import valid_mask
+from sampleweights._checks import check_alpha, check_binary, check_gamma, check_tensor, is_index
+from sampleweights.functional.binary import binary_focal_loss, focal_of_either
+from sampleweights.functional.reference import output_dtype, valid_mask
 from sampleweights.losses.base import Criterion, Samples
 from sampleweights.losses.softmax import SoftmaxLoss
-from sampleweights.margins.base import Margin
+from sampleweights.margins.base import Margin, checked_margin
 from sampleweights.weighters.base import Weighter
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ class FocalLoss(SoftmaxLoss):
     .. math:: \frac{1}{M} \sum_j w_j \, (1 - p_t)^\gamma \, (-\log p_t)
 
     :math:`p_t` is the softmax probability of the target. It depends only on the logits (and on the
-    margin); class weights and label smoothing apply to the cross-entropy. Value and gradient are
-    finite for every gamma, logit gap and dtype. gamma = 0 is :class:`CrossEntropyLoss`.
+    margin); class weights and label smoothing apply to the cross-entropy. Finite logits give no
+    NaN, in value and gradient, for any gamma, gap and dtype; half precision is computed in
+    float32. gamma = 0 is :class:`CrossEntropyLoss`.
 
     Shape:
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
@@ -108,8 +109,9 @@ class BinaryFocalLoss(Criterion):
         & + (1 - t_j) (1 - \alpha) \, p_j^\gamma (-\log(1 - p_j))
         \end{aligned}
 
-    Every element is a sample of its own. Weighters rank elements, and class-frequency weighters
-    take two counts: the number of negatives and the number of positives, in this order.
+    Every element is a sample of its own. Weighters rank elements. Class-frequency weighters and
+    margins take two counts, the number of negatives and the number of positives, in this order;
+    or a row of both for each label, :math:`(L, 2)`, for logits :math:`(N, L, ...)`.
 
     The default ``alpha=0.25`` makes positives count less than negatives. If positives are rare and
     should count more, pass ``alpha`` above 0.5, or ``alpha=None`` with a class-frequency weighter.
@@ -134,6 +136,8 @@ class BinaryFocalLoss(Criterion):
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
+        margin: as in :class:`CrossEntropyLoss`; it takes one logit z for the logits (0, z) of two
+            classes, and :math:`p` is computed from the moved logit.
 
     The call takes ``sample_weight=``, ``normalizer=`` and ``reference_loss=`` as
     :class:`CrossEntropyLoss` does.
@@ -168,6 +172,7 @@ class BinaryFocalLoss(Criterion):
         weighter: Weighter | Sequence[Weighter] | None = None,
         global_batch: bool = False,
         process_group: ProcessGroup | None = None,
+        margin: Margin | None = None,
     ) -> None:
         super().__init__(
             reduction=reduction,
@@ -182,6 +187,12 @@ class BinaryFocalLoss(Criterion):
         else:
             self.alpha = checked
         self.ignore_index = ignore_index
+        self.margin = checked_margin(margin)
+
+    @property
+    def has_margin(self) -> bool:
+        """Whether a margin moves the logits."""
+        return not (self.margin is None or self.evaluates or self.margin.inactive)
 
     _what_classes_are = (
         "; for binary and multi-label targets a weighter takes the counts of negatives and "
@@ -195,12 +206,19 @@ class BinaryFocalLoss(Criterion):
         valid = valid_mask(target, self.ignore_index)
         if valid is not None:
             target = target.masked_fill(~valid, 0)
-        loss = binary_focal_loss(logits, target, self.gamma, self.alpha)
+        dtype = None
+        if self.margin is None or not self.has_margin:
+            loss = binary_focal_loss(logits, target, self.gamma, self.alpha)
+        else:
+            check_binary(logits, target)
+            moved = self.margin.binary(logits, target, valid)
+            loss = focal_of_either(*moved, target, self.gamma, self.alpha)
+            dtype = output_dtype(logits, logits)
         if valid is not None:
             loss = loss.masked_fill(~valid, 0)
         if not target.is_floating_point():
             target = target.long()  # bool
-        return Samples(loss, target, valid, num_classes=2)
+        return Samples(loss, target, valid, num_classes=2, dtype=dtype)
 
     def extra_repr(self) -> str:
         alpha = f"<{len(self.alpha)} labels>" if isinstance(self.alpha, Tensor) else self.alpha

@@ -176,7 +176,7 @@ class HierarchicalLoss(Criterion):
             absent = criterion.ignore_index if isinstance(criterion, SoftmaxLoss) else 0
             samples = criterion.samples(logits, target.masked_fill(~has_level, absent))
             loss = samples.loss.masked_fill(~has_level, 0)
-            samples = Samples(loss, samples.target, has_level, samples.num_classes)
+            samples = samples._replace(loss=loss, valid=has_level)
         # the weighters that single levels may have see the batch of all processes too
         weight = criterion._weigh(samples, within=self if self.global_batch else None)
         loss = samples.loss if weight is None else weigh(samples.loss, weight)

@@ -26,7 +26,7 @@ from sampleweights.functional.reference import (
 )
 from sampleweights.functional.softmax import has_kernel, softmax_loss
 from sampleweights.losses.base import Criterion, Samples
-from sampleweights.margins.base import Margin
+from sampleweights.margins.base import Margin, checked_margin
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 class SoftmaxLoss(Criterion):
     """Cross-entropy where gamma is 0, else focal loss."""
 
+    has_class_probabilities = True
     gamma: float = 0.0
     weight: Tensor | None
 
@@ -70,9 +71,10 @@ class SoftmaxLoss(Criterion):
         self.register_buffer("weight", None if weight is None else plain(weight))
         self.ignore_index = ignore_index
         self.label_smoothing = check_label_smoothing(label_smoothing)
-        if not isinstance(margin, (Margin, type(None))):
-            raise TypeError(f"margin must be a Margin, got {type(margin).__name__}")
-        self.margin = margin
+        self.margin = checked_margin(margin)
+        for part in self.modules():
+            if isinstance(part, ClassFrequency):
+                part.check_one_class()
         self._check_margin()
 
     @property
@@ -102,8 +104,12 @@ class SoftmaxLoss(Criterion):
         if target.is_floating_point():
             return self._samples_of_probabilities(logits, target, num_classes)
         valid = valid_mask(target, self.ignore_index)
+        moved, dtype = self._moved(logits, target, valid), None
+        if moved.dtype != logits.dtype:  # a margin computes in float32, and so does its loss
+            dtype = output_dtype(logits, target)
+            weight = None if weight is None else weight.to(moved.dtype)
         loss = softmax_loss(
-            self._moved(logits, target, valid),
+            moved,
             target,
             self.gamma,
             weight,
@@ -112,7 +118,7 @@ class SoftmaxLoss(Criterion):
             lean=self.has_margin,  # pays for the pass over the logits that a margin takes
         )
         class_weight = None if weight is None else look_up_valid(weight, target, valid)
-        return Samples(loss, target, valid, num_classes, class_weight, logits)
+        return Samples(loss, target, valid, num_classes, class_weight, logits, dtype=dtype)
 
     def _samples_of_probabilities(
         self, logits: Tensor, target: Tensor, num_classes: int
@@ -120,13 +126,15 @@ class SoftmaxLoss(Criterion):
         """The loss of a mixture is the mixture of the losses, class weights and all."""
         weighter, smoothing, dtype = self.acting_weighter, self.label_smoothing, None
         of_model, logits = logits, self._moved(logits, target)
+        if logits.dtype != of_model.dtype:
+            dtype = output_dtype(of_model, target)
         class_factor = None
         if weighter is not None and not weighter.inactive:
             class_factor = weighter.class_factor
         weighted, class_weight = target, None
         if weighter is not None and class_factor is not None:
             self._check_num_classes(weighter, num_classes)
-            dtype = output_dtype(logits, target)
+            dtype = output_dtype(of_model, target)
             target = target.to(accumulation_dtype(target.dtype))
             logits = logits.to(torch.promote_types(logits.dtype, target.dtype))
             weighted = target * by_class(class_factor.to(target), logits)
@@ -134,7 +142,10 @@ class SoftmaxLoss(Criterion):
                 class_weight = weighted.detach().sum(class_dim(logits))
             if self.gamma == 0 and smoothing:
                 weighted, smoothing = smooth_weighted(weighted, logits, smoothing), 0.0
-        loss = softmax_loss(logits, weighted, self.gamma, self.weight, self.ignore_index, smoothing)
+        weight = self.weight
+        if weight is not None and logits.dtype != of_model.dtype:
+            weight = weight.to(logits.dtype)
+        loss = softmax_loss(logits, weighted, self.gamma, weight, self.ignore_index, smoothing)
         return Samples(
             loss,
             target,

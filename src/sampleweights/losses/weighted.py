@@ -88,6 +88,12 @@ class WeightedLoss(Criterion):
         own_ignore_index: float | None = getattr(criterion, "ignore_index", None)
         self.ignore_index = own_ignore_index if ignore_index is None else ignore_index
 
+    @property
+    def has_class_probabilities(self) -> bool:  # type: ignore[override]
+        """Told by a criterion whose losses are known; of another, the target has their shape."""
+        own: bool | None = getattr(self.criterion, "has_class_probabilities", None)
+        return isinstance(self.criterion, nn.CrossEntropyLoss) if own is None else own
+
     def samples(self, logits: Any, target: Tensor) -> Samples:
         valid = None
         if self._asked_to_ignore and target.is_floating_point():

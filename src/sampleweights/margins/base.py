@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from sampleweights._buffers import ExactBuffers
@@ -27,7 +28,8 @@ class Margin(ExactBuffers, ABC):
           probabilities with the shape of ``logits``; None for margins that need none.
         - valid: the shape of the class indices, bool; None means that every sample is valid. The
           result for other samples does not matter, since their loss is 0.
-        - Output: the shape and dtype of ``logits``.
+        - Output: the shape of ``logits``, floating. The loss is computed in this dtype, and its
+          result has the dtype that it has without a margin; so move half precision in float32.
 
     Example:
         >>> import torch
@@ -54,14 +56,58 @@ class Margin(ExactBuffers, ABC):
     def forward(
         self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return the logits that the loss sees: shape and dtype of ``logits``."""
+        """Return the logits that the loss sees: the shape of ``logits``."""
+
+    def binary(
+        self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        r"""Move one logit per sample, the log-odds of class 1 of two: for ``BinaryFocalLoss``.
+
+        .. math:: m(z, y) = m_1((0, z), y) - m_0((0, z), y)
+
+        Shape:
+            - logits: any shape, floating.
+            - target: the shape of ``logits``: 0, 1 or the probability of class 1.
+            - valid: the shape of ``logits``, bool; None means that every sample is valid.
+            - Output: the logits of a negative and those of a positive, each in the shape of
+              ``logits``. A margin that does not depend on the target returns one tensor twice.
+        """
+        both = torch.stack([torch.zeros_like(logits), logits], -1).reshape(-1, 2)
+        index = torch.zeros(len(both), dtype=torch.int64, device=logits.device)
+        moved = (self(both, index), self(both, index + 1))
+        negative, positive = ((m[:, 1] - m[:, 0]).reshape(logits.shape) for m in moved)
+        return negative, positive
+
+
+def checked_margin(margin: Margin | None) -> Margin | None:
+    if not isinstance(margin, (Margin, type(None))):
+        raise TypeError(f"margin must be a Margin, got {type(margin).__name__}")
+    return margin
 
 
 class CountMargin(Margin, FromCounts):
     """A margin made of class counts."""
 
+    def _check_binary(self, logits: Tensor, target: Tensor | None, valid: Tensor | None) -> None:
+        """Two counts are those of every element; with rows of counts each label has its own."""
+        check_floating("logits", logits)
+        if self.num_classes != 2:
+            raise ValueError(
+                f"class_counts of {type(self).__name__} must be [negatives, positives], or have a "
+                f"row of both for each label, (L, 2), where a sample has one logit; got "
+                f"{self.num_classes} classes"
+            )
+        if target is not None and self.has_absent:
+            self._check_binary_present(target, valid)
+
     def _check_logits(self, logits: Tensor) -> None:
         check_floating("logits", logits)
+        if self.class_counts.ndim == 2:
+            raise ValueError(
+                f"{type(self).__name__} has the counts of {len(self.class_counts)} labels, which "
+                f"are for BinaryFocalLoss; for classes of which a sample has one, give it "
+                f"class_counts of shape (C,)"
+            )
         num_classes = logits.shape[class_dim(logits)] if logits.ndim else 0
         if num_classes != self.num_classes:
             raise ValueError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sampleweights._checks import as_class_counts, as_number, check_classification, class_dim
+from sampleweights.functional.log_odds import by_label
 from sampleweights.functional.reference import look_up_valid
 from sampleweights.margins.base import CountMargin
 
@@ -30,11 +31,13 @@ class LDAM(CountMargin):
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
         - target: class indices of shape :math:`()`, :math:`(N)` or :math:`(N, d_1, ...)`.
         - valid: the shape of ``target``, bool; None means that every sample is valid.
-        - Output: the shape and dtype of ``logits``.
+        - Output: the shape of ``logits``; their dtype, at least float32.
 
     Args:
         class_counts: training samples of each class, as for
             :class:`~sampleweights.ClassBalanced`. The minimum is taken over classes with samples.
+            For :class:`~sampleweights.BinaryFocalLoss` the negatives and positives, :math:`(2)`,
+            or :math:`(L, 2)` with a row for each label.
         max_margin: the margin of the rarest class, at least 0. Cao et al. use 0.5.
         scale: the factor of the logits, above 0. Cao et al. use 30 for the cosines of a normalised
             last layer, which lie in [-1, 1]. Use 1 for the logits of a linear layer.
@@ -50,7 +53,9 @@ class LDAM(CountMargin):
     Note:
         Probabilities as target raise an error, because no single shift of the logits gives the
         mixture of the losses that mixup needs. Mix the losses instead:
-        ``lam * criterion(logits, a) + (1 - lam) * criterion(logits, b)``.
+        ``lam * criterion(logits, a) + (1 - lam) * criterion(logits, b)``. In ``BinaryFocalLoss``
+        the probability of a positive is allowed: the loss is that mixture, of a positive and a
+        negative.
 
     Example:
         >>> import torch
@@ -83,8 +88,9 @@ class LDAM(CountMargin):
         self.scale = as_number("scale", scale)
         if not 0 < self.scale < math.inf:
             raise ValueError(f"scale must be finite and above 0, got {scale}")
-        counts = as_class_counts(class_counts)
-        relative = (counts[counts > 0].min() / counts.double()) ** 0.25
+        counts = as_class_counts(class_counts, labels=True)
+        rarest = counts.masked_fill(counts == 0, 2**53).amin(-1, keepdim=True)
+        relative = (rarest / counts.double()) ** 0.25
         self._keep("relative_margin", counts, relative.masked_fill(counts == 0, 0))
 
     @property
@@ -106,16 +112,29 @@ class LDAM(CountMargin):
         if self.inactive:
             return logits
         dim = class_dim(logits)
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        margin = self.max_margin * look_up_valid(self.relative_margin.to(dtype), target, valid)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        margin = self.max_margin * look_up_valid(
+            self.relative_margin.to(logits.dtype), target, valid
+        )
         if self.has_absent:
             self._check_present(target, valid)
         index = target.long() if valid is None else target.long().masked_fill(~valid, 0)
         # no one-hot tensor: the copy that the logits need in any case is all that is written
-        moved = logits.scatter_add(
-            dim, index.unsqueeze(dim), -margin.unsqueeze(dim).to(logits.dtype)
-        )
+        moved = logits.scatter_add(dim, index.unsqueeze(dim), -margin.unsqueeze(dim))
         return moved if self.scale == 1 else moved * self.scale
+
+    def binary(
+        self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        self._check_binary(logits, target, valid)
+        if self.inactive:
+            return logits, logits
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        of_negative, of_positive = (
+            by_label(self.max_margin * self.relative_margin[..., y], logits).to(logits.dtype)
+            for y in (0, 1)
+        )
+        return self.scale * (logits + of_negative), self.scale * (logits - of_positive)
 
     def extra_repr(self) -> str:
         max_margin = "" if self.max_margin == 0.5 else f", max_margin={self.max_margin}"

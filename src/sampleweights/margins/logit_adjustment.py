@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from sampleweights._checks import as_class_counts, as_number
+from sampleweights._eager import is_readable
+from sampleweights.functional.log_odds import by_label, decision_logits, log_odds
 from sampleweights.functional.reference import by_class
 from sampleweights.margins.base import CountMargin
 
@@ -30,12 +32,14 @@ class LogitAdjustment(CountMargin):
         - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
         - target: class indices or probabilities, used only if a class has no samples.
         - valid: the shape of the class indices, bool; None means that every sample is valid.
-        - Output: the shape and dtype of ``logits``; half precision is computed in float32.
+        - Output: the shape of ``logits``; their dtype, at least float32.
 
     Args:
         class_counts: training samples of each class, as for
             :class:`~sampleweights.ClassBalanced`. A class without samples gets the logit -inf, in
-            training and in :meth:`posthoc`, so that it is never predicted.
+            training and in :meth:`posthoc`, so that it is never predicted. For
+            :class:`~sampleweights.BinaryFocalLoss` and for one logit in :meth:`posthoc` the
+            negatives and positives, :math:`(2)`, or :math:`(L, 2)` with a row for each label.
         tau: strength, at least 0. 1 is optimal for balanced accuracy; smaller values are a
             compromise with accuracy; 0 leaves the logits unchanged, to the last bit.
 
@@ -71,8 +75,16 @@ class LogitAdjustment(CountMargin):
         self.tau = as_number("tau", tau)
         if not 0 <= self.tau < math.inf:
             raise ValueError(f"tau must be finite and at least 0, got {tau}")
-        counts = as_class_counts(class_counts)
-        self._keep("log_prior", counts, (counts.double() / counts.sum()).log())
+        counts = as_class_counts(class_counts, labels=True)
+        log_prior = (counts.double() / counts.sum(-1, keepdim=True)).log()
+        # not the -inf of a class without samples, of which averages of models would make NaN
+        self._keep("log_prior", counts, log_prior.masked_fill(counts == 0, 0))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        name = prefix + "log_prior"
+        if name in state:  # -inf in states that were saved before
+            state[name] = state[name].masked_fill(state[name] == -math.inf, 0)
+        super()._load_from_state_dict(state, prefix, *args)
 
     @property
     def inactive(self) -> bool:
@@ -82,40 +94,65 @@ class LogitAdjustment(CountMargin):
     def excludes_classes(self) -> bool:
         return self.has_absent and not self.inactive
 
+    def _excluding(self, shift: Tensor, lowest: float = -math.inf) -> Tensor:
+        """-inf for a class without samples, whatever the buffer of the priors holds there."""
+        if is_readable(self.class_counts) and not self.has_absent:
+            return shift
+        return shift.masked_fill(self.class_counts == 0, lowest)
+
     def forward(
         self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
         self._check_logits(logits)
         if self.inactive:
             return logits
+        dtype = torch.promote_types(logits.dtype, torch.float32)
         shift = self.tau * self.log_prior
         if target is not None and self.has_absent:
             self._check_present(target, valid)
-            if target.is_floating_point():
-                # probability 0 times an infinite loss would be NaN
-                shift = shift.clamp(min=torch.finfo(logits.dtype).min / 2)
-        return _shifted(logits, shift)
+        of_probabilities = target is not None and target.is_floating_point()
+        # a probability of 0 times an infinite loss would be NaN
+        shift = self._excluding(shift, torch.finfo(dtype).min if of_probabilities else -math.inf)
+        return logits + by_class(shift.to(dtype), logits)
+
+    def binary(
+        self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        self._check_binary(logits, target, valid)
+        if self.inactive:
+            return logits, logits
+        shift = by_label(log_odds(self._excluding(self.tau * self.log_prior)), logits)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        moved = logits.to(dtype) + shift.to(dtype)
+        return moved, moved
 
     def posthoc(self, logits: Tensor) -> Tensor:
         r"""Adjust the logits of a model that was trained without weighting for balanced accuracy.
 
         .. math:: z_c - \tau \log \frac{N_c}{N}
 
+        One logit is the log-odds of class 1 of two, as binary cross-entropy takes it:
+
+        .. math:: z - \tau \log \frac{N_1}{N_0}
+
         Shape:
-            - logits, Output: as in the call.
+            - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating. With two
+              counts also one logit, :math:`()`, :math:`(N)` or :math:`(N, 1, ...)`; a single
+              sample of two classes then is :math:`(1, 2)`. With counts :math:`(L, 2)` the logit
+              of each label, :math:`(N, L, ...)`.
+            - Output: the shape of ``logits``; their dtype, at least float32.
+
+        Example:
+            >>> import torch
+            >>> from sampleweights import LogitAdjustment
+            >>> LogitAdjustment([900, 100]).posthoc(torch.tensor([0.3, -1.2]))  # two samples
+            tensor([2.4972, 0.9972])
         """
-        self._check_logits(logits)
-        if self.inactive:
-            return logits
         shift = -self.tau * self.log_prior
-        return _shifted(logits, shift.masked_fill(self.class_counts == 0, -math.inf))
+        if not self.inactive:
+            shift = self._excluding(shift)
+        return decision_logits(logits, shift, type(self).__name__)
 
     def extra_repr(self) -> str:
         tau = "" if self.tau == 1 else f", tau={self.tau}"
         return super().extra_repr() + tau
-
-
-def _shifted(logits: Tensor, shift: Tensor) -> Tensor:
-    """``logits`` plus one value for each class: a sum that is at least float32, then rounded."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    return (logits + by_class(shift.to(dtype), logits)).to(logits.dtype)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sampleweights._buffers import Derived
-from sampleweights._checks import Normalize, as_class_counts, check_floating, class_dim
+from sampleweights._checks import Normalize, as_class_counts
 from sampleweights._eager import is_readable
 from sampleweights.counting import FromCounts
 from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
-from sampleweights.functional.reference import by_class, look_up_valid
-from sampleweights.reduction import accumulation_dtype, nonzero
+from sampleweights.functional.log_odds import by_label, decision_logits
+from sampleweights.functional.reference import look_up_valid
+from sampleweights.reduction import nonzero
 from sampleweights.weighters.base import Weighter
 
 __all__ = ["ClassBalanced", "EffectiveNumber"]
@@ -22,6 +23,13 @@ __all__ = ["ClassBalanced", "EffectiveNumber"]
 
 _FEW = 4096
 """Classes; the division of more takes less than the comparison of their bytes."""
+
+
+def _by_label(weights: Callable[..., Tensor], counts: Tensor, *settings: Any) -> Tensor:
+    """The weights of the classes: of each label on its own, where ``counts`` has several."""
+    if counts.ndim == 1:
+        return weights(counts, *settings)
+    return torch.stack([weights(of_label, *settings) for of_label in counts])
 
 
 class ClassFrequency(Weighter, FromCounts):
@@ -37,7 +45,17 @@ class ClassFrequency(Weighter, FromCounts):
 
     @property
     def class_factor(self) -> Tensor:
+        self.check_one_class()
         return self.class_weight
+
+    def check_one_class(self) -> None:
+        """Refuse the counts of labels where a sample has one class of many."""
+        if self.class_weight.ndim == 2:
+            raise ValueError(
+                f"{type(self).__name__} has the counts of {len(self.class_weight)} labels, which "
+                f"are for BinaryFocalLoss; for classes of which a sample has one, give it "
+                f"class_counts of shape (C,)"
+            )
 
     def weight_over(self, divisor: Tensor | float, dtype: torch.dtype) -> Tensor:
         """``class_weight / divisor``, kept from batch to batch: most have the same size."""
@@ -63,11 +81,16 @@ class ClassFrequency(Weighter, FromCounts):
         estimates the probabilities of the training distribution. It is exact for cross-entropy,
         and not exact for focal loss, which is not a proper loss.
 
+        One logit is the log-odds of class 1 of two: :math:`z - \log (w_1 / w_0)`.
+
         Shape:
-            - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating.
-            - Output: the shape and dtype of ``logits``; computed in at least float32. A class
-              without samples gets :math:`-\infty`, since its probability in the training
-              distribution is 0.
+            - logits: :math:`(C)`, :math:`(N, C)` or :math:`(N, C, d_1, ...)`, floating. With two
+              counts also one logit, :math:`()`, :math:`(N)` or :math:`(N, 1, ...)`; a single
+              sample of two classes then is :math:`(1, 2)`. With counts :math:`(L, 2)` the logit
+              of each label, :math:`(N, L, ...)`.
+            - Output: the shape of ``logits``; their dtype, at least float32. A class without
+              samples gets :math:`-\infty`, since its probability in the training distribution
+              is 0.
 
         Raises:
             TypeError: logits that are not floating.
@@ -80,29 +103,23 @@ class ClassFrequency(Weighter, FromCounts):
             >>> ClassBalanced([3, 1]).calibrate(logits).softmax(1)
             tensor([[0.7500, 0.2500]])
         """
-        check_floating("logits", logits)
-        num_classes = self.class_weight.numel()
-        if logits.ndim == 0 or logits.shape[class_dim(logits)] != num_classes:
-            raise ValueError(
-                f"logits must have {num_classes} classes for this {type(self).__name__}, got shape "
-                f"{tuple(logits.shape)}"
-            )
         learnt = self.class_weight.log().masked_fill(self.class_weight == 0, torch.inf)
-        dtype = accumulation_dtype(logits.dtype)
-        calibrated = logits.to(dtype) - by_class(learnt.to(dtype), logits)
-        return calibrated.to(logits.dtype)
+        return decision_logits(logits, -learnt, type(self).__name__)
 
     def forward(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        name, num_classes = type(self).__name__, self.class_weight.numel()
+        name, num_classes = type(self).__name__, self.class_weight.shape[-1]
         if target is None:
             raise ValueError(f"target must be given for {name}, got None")
         class_weight = self.class_weight.to(loss.dtype)
+        if class_weight.ndim == 2:
+            return self._of_labels(class_weight, loss, target, valid)
         if target.is_floating_point():
             dim = min(loss.ndim, 1)
             if target.shape == loss.shape and num_classes == 2:  # probability of class 1 of two
-                weight = class_weight[0] + target * (class_weight[1] - class_weight[0])
+                # not as a difference, in which the digits of the smaller weight are lost
+                weight = (1 - target) * class_weight[0] + target * class_weight[1]
             elif target.shape == (*loss.shape[:dim], num_classes, *loss.shape[dim:]):
                 # not @, which autocast would run in half precision
                 weight = (target.movedim(dim, -1).to(loss.dtype) * class_weight).sum(-1)
@@ -125,6 +142,23 @@ class ClassFrequency(Weighter, FromCounts):
                 f"{target.dtype} {tuple(target.shape)}"
             )
         return self._look_up(class_weight, target, valid)
+
+    def _of_labels(
+        self, class_weight: Tensor, loss: Tensor, target: Tensor, valid: Tensor | None
+    ) -> Tensor:
+        """Each label has two classes of its own; targets may be the probability of the second."""
+        if target.shape != loss.shape or target.is_complex():
+            raise ValueError(
+                f"target must have one value for each loss, shape {tuple(loss.shape)}, got "
+                f"{target.dtype} {tuple(target.shape)}"
+            )
+        if self.has_absent and not target.is_floating_point():
+            self._check_binary_present(target, valid)
+        target = target.to(loss.dtype)
+        of_negative, of_positive = (by_label(class_weight[:, y], loss) for y in (0, 1))
+        weight = (1 - target) * of_negative + target * of_positive
+        weight = weight.detach()
+        return weight if valid is None else weight.masked_fill(~valid, 0)
 
     def _look_up(self, class_weight: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         weight = look_up_valid(class_weight, target, valid)
@@ -150,7 +184,9 @@ class ClassBalanced(ClassFrequency):
         class_counts: training samples of each class: whole numbers, at least one of them positive,
             in a tensor, list or numpy array; or in a mapping or pandas Series whose keys are the
             class indices (a missing class counts 0), such as ``Series.value_counts()`` of pandas
-            or polars.
+            or polars. For
+            binary and multi-label targets [negatives, positives], or a row of both for each label,
+            :math:`(L, 2)`, for losses :math:`(N, L, ...)`: each label then has weights of its own.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
             the learning rate keeps its meaning; the weights are then scikit-learn's "balanced"),
             "classes" (the weights sum to the number of classes) or None (no normalisation).
@@ -180,8 +216,8 @@ class ClassBalanced(ClassFrequency):
         *,
         normalize: Normalize | None = "samples",
     ) -> None:
-        counts = as_class_counts(class_counts)
-        super().__init__(counts, class_balanced_weights(counts, normalize))
+        counts = as_class_counts(class_counts, labels=True)
+        super().__init__(counts, _by_label(class_balanced_weights, counts, normalize))
         self.normalize = normalize
 
     def extra_repr(self) -> str:
@@ -208,7 +244,9 @@ class EffectiveNumber(ClassFrequency):
         class_counts: training samples of each class: whole numbers, at least one of them positive,
             in a tensor, list or numpy array; or in a mapping or pandas Series whose keys are the
             class indices (a missing class counts 0), such as ``Series.value_counts()`` of pandas
-            or polars.
+            or polars. For
+            binary and multi-label targets [negatives, positives], or a row of both for each label,
+            :math:`(L, 2)`, for losses :math:`(N, L, ...)`: each label then has weights of its own.
         beta: in [0, 1); None is (N - 1) / N, with N the number of training samples. 0 weights all
             classes alike; towards 1 they become the weights of :class:`ClassBalanced`.
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
@@ -241,8 +279,8 @@ class EffectiveNumber(ClassFrequency):
         beta: float | None = None,
         normalize: Normalize | None = "samples",
     ) -> None:
-        counts = as_class_counts(class_counts)
-        super().__init__(counts, effective_number_weights(counts, beta, normalize))
+        counts = as_class_counts(class_counts, labels=True)
+        super().__init__(counts, _by_label(effective_number_weights, counts, beta, normalize))
         self.beta = beta
         self.normalize = normalize
 

@@ -1,0 +1,45 @@
+"""One logit is the log-odds of the second of two classes, whose values per class it takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sampleweights._checks import check_floating, class_dim
+from sampleweights.functional.reference import by_class
+
+
+def log_odds(per_class: Tensor) -> Tensor:
+    """What values per class add to one logit: ``(2,)`` to a number, ``(L, 2)`` to ``(L,)``."""
+    return per_class[..., 1] - per_class[..., 0]
+
+
+def by_label(per_label: Tensor, elements: Tensor) -> Tensor:
+    """A number for elements of any shape, or a value for each label for ``(N, L, ...)``."""
+    if per_label.ndim == 0:
+        return per_label
+    if elements.ndim < 2 or elements.shape[1] != len(per_label):
+        raise ValueError(
+            f"class_counts of {len(per_label)} labels need logits and target of shape "
+            f"(N, {len(per_label)}, ...), got {tuple(elements.shape)}"
+        )
+    return by_class(per_label, elements)
+
+
+def decision_logits(logits: Tensor, per_class: Tensor, made_for: str) -> Tensor:
+    """``logits`` plus one value per class, in at least float32, for a decision after training.
+
+    One logit is the log-odds: ``()``, ``(N,)`` or ``(N, 1, ...)`` for the values of two classes,
+    ``(N, L, ...)`` for those of L labels. Else there is one logit for each class.
+    """
+    check_floating("logits", logits)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    num_classes = per_class.shape[-1]
+    one_logit = num_classes == 2 and (logits.ndim < 2 or logits.shape[1] == 1)
+    if per_class.ndim == 2 or one_logit:
+        return logits + by_label(log_odds(per_class), logits).to(logits.dtype)
+    came = logits.shape[class_dim(logits)] if logits.ndim else 0
+    if came != num_classes:
+        one = ", and not one logit, (N,) or (N, 1, ...)" if num_classes == 2 else ""
+        raise ValueError(f"{made_for} was made for {num_classes} classes, logits have {came}{one}")
+    return logits + by_class(per_class.to(logits.dtype), logits)
