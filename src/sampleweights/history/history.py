@@ -130,15 +130,13 @@ class LossHistory(nn.Module):
         Raises:
             RuntimeError: no call of ``criterion``, or several.
         """
-        found: list[tuple[Samples, Tensor | None]] = []
+        criterion = getattr(criterion, "_orig_mod", criterion)  # of torch.compile
         if not isinstance(criterion, Criterion):
             raise TypeError(
                 f"criterion must be a loss of sampleweights, got {type(criterion).__name__}; wrap "
                 "another one in WeightedLoss, or call update() with its losses"
             )
-        with criterion.register_weighting_hook(
-            lambda _, samples, weight: found.append((samples, weight))
-        ):
+        with criterion.recording() as found:
             yield
         if len(found) != 1:
             raise RuntimeError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -83,13 +84,33 @@ class HookHandle:
 
 
 def call_hooks(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
+    """Show a batch to whoever watches, without its graph: watching changes nothing."""
+    is_compiling = torch.compiler.is_compiling()
+    if not is_compiling and _is_in_backward():
+        return  # activation checkpointing computes again what was seen in the forward pass
+    loss, logits = samples.loss.detach(), samples.logits
+    samples = samples._replace(loss=loss, logits=None if logits is None else logits.detach())
+    for batches in criterion._recordings:
+        batches.append((samples, weight))
+    if not is_compiling or criterion._weighting_hooks:
+        _call_each(criterion, samples, weight)
+
+
+def _call_each(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
     for handle in list(criterion._weighting_hooks):
         handle.hook(criterion, samples, weight)
 
 
 # What ``torch.compiler.disable`` sets; that decorator imports the compiler, a second of work. Hooks
 # run between compiled graphs: traced, one that counts would recompile at every batch.
-call_hooks._torchdynamo_disable = True  # type: ignore[attr-defined]
+_call_each._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+# The name is private: where it is missing, a batch that is computed again is seen twice.
+_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+
+
+def _is_in_backward() -> bool:
+    return _graph_task() != -1
 
 
 class _Group:
@@ -124,10 +145,13 @@ class Criterion(nn.Module, ABC):
         self.global_batch = global_batch
         self._group = _Group(process_group)
         self._weighting_hooks: list[HookHandle] = []
+        # lists that fill, for who wants the batch later: in compiled code a call of a hook breaks
+        # the graph, and then its rounding may differ, while an addition to a list does not
+        self._recordings: list[list[tuple[Samples, Tensor | None]]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         # who watches this criterion does not watch its copies, and need not be picklable
-        return {**self.__dict__, "_weighting_hooks": []}
+        return {**self.__dict__, "_weighting_hooks": [], "_recordings": []}
 
     def register_weighting_hook(self, hook: WeightingHook) -> HookHandle:
         """Call ``hook(criterion, samples, weight)`` with every batch, once its weights are known.
@@ -135,7 +159,9 @@ class Criterion(nn.Module, ABC):
         ``samples`` holds what a batch has by then (``loss``, ``target``, ``valid``, ``logits``,
         ...), ``weight`` one value per sample, None where all are 1. Hooks are called in the order
         in which they were registered, whether the criterion trains or not; copies and pickles of a
-        criterion have none. In a compiled criterion they run uncompiled, between two graphs.
+        criterion have none. They see detached tensors, and see a batch once, also if activation
+        checkpointing computes it again in the backward pass. In a compiled criterion they run
+        uncompiled, between two graphs.
 
         Returns:
             A handle; ``handle.remove()``, or the end of ``with handle:``, removes the hook.
@@ -156,10 +182,20 @@ class Criterion(nn.Module, ABC):
             raise TypeError(f"hook must be callable, got {hook!r}")
         return HookHandle(self._weighting_hooks, hook)
 
+    @contextmanager
+    def recording(self) -> Iterator[list[tuple[Samples, Tensor | None]]]:
+        """Within the ``with``, add (samples, weight) of every batch to the list that it gives."""
+        batches: list[tuple[Samples, Tensor | None]] = []
+        self._recordings.append(batches)
+        try:
+            yield batches
+        finally:
+            self._recordings[:] = [other for other in self._recordings if other is not batches]
+
     @property
     def is_watched(self) -> bool:
-        """Whether a hook waits for every batch."""
-        return len(self._weighting_hooks) > 0
+        """Whether a hook or a recording waits for every batch."""
+        return len(self._weighting_hooks) > 0 or len(self._recordings) > 0
 
     @property
     def process_group(self) -> ProcessGroup | None:
