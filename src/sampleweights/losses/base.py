@@ -97,6 +97,8 @@ def call_hooks(criterion: Criterion, samples: Samples, weight: Tensor | None) ->
 
 
 def _call_each(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
+    if _is_in_backward():
+        return  # in a compiled criterion
     for handle in list(criterion._weighting_hooks):
         handle.hook(criterion, samples, weight)
 
