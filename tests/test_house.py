@@ -26,6 +26,7 @@ FLOORS = [
     {"margins/base"},
     {"margins/logit_adjustment", "margins/ldam"},
     {"margins/__init__"},
+    {"losses/watching"},
     {"losses/base"},
     {"losses/softmax", "losses/weighted"},
     {"losses/cross_entropy"},

@@ -254,7 +254,7 @@ def see(history: sw.LossHistory, *index: int, logits: tuple[float, ...] = (1.0, 
 
 
 def save_and_load(rank: int, world: int, folder: str) -> None:
-    """Each process sees one sample of the open epoch; 4 and 5 are of the first, 2 and 3 of after."""
+    """Of the first epoch are samples 4 and 5; of the open one 0 and 1, and 2 and 3 afterwards."""
     history = sw.LossHistory(6)
     see(history, 4 + rank)
     history.end_epoch()
@@ -325,9 +325,9 @@ def test_a_history_of_version_0_1_loads() -> None:
         see(loaded, 3)
         loaded.end_epoch()
         assert loaded.label[3] == 0
+    partly = saved.state_dict()
+    del partly["lead"]
     with pytest.raises(RuntimeError, match=r'Missing key.*"lead"'):
-        partly = saved.state_dict()
-        del partly["lead"]
         sw.LossHistory(NUM_SAMPLES, NUM_EPOCHS).load_state_dict(partly)
 
 

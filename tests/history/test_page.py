@@ -137,7 +137,8 @@ def test_one_list_of_all_suspicious_samples(tmp_path: Path) -> None:
     names = ["ant", "bee", "cat", "dog"]
     shown = torch.arange(size) % 10 != 0  # the others are ignored on the page
     margin = scores["adjusted_margin"].tolist()
-    expected = sorted((i for i in range(size) if margin[i] < 0 and shown[i]), key=margin.__getitem__)
+    expected = [i for i in range(size) if margin[i] < 0 and shown[i]]
+    expected.sort(key=margin.__getitem__)
     for most in (5, size):
         write_page(
             tmp_path / "page.html",
@@ -154,7 +155,7 @@ def test_one_list_of_all_suspicious_samples(tmp_path: Path) -> None:
         others = [z for c, z in enumerate(logits[first].tolist()) if c != target[first]]
         rival = names[logits[first].tolist().index(max(others))]
         assert f"labelled {names[target[first]]}" in text
-        assert f"right 0%, else {rival}" in text
+        assert f"right 0%<br>predicted {rival}" in text
     write_page(tmp_path / "page.html", history, suspicious=0)
     assert "suspicious" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 

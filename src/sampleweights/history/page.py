@@ -133,12 +133,14 @@ def write_page(
         row = {key: float(values[i]) for key, values in table.items()}
         lines = [
             f"<b>{name}</b>",
-            *([f"labelled {class_name(label[i])}"] if target is not None else []),
+            *([f"labelled {class_name(int(label[i]))}"] if target is not None else []),
             f"weight {row['importance']:.3g}, kept {row['kept']:.0%}",
             f"loss {row['mean_loss']:.2f}",
         ]
         if math.isfinite(row["area_under_margin"]):
-            lines.append(f"right {row['correctness']:.0%}, else {class_name(row['rival'])}")
+            lines[-1] += f", right {row['correctness']:.0%}"
+            place = "predicted" if row["correctness"] < 0.5 else "then"
+            lines.append(f"{place} {class_name(row['rival'])}")
             lines.append(f"margin {row['area_under_margin']:.2f}")
             if row["adjusted_margin"] != row["area_under_margin"]:
                 lines[-1] += f", adjusted {row['adjusted_margin']:.2f}"
@@ -156,8 +158,9 @@ def write_page(
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{int(shown.sum()):,} samples, {int(history.epochs)} epochs. A card shows a sample's "
         "total weight over the training and in how many of its presentations that weight was above "
-        "0, its mean loss, how often it was classified as labelled and for what else it was taken, "
-        "and its mean margin (the logit of its label less the highest other one). The adjusted "
+        "0, its mean loss, how often it was classified as labelled, the class that was predicted "
+        "instead (or would be next), and its mean margin (the logit of its label less the highest "
+        "other one). The adjusted "
         "margin leaves out what the label's class suffers for being rare. The curve is the loss "
         "over the epochs; orange marks are the epochs in which the sample counted.</p>",
         f"<nav>{links}</nav>" if len(class_of) > 1 else "",

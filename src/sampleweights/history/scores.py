@@ -45,10 +45,10 @@ def adjusted_margin(margin: Tensor, p: Tensor, label: Tensor, rival: Tensor) -> 
     known = (label >= 0) & p.isfinite()
     if not known.any():
         return torch.full_like(margin, torch.nan)
-    classes = int(torch.maximum(label, rival).max()) + 1
     of, rival = label.long().clamp(min=0), rival.long().clamp(min=0)
-    total = p.new_zeros(classes).index_add_(0, of, p.where(known, 0))
-    count = p.new_zeros(classes).index_add_(0, of, known.to(p))
-    # a class that nobody is labelled as forgives nothing
-    sure = torch.where(count > 0, total / count.clamp(min=1), 0).clamp(min=torch.finfo(p.dtype).tiny)
-    return (margin - (sure[of].log() - sure[rival].log()).clamp(max=0)).where(known, torch.nan)
+    total = p.new_zeros(int(torch.maximum(of, rival).max()) + 1)
+    count = total.index_add(0, of, known.to(p))
+    total = total.index_add(0, of, p.where(known, 0))
+    # not 0, of which there is no logarithm; a class that nobody is labelled as forgives nothing
+    sure = (total / count.clamp(min=1)).clamp(min=torch.finfo(p.dtype).tiny).log()
+    return (margin - (sure[of] - sure[rival]).clamp(max=0)).where(known, torch.nan)

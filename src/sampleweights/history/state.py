@@ -51,6 +51,7 @@ def fresh(num_samples: int, num_epochs: int) -> dict[str, Tensor]:
 
 
 def rank() -> int:
+    """Which of the processes this is; 0 where there is one."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -169,9 +170,7 @@ def _take_own_parts(state: dict[str, Any], prefix: str) -> None:
     state.update(zip(names, (current, classes, process * 0, others[:0]), strict=True))
 
 
-def add(
-    current: Tensor, classes: Tensor, index: Tensor, seen: Tensor, of: Tensor | None
-) -> None:
+def add(current: Tensor, classes: Tensor, index: Tensor, seen: Tensor, of: Tensor | None) -> None:
     """Add rows to an open epoch. Of several classes of one sample the highest is kept."""
     current.index_add_(0, index, seen)
     if of is not None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from sampleweights._checks import check_reference_loss, check_tensor
+from sampleweights.losses.watching import Batch, WeightingHook
+from sampleweights.losses.watching import HookHandle as HookHandle
+from sampleweights.losses.watching import Samples as Samples
+from sampleweights.losses.watching import call_hooks as call_hooks
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
@@ -35,84 +38,6 @@ def world_size(group: ProcessGroup | None = None) -> int:
     if not dist.is_available() or not dist.is_initialized():
         return 1
     return dist.get_world_size(group)
-
-
-class Samples(NamedTuple):
-    """A batch on its way from a loss to the weighter and the reduction."""
-
-    loss: Tensor
-    """``(N, ...)``, 0 where not valid."""
-    target: Tensor | None
-    """What the weighter sees: class indices ``(N, ...)`` or probabilities."""
-    valid: Tensor | None = None
-    """``(N, ...)`` bool; None: every sample."""
-    num_classes: int | None = None
-    """For the check against the weighter's; None: unknown."""
-    class_weight: Tensor | None = None
-    """``(N, ...)``: class weights that are already in ``loss``, and that a mean divides by."""
-    logits: Tensor | None = None
-    """``(N, C, ...)``, for hooks; None where no class probabilities follow from them."""
-    is_class_weighted: bool = False
-    """Whether ``loss`` contains the weighter's class weights: with a probability target they belong
-    to the terms of the classes, ``sum_c t_c w_c (-log p_c)``."""
-    dtype: torch.dtype | None = None
-    """What the result is rounded to; None: the dtype of ``loss``."""
-
-
-WeightingHook = Callable[["Criterion", Samples, "Tensor | None"], None]
-
-
-class HookHandle:
-    """What removes a hook again, also at the end of a ``with``."""
-
-    # not torch's RemovableHandle, whose dictionary has new keys, on which compiled code depends
-
-    def __init__(self, hooks: list[HookHandle], hook: WeightingHook) -> None:
-        self.hook, self._hooks = hook, hooks
-        hooks.append(self)
-
-    def remove(self) -> None:
-        """Remove the hook; again does nothing."""
-        if self in self._hooks:
-            self._hooks.remove(self)
-
-    def __enter__(self) -> HookHandle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
-
-
-def call_hooks(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
-    """Show a batch to whoever watches, without its graph: watching changes nothing."""
-    is_compiling = torch.compiler.is_compiling()
-    if not is_compiling and _is_in_backward():
-        return  # activation checkpointing computes again what was seen in the forward pass
-    loss, logits = samples.loss.detach(), samples.logits
-    samples = samples._replace(loss=loss, logits=None if logits is None else logits.detach())
-    for batches in criterion._recordings:
-        batches.append((samples, weight))
-    if not is_compiling or criterion._weighting_hooks:
-        _call_each(criterion, samples, weight)
-
-
-def _call_each(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
-    if _is_in_backward():
-        return  # in a compiled criterion
-    for handle in list(criterion._weighting_hooks):
-        handle.hook(criterion, samples, weight)
-
-
-# What ``torch.compiler.disable`` sets; that decorator imports the compiler, a second of work. Hooks
-# run between compiled graphs: traced, one that counts would recompile at every batch.
-_call_each._torchdynamo_disable = True  # type: ignore[attr-defined]
-
-# The name is private: where it is missing, a batch that is computed again is seen twice.
-_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
-
-
-def _is_in_backward() -> bool:
-    return _graph_task() != -1
 
 
 class _Group:
@@ -149,7 +74,7 @@ class Criterion(nn.Module, ABC):
         self._weighting_hooks: list[HookHandle] = []
         # lists that fill, for who wants the batch later: in compiled code a call of a hook breaks
         # the graph, and then its rounding may differ, while an addition to a list does not
-        self._recordings: list[list[tuple[Samples, Tensor | None]]] = []
+        self._recordings: list[list[Batch]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         # who watches this criterion does not watch its copies, and need not be picklable
@@ -185,9 +110,9 @@ class Criterion(nn.Module, ABC):
         return HookHandle(self._weighting_hooks, hook)
 
     @contextmanager
-    def recording(self) -> Iterator[list[tuple[Samples, Tensor | None]]]:
+    def recording(self) -> Iterator[list[Batch]]:
         """Within the ``with``, add (samples, weight) of every batch to the list that it gives."""
-        batches: list[tuple[Samples, Tensor | None]] = []
+        batches: list[Batch] = []
         self._recordings.append(batches)
         try:
             yield batches
