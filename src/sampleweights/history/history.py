@@ -49,7 +49,8 @@ class LossHistory(nn.Module):
     The history is not part of the criterion, since DDP would overwrite it with the history of the
     first process. Recording does not synchronise with the GPU: one operation adds a batch to a
     matrix of sums. Everything is a buffer, so that ``state_dict`` includes it. If you load it into
-    a history of another size, what both have in common is kept, and a warning says so.
+    a history of another size, what both have in common is kept, and a warning says so. With several
+    processes call ``state_dict`` in each of them: within an epoch each knows only its own part.
 
     Args:
         num_samples: the number of samples of the data set. Each ``index`` is below it.
@@ -126,7 +127,9 @@ class LossHistory(nn.Module):
     def record(self, criterion: Criterion, index: Tensor) -> Iterator[None]:
         """Record the call of ``criterion`` inside the ``with``, of samples ``index`` (N,) int64.
 
-        You can also record a call of :func:`~sampleweights.selective_loss`.
+        You can also record a call of :func:`~sampleweights.selective_loss`, and a criterion that
+        is compiled or is called in a compiled model; its graph stays whole. Value and gradient are
+        those of the call without ``record``.
 
         Raises:
             RuntimeError: no call of ``criterion``, or several.
@@ -171,6 +174,7 @@ class LossHistory(nn.Module):
             - loss, weight, valid: (N, ...). For a dense loss the mean over the valid positions
               is recorded. Weights are 1 if not given.
             - logits: (N, C), with target (N,) of class indices, for scores of the predictions.
+              A sample whose target is no class is not judged.
         """
         current = self.current
         for name, tensor in (("index", index), ("loss", loss)):
