@@ -63,8 +63,12 @@ def call_hooks(criterion: Any, samples: Samples, weight: Tensor | None) -> None:
     is_compiling = torch.compiler.is_compiling()
     if not is_compiling and _is_in_backward():
         return  # activation checkpointing computes again what was seen in the forward pass
-    loss, logits = samples.loss.detach(), samples.logits
-    samples = samples._replace(loss=loss, logits=None if logits is None else logits.detach())
+    loss, target, valid, num_classes, class_weight, logits, weighted, dtype = samples
+    logits = None if logits is None else logits.detach()
+    # not _replace, at which the compiler of torch 2.4 breaks the graph
+    samples = Samples(
+        loss.detach(), target, valid, num_classes, class_weight, logits, weighted, dtype
+    )
     for batches in criterion._recordings:
         batches.append((samples, weight))
     if not is_compiling or criterion._weighting_hooks:
