@@ -1,6 +1,7 @@
 """Does a history find wrong labels where classes are rare?
 
-python -m examples.wrong_labels
+python -m examples.wrong_labels                  # a table
+python -m examples.wrong_labels --page page.html  # the page of one training
 
 The digits of scikit-learn are thinned so that the most frequent class has 60 times as many samples
 as the rarest, and five percent of the labels are changed. A small network trains on them. The table
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import sampleweights as sw
+from sampleweights.history import write_page
 
 MARGINS = {"area under the margin": "area_under_margin", "adjusted margin": "adjusted_margin"}
 WEIGHTINGS: dict[str, Callable[[list[int]], dict[str, Any]]] = {
@@ -27,6 +29,7 @@ WEIGHTINGS: dict[str, Callable[[list[int]], dict[str, Any]]] = {
     "ClassBalanced": lambda counts: {"weighter": sw.ClassBalanced(counts)},
     "LogitAdjustment": lambda counts: {"margin": sw.LogitAdjustment(counts)},
 }
+SEED = 1000
 NUM_RARE = 4
 """The classes that count as rare: of 3 to 17 samples."""
 
@@ -55,7 +58,7 @@ def history_of(inputs: Tensor, given: Tensor, weighting: str, epochs: int, seed:
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     counts = given.bincount(minlength=10).tolist()
     criterion = sw.CrossEntropyLoss(**WEIGHTINGS[weighting](counts))
-    history = sw.LossHistory(len(given))
+    history = sw.LossHistory(len(given), epochs)
     for _ in range(epochs):
         for index in torch.randperm(len(given)).split(32):
             optimizer.zero_grad()
@@ -67,14 +70,32 @@ def history_of(inputs: Tensor, given: Tensor, weighting: str, epochs: int, seed:
     return history
 
 
+def page(path: str, ratio: float, flip: float, epochs: int) -> None:
+    """The page of one training without weights; it says of each changed label what it was."""
+    inputs, label, given, _ = thinned(ratio, flip, SEED)
+    history = history_of(inputs, given, "none", epochs, SEED)
+    pairs = zip(label.tolist(), given.tolist(), strict=True)
+    names = [str(i) if g == y else f"{i} was {y}" for i, (y, g) in enumerate(pairs)]
+
+    def image(i: int) -> Tensor:  # 96 x 96 pixels, since a browser would blur 8 x 8
+        return 1 - inputs[i].view(8, 8).repeat_interleave(12, 0).repeat_interleave(12, 1)
+
+    title = f"Digits, {ratio:g} : 1, {flip:.0%} of the labels changed"
+    write_page(path, history, image, given, names=names, title=title)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=10, help="trainings of each weighting")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--ratio", type=float, default=60, help="frequent to rare")
     parser.add_argument("--flip", type=float, default=0.05, help="share of changed labels")
+    parser.add_argument("--page", metavar="FILE", help="write the page of one training instead")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # small tensors: more threads are slower
+    if arguments.page:
+        page(arguments.page, arguments.ratio, arguments.flip, arguments.epochs)
+        return
     columns = [
         "precision, first n",
         "flagged",
@@ -86,7 +107,8 @@ def main() -> None:
     print("|---|---|" + "--:|" * len(columns))
     for weighting in WEIGHTINGS:
         results: dict[str, list[list[float]]] = {name: [] for name in MARGINS}
-        for seed in tqdm(range(1000, 1000 + arguments.seeds), desc=weighting, leave=False):
+        seeds = range(SEED, SEED + arguments.seeds)
+        for seed in tqdm(seeds, desc=weighting, leave=False):
             inputs, label, given, classes = thinned(arguments.ratio, arguments.flip, seed)
             scores = history_of(inputs, given, weighting, arguments.epochs, seed).scores()
             changed = given != label

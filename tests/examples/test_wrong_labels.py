@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,12 @@ def test_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert [row[0] for row in rows] == [name for name in wrong_labels.WEIGHTINGS for _ in range(2)]
     for before, after in zip(rows[::2], rows[1::2], strict=True):
         assert int(after[3]) <= int(before[3])  # it only takes samples off the list
+
+
+def test_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    wrong_labels.page(str(tmp_path / "page.html"), 60, 0.05, 2)
+    assert "5% of the labels changed" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_the_thinned_digits() -> None:
