@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import itertools
 import pickle
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -206,6 +208,23 @@ class TestPair:
         value.backward()
         assert logits.grad.dtype == dtype
         assert logits.grad.isfinite().all()
+
+    def test_watched_equals_unwatched(self, loss: str, weighter: str | None) -> None:
+        dtypes = (torch.float32, torch.bfloat16)
+        reductions = ("mean", "weighted_mean", "sum", "none")
+        for dtype, reduction in itertools.product(dtypes, reductions):
+            criterion, logits, target = build(loss, weighter, reduction=reduction)
+            target = target.to(dtype) if target.is_floating_point() else target
+            history, results = sw.LossHistory(len(target)), []
+            for watching in (nullcontext(), history.record(criterion, torch.arange(len(target)))):
+                leaf = logits.to(dtype, copy=True).requires_grad_()
+                with watching:
+                    value = criterion(leaf, target)
+                value.sum().backward()
+                results.append((value, leaf.grad))
+            assert results[0][0].equal(results[1][0])
+            assert results[0][1].equal(results[1][1])
+            assert history.current[:, 0].any()
 
     def test_inputs_are_not_changed(self, loss: str, weighter: str | None) -> None:
         criterion, logits, target = build(loss, weighter)

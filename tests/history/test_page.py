@@ -117,6 +117,59 @@ def test_bad_input(history: sw.LossHistory, tmp_path: Path) -> None:
         write(history, tmp_path / "page.html", target=torch.zeros(8))
     with pytest.raises(ValueError, match="per_class must be at least 1, got 0"):
         write(history, tmp_path / "page.html", per_class=0)
+    with pytest.raises(ValueError, match="suspicious must be at least 0, got -1"):
+        write(history, tmp_path / "page.html", suspicious=-1)
+
+
+def suspicious(text: str) -> str:
+    [section] = re.findall(r'<h2 id="suspicious">(.*?)</section>', text, re.DOTALL)
+    return str(section)
+
+
+def test_one_list_of_all_suspicious_samples(tmp_path: Path) -> None:
+    size, num_classes = 60, 4
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(num_classes, (size,), generator=generator)
+    history, logits = sw.LossHistory(size), 2 * torch.randn(size, 4, generator=generator)
+    history.update(torch.arange(size), torch.rand(size), logits=logits, target=target)
+    history.end_epoch()
+    scores = history.scores()
+    names = ["ant", "bee", "cat", "dog"]
+    shown = torch.arange(size) % 10 != 0  # the others are ignored on the page
+    margin = scores["adjusted_margin"].tolist()
+    expected = [i for i in range(size) if margin[i] < 0 and shown[i]]
+    expected.sort(key=margin.__getitem__)
+    for most in (5, size):
+        write_page(
+            tmp_path / "page.html",
+            history,
+            target=target.masked_fill(~shown, -100),
+            class_names=names,
+            suspicious=most,
+        )
+        text = suspicious((tmp_path / "page.html").read_text(encoding="utf-8"))
+        assert [int(i) for i in re.findall(r"<b>(\d+)</b>", text)] == expected[:most]
+        assert f"{len(expected)} of {int(shown.sum())} samples" in text
+        assert ("Shown are the first 5." in text) == (most == 5)
+        first = expected[0]
+        others = [z for c, z in enumerate(logits[first].tolist()) if c != target[first]]
+        rival = names[logits[first].tolist().index(max(others))]
+        assert f"labelled {names[target[first]]}" in text
+        assert f"right 0%<br>predicted {rival}" in text
+    write_page(tmp_path / "page.html", history, suspicious=0)
+    assert "suspicious" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_page_without_suspicious_samples_says_so(tmp_path: Path) -> None:
+    history = sw.LossHistory(2)
+    history.update(
+        torch.arange(2), torch.rand(2), logits=3 * torch.eye(2), target=torch.tensor([0, 1])
+    )
+    history.end_epoch()
+    write_page(tmp_path / "page.html", history)
+    text = suspicious((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "0 samples" in text
+    assert "No label is suspicious" in text
 
 
 def test_the_file_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
@@ -166,8 +219,10 @@ def test_the_data_map_shows_who_is_on_the_page(num_classes: int, tmp_path: Path)
 
 def test_names_are_escaped_once(history: sw.LossHistory, tmp_path: Path) -> None:
     text = write(history, tmp_path / "page.html", target=[0, 1] * 4, class_names=["a & b", "<c>"])
-    assert text.count("a &amp; b") == 3  # the link, the legend and the heading
-    assert text.count("&lt;c&gt;") == 3
+    assert "a & b" not in text
+    assert "<c>" not in text
+    assert "amp;amp;" not in text
+    assert len(re.findall("(?<!labelled )a &amp; b", text)) == 3  # link, legend and heading
 
 
 @pytest.mark.parametrize("num_classes", [1, 3, 40])
@@ -189,7 +244,7 @@ def test_each_class_has_its_own_best(num_classes: int, tmp_path: Path) -> None:
         of_class = [i for i in seen.tolist() if target[i] == int(c)]
         expected = sorted(of_class, key=lambda i: -weight[i].item())[:4]
         expected += sorted(of_class, key=lambda i: weight[i].item())[:4]
-        margin = history.scores()["area_under_margin"]
+        margin = history.scores()["adjusted_margin"]
         wrong = [i for i in of_class if margin[i] < 0]
         expected += sorted(wrong, key=lambda i: margin[i].item())[:4]
         assert [int(i) for i in re.findall(r"<b>(\d+)</b>", section)] == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from pathlib import Path
 
@@ -123,6 +124,22 @@ def test_processes_add_up(tmp_path: Path) -> None:
     one = torch.load(tmp_path / "0-of-1")
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}-of-2"), one)
+
+
+def test_what_is_no_class_counts_for_none() -> None:
+    metric = WeightingMetric(3)
+    metric.update(torch.tensor([1.0, 0.0, 4.0]), torch.tensor([0, 2, -100]))
+    result = metric.compute()
+    assert result["kept_per_class"].tolist() == pytest.approx([1, math.nan, 0], nan_ok=True)
+    assert result["weight_per_class"].tolist() == pytest.approx([1, math.nan, 0], nan_ok=True)
+    assert (result["kept"].item(), result["weight"].item()) == (0.5, 0.5)
+    # class 7 of 3 is an error, unless it is ignored
+    valid = torch.tensor([True, False])
+    metric.update(torch.ones(2), torch.tensor([1, 7]), valid)
+    assert metric.compute()["kept_per_class"].tolist() == [1, 1, 0]
+    with pytest.raises(IndexError, match="target must be from 0 to 2, .* got 7"):
+        metric.update(torch.ones(2), torch.tensor([1, 7]))
+    assert metric.sums[:, 0].tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from sampleweights._checks import check_tensor, is_index
 from sampleweights._eager import is_readable
+from sampleweights.history import state
 from sampleweights.history.data_map import draw
-from sampleweights.history.observations import COLUMNS, add_to_mean, observe
-from sampleweights.losses.base import Criterion, Samples
+from sampleweights.history.observations import add_to_mean, observe, vote
+from sampleweights.history.scores import scores_of
+from sampleweights.losses.base import Criterion
 from sampleweights.losses.processes import world_size
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["LossHistory"]
+
+_NUMBERS = itertools.count()  # tells histories apart, alike in all processes
 
 
 class LossHistory(nn.Module):
@@ -45,7 +50,8 @@ class LossHistory(nn.Module):
     The history is not part of the criterion, since DDP would overwrite it with the history of the
     first process. Recording does not synchronise with the GPU: one operation adds a batch to a
     matrix of sums. Everything is a buffer, so that ``state_dict`` includes it. If you load it into
-    a history of another size, what both have in common is kept, and a warning says so.
+    a history of another size, what both have in common is kept, and a warning says so. With several
+    processes call ``state_dict`` in each of them: within an epoch each knows only its own part.
 
     Args:
         num_samples: the number of samples of the data set. Each ``index`` is below it.
@@ -77,10 +83,13 @@ class LossHistory(nn.Module):
     """
 
     current: Tensor
+    current_classes: Tensor
     epochs: Tensor
+    process: Tensor
     epochs_seen: Tensor
     epochs_judged: Tensor
     times: Tensor
+    times_judged: Tensor
     times_kept: Tensor
     forgotten: Tensor
     loss: Tensor
@@ -90,6 +99,9 @@ class LossHistory(nn.Module):
     margin: Tensor
     correct: Tensor
     weight: Tensor
+    label: Tensor
+    rival: Tensor
+    lead: Tensor
     was_correct: Tensor
     first_learned: Tensor
     losses: Tensor
@@ -104,19 +116,9 @@ class LossHistory(nn.Module):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.num_samples, self.num_epochs = num_samples, num_epochs or 0
-        self.register_buffer("current", torch.zeros(num_samples, len(COLUMNS)))
-        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
-        for name in ("epochs_seen", "epochs_judged", "times", "forgotten"):
-            self.register_buffer(name, torch.zeros(num_samples, dtype=torch.int32))
-        for name in ("loss", "loss_squares", "p", "p_squares", "margin", "correct"):
-            self.register_buffer(name, torch.zeros(num_samples))
-        for name in ("weight", "times_kept"):  # of a dense loss a share is kept: no whole number
-            self.register_buffer(name, torch.zeros(num_samples))
-        self.register_buffer("was_correct", torch.zeros(num_samples, dtype=torch.bool))
-        self.register_buffer("first_learned", torch.full((num_samples,), -1, dtype=torch.int32))
-        for name in ("losses", "weights"):
-            empty = torch.full((self.num_epochs, num_samples), torch.nan, dtype=torch.float16)
-            self.register_buffer(name, empty)
+        for name, buffer in state.fresh(num_samples, self.num_epochs).items():
+            self.register_buffer(name, buffer)
+        self._number, self._saved, self._exchange = next(_NUMBERS), 0, state.Exchange()
 
     # -----------------------------------------------------------------------------------------
     # Recording
@@ -126,20 +128,20 @@ class LossHistory(nn.Module):
     def record(self, criterion: Criterion, index: Tensor) -> Iterator[None]:
         """Record the call of ``criterion`` inside the ``with``, of samples ``index`` (N,) int64.
 
-        You can also record a call of :func:`~sampleweights.selective_loss`.
+        You can also record a call of :func:`~sampleweights.selective_loss`, and a criterion that
+        is compiled or is called in a compiled model; its graph stays whole. Value and gradient are
+        those of the call without ``record``.
 
         Raises:
             RuntimeError: no call of ``criterion``, or several.
         """
-        found: list[tuple[Samples, Tensor | None]] = []
+        criterion = getattr(criterion, "_orig_mod", criterion)  # of torch.compile
         if not isinstance(criterion, Criterion):
             raise TypeError(
                 f"criterion must be a loss of sampleweights, got {type(criterion).__name__}; wrap "
                 "another one in WeightedLoss, or call update() with its losses"
             )
-        with criterion.register_weighting_hook(
-            lambda _, samples, weight: found.append((samples, weight))
-        ):
+        with criterion.recording() as found:
             yield
         if len(found) != 1:
             raise RuntimeError(
@@ -173,6 +175,7 @@ class LossHistory(nn.Module):
             - loss, weight, valid: (N, ...). For a dense loss the mean over the valid positions
               is recorded. Weights are 1 if not given.
             - logits: (N, C), with target (N,) of class indices, for scores of the predictions.
+              A sample whose target is no class is not judged.
         """
         current = self.current
         for name, tensor in (("index", index), ("loss", loss)):
@@ -191,15 +194,17 @@ class LossHistory(nn.Module):
                 raise IndexError(
                     f"index must be from 0 to {self.num_samples - 1}, got {low} to {high}"
                 )
-        observed = observe(loss, weight, valid, logits, target)
-        current.index_add_(0, index, observed.to(current))
+        observed, classes = observe(loss, weight, valid, logits, target)
+        classes = None if classes is None else classes.to(current.device)
+        state.add(current, self.current_classes, index, observed.to(current), classes)
 
     @torch.no_grad()
     def end_epoch(self) -> None:
         """Close the epoch, and add up what all processes have seen. All of them must call it."""
-        current = self.current
+        current, classes = self.current, self.current_classes
         if world_size() > 1:
             torch.distributed.all_reduce(current)
+            torch.distributed.all_reduce(classes, torch.distributed.ReduceOp.MAX)
         times, loss, weight, kept, judged, p, margin, correct = current.unbind(1)
         seen = times > 0
         self.epochs_seen += seen
@@ -210,10 +215,14 @@ class LossHistory(nn.Module):
         self.weight += weight
         has_label = judged > 0
         self.epochs_judged += has_label
+        self.times_judged += judged.round().int()
+        self.correct += correct
         p, margin, correct = (value / judged.clamp(min=1) for value in (p, margin, correct))
         add_to_mean(self.p, self.p_squares, p, has_label, self.epochs_judged)
         self.margin += margin
-        self.correct += correct
+        label, rival = classes.unbind(1)
+        self.label.copy_(torch.where(label >= 0, label, self.label))
+        vote(self.rival, self.lead, rival)
         right = correct > 0.5
         self.forgotten += has_label & self.was_correct & ~right
         self.was_correct.copy_(torch.where(has_label, right, self.was_correct))
@@ -225,13 +234,15 @@ class LossHistory(nn.Module):
             self.weights[epoch] = mean_weight.where(seen, torch.nan).half()
         self.epochs += 1
         current.zero_()
+        classes.fill_(-1)
+        self._saved = 0
 
     # -----------------------------------------------------------------------------------------
     # What it says
     # -----------------------------------------------------------------------------------------
 
     def scores(self) -> dict[str, Tensor]:
-        """Return each score, (num_samples,); NaN for samples without losses or predictions.
+        r"""Return each score, (num_samples,); NaN for samples without losses or predictions.
 
         ============================ ===========================================================
         ``importance``               total weight of the sample
@@ -241,11 +252,21 @@ class LossHistory(nn.Module):
         ``confidence``               mean probability of its label (data map, vertical)
         ``variability``              standard deviation of this probability (data map, horizontal)
         ``area_under_margin``        mean difference of its label's logit and the highest other one
+        ``adjusted_margin``          the same, without what its class suffers for being rare: below
+                                     0 its label is suspicious
+        ``rival``                    the class of the highest other logit in most epochs (by a
+                                     majority vote); -1: unknown
         ``correctness``              share of its presentations that were classified as labelled
         ``forgetting_events``        how often its classification changed from right to wrong
         ``first_learned``            epoch in which it was first classified correctly; -1: never
         ``times``                    number of presentations
         ============================ ===========================================================
+
+        A model that is trained without weights prefers the frequent classes. The margin of every
+        sample of a rare class is therefore low, whether or not its label is right. With the mean
+        probability :math:`t_c` of the label over all samples labelled c, and the rival r,
+
+        .. math:: \text{adjusted margin}_j = \text{margin}_j - \min(0, \log(t_{y_j} / t_{r_j})).
 
         Scores cover the epochs that ``end_epoch()`` has closed. A warning says so if batches were
         recorded after the last ``end_epoch()``.
@@ -256,25 +277,7 @@ class LossHistory(nn.Module):
                 "since: call end_epoch() first",
                 stacklevel=2,
             )
-        seen, judged = self.epochs_seen > 0, self.epochs_judged > 0
-        epochs, epochs_judged = self.epochs_seen.clamp(min=1), self.epochs_judged.clamp(min=1)
-
-        def known(value: Tensor, where: Tensor) -> Tensor:
-            return value.where(where, torch.nan)
-
-        return {
-            "importance": known(self.weight, seen),
-            "kept": known(self.times_kept / self.times.clamp(min=1), seen),
-            "mean_loss": known(self.loss, seen),
-            "loss_std": known((self.loss_squares / epochs).sqrt(), seen),
-            "confidence": known(self.p, judged),
-            "variability": known((self.p_squares / epochs_judged).sqrt(), judged),
-            "area_under_margin": known(self.margin / epochs_judged, judged),
-            "correctness": known(self.correct / epochs_judged, judged),
-            "forgetting_events": self.forgotten,
-            "first_learned": self.first_learned,
-            "times": self.times,
-        }
+        return scores_of(self)
 
     def to_pandas(self, **columns: Any) -> pd.DataFrame:
         """Return the scores as a table with a row for each sample, after the given ``columns``."""
@@ -328,23 +331,19 @@ class LossHistory(nn.Module):
         super()._apply(keep_dtype, recurse)  # type: ignore[no-untyped-call]
         return self
 
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if world_size() > 1:
+            self._saved += 1
+            key = f"{self._number}/{int(self.epochs)}/{self._saved}"
+            parts = self._exchange.parts(self.current, self.current_classes, key)
+            destination.update({prefix + name: value for name, value in parts.items()})
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        saved = state_dict.get(f"{prefix}losses")
-        here = (self.num_epochs, self.num_samples)
-        if saved is not None and saved.ndim == 2 and saved.shape != here:
-            warnings.warn(
-                f"the saved history is of {saved.shape[1]} samples and {saved.shape[0]} epochs, "
-                f"this one of {here[1]} and {here[0]}: what both have is kept, the rest is new",
-                stacklevel=2,
-            )
-            state_dict = dict(state_dict)
-            for name, fresh in LossHistory(here[1], here[0] or None).named_buffers():
-                value = state_dict.get(prefix + name)
-                if value is None or (name == "current" and value.shape[1:] != fresh.shape[1:]):
-                    continue  # missing or of other columns: for torch to report
-                both = tuple(map(slice, map(min, fresh.shape, value.shape)))
-                fresh[both] = value[both]
-                state_dict[prefix + name] = fresh
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._saved = 0
+        adapted = state.adapt(state_dict, prefix, self.num_samples, self.num_epochs)
+        super()._load_from_state_dict(adapted, prefix, *args, **kwargs)

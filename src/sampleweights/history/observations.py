@@ -8,6 +8,7 @@ from torch import Tensor
 from sampleweights._checks import is_index
 
 COLUMNS = ("times", "loss", "weight", "kept", "judged", "p", "margin", "correct")
+CLASSES = ("label", "rival")
 
 
 def observe(
@@ -16,10 +17,11 @@ def observe(
     valid: Tensor | None,
     logits: Tensor | None,
     target: Tensor | None,
-) -> Tensor:
-    """``COLUMNS`` of each sample, (N, 8): means over its valid positions.
+) -> tuple[Tensor, Tensor | None]:
+    """``COLUMNS`` of each sample, (N, 8): means over its valid positions; and ``CLASSES``, (N, 2).
 
     A sample without a valid position is 0 in every column, whatever its logits and its loss are.
+    Where nothing is judged, the classes are -1; None where no sample can be.
     """
     for name, of_loss in (("weight", weight), ("valid", valid)):
         if of_loss is not None and of_loss.shape != loss.shape:
@@ -38,24 +40,32 @@ def observe(
         columns = columns.flatten(1, -2).sum(1)
         columns = columns / columns[:, :1].clamp(min=1)
     judged = _judge(logits, target)
-    # nothing is judged without labels, nor where they are ignored: a product would keep a NaN
-    judged = columns.new_zeros(len(columns), 4) if judged is None else judged
-    return torch.cat([columns, judged.where(columns[:, :1] > 0, 0)], 1)
+    if judged is None:
+        return torch.cat([columns, columns.new_zeros(len(columns), 4)], 1), None
+    scores, classes, is_class = judged
+    # nothing is judged where labels are ignored, or are no classes: a product would keep a NaN
+    where = (columns[:, :1] > 0) & is_class[:, None]
+    return torch.cat([columns, scores.where(where, 0)], 1), classes.where(where, -1)
 
 
-def _judge(logits: Tensor | None, target: Tensor | None) -> Tensor | None:
-    """One, probability of the target, margin and correctness, (N, 4); None where unknown."""
+def _judge(logits: Tensor | None, target: Tensor | None) -> tuple[Tensor, Tensor, Tensor] | None:
+    """One, probability of the target, margin and correctness, (N, 4); target and highest other
+    class, (N, 2) int32; which targets are classes, (N,). None where unknown."""
     if logits is None or target is None or logits.ndim != 2 or logits.shape[1] < 2:
         return None
     if not is_index(target) or target.shape != logits.shape[:1]:
         return None
-    logits = logits.detach().float()
-    label = target.long().clamp(0, logits.shape[1] - 1)[:, None]
-    of_target = logits.gather(1, label)
-    (first, second), which = logits.topk(2, dim=1).values.unbind(1), logits.argmax(1)
-    margin = of_target[:, 0] - torch.where(which == label[:, 0], second, first)
-    p = (of_target[:, 0] - logits.logsumexp(1)).exp()
-    return torch.stack([torch.ones_like(p), p, margin, (margin > 0).float()], 1)
+    logits, target = logits.detach().float(), target.long()
+    is_class = (target >= 0) & (target < logits.shape[1])
+    label = target.where(is_class, 0)
+    of_target = logits.gather(1, label[:, None])[:, 0]
+    (first, second), (best, next_best) = (part.unbind(1) for part in logits.topk(2, dim=1))
+    is_best = best == label
+    margin = of_target - torch.where(is_best, second, first)
+    p = (of_target - logits.logsumexp(1)).exp()
+    scores = torch.stack([torch.ones_like(p), p, margin, (margin > 0).float()], 1)
+    classes = torch.stack([label, torch.where(is_best, next_best, best)], 1)
+    return scores, classes.int(), is_class
 
 
 def add_to_mean(mean: Tensor, squares: Tensor, value: Tensor, where: Tensor, count: Tensor) -> None:
@@ -63,3 +73,15 @@ def add_to_mean(mean: Tensor, squares: Tensor, value: Tensor, where: Tensor, cou
     change = (value - mean).where(where, 0)
     mean += change / count.clamp(min=1)
     squares += change * (value - mean).where(where, 0)
+
+
+def vote(candidate: Tensor, lead: Tensor, value: Tensor) -> None:
+    """One more vote where ``value`` is not negative: who has more than half of all votes wins.
+
+    The majority vote of Boyer and Moore (1981) keeps one candidate and its lead for each sample,
+    where counts would take one number for each class.
+    """
+    votes, agrees = value >= 0, value == candidate
+    takes_over = votes & ~agrees & (lead == 0)
+    candidate.copy_(torch.where(takes_over, value, candidate))
+    lead += (votes & (agrees | takes_over)).int() - (votes & ~agrees & ~takes_over).int()

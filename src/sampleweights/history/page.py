@@ -46,8 +46,8 @@ section { content-visibility: auto; contain-intrinsic-size: auto 60rem; }
 _STRIPS = {
     "Most important": "the highest total weight; among equals the highest mean loss",
     "Least needed": "the lowest total weight; among equals the lowest mean loss",
-    "Probably mislabelled": "the lowest area under the margin: another class was preferred, and "
-    "by much, in most epochs",
+    "Probably mislabelled": "the lowest adjusted margin, if below 0: over the epochs the model "
+    "preferred another class",
 }
 
 
@@ -60,12 +60,16 @@ def write_page(
     *,
     names: Sequence[str] | None = None,
     per_class: int = 8,
+    suspicious: int = 48,
     title: str = "Which samples matter",
 ) -> None:
     """Write one self-contained HTML file about the samples of a history.
 
-    For each class it shows the most important, the least needed and the probably mislabelled
-    samples, each with its image, scores and trajectory. It also shows the data map.
+    It begins with one list of the probably mislabelled samples of all classes, the most suspicious
+    first. The list ends where the ``adjusted_margin`` (see :meth:`LossHistory.scores
+    <sampleweights.LossHistory.scores>`) is no longer below 0. For each class it then shows the most
+    important, the least needed and the probably mislabelled samples, each with its image, scores
+    and trajectory. It also shows the data map.
 
     Args:
         path: the file, written as UTF-8.
@@ -79,6 +83,7 @@ def write_page(
         class_names: a name for each class; None uses the numbers of the classes.
         names: a name for each sample; None uses the positions of the samples.
         per_class: how many samples of each kind to show for each class.
+        suspicious: how many samples to show in the list of all probably mislabelled ones.
         title: the title of the page.
 
     Raises:
@@ -89,6 +94,8 @@ def write_page(
     size = history.num_samples
     if per_class < 1:
         raise ValueError(f"per_class must be at least 1, got {per_class}")
+    if suspicious < 0:
+        raise ValueError(f"suspicious must be at least 0, got {suspicious}")
     if names is not None and len(names) != size:
         raise ValueError(f"names must have {size} values, got {len(names)}")
     name_of = list(map(str, range(size) if names is None else names))
@@ -97,12 +104,14 @@ def write_page(
     else:
         label, class_of = check_labels(target, class_names, size)
     scores = {name: value.cpu().double() for name, value in history.scores().items()}
-    margin, shown = scores["area_under_margin"], scores["importance"].isfinite() & (label >= 0)
+    margin, shown = scores["adjusted_margin"], scores["importance"].isfinite() & (label >= 0)
     strips = {
         "Most important": (_order(-scores["importance"], -scores["mean_loss"]), shown),
         "Least needed": (_order(scores["importance"], scores["mean_loss"]), shown),
         "Probably mislabelled": (_order(margin), shown & (margin < 0)),
     }
+    suspects = _order(margin)[: int((margin < 0).sum())]
+    suspects = suspects[shown[suspects]]
     chosen = {
         strip: _first_of_each(order[where[order]], label, per_class)
         for strip, (order, where) in strips.items()
@@ -111,18 +120,30 @@ def write_page(
     ceiling = _ceiling(losses, scores["mean_loss"])
     table = {name: value.numpy() for name, value in scores.items()}
 
+    names_of_classes = None if class_names is None else list(class_names)
+
+    def class_name(c: float) -> str:
+        c = int(c)
+        known = names_of_classes is not None and 0 <= c < len(names_of_classes)
+        return html.escape(str(names_of_classes[c]) if known and names_of_classes else str(c))
+
     @functools.cache  # a sample may be in several strips
     def card(i: int) -> str:
         name = html.escape(name_of[i])
         row = {key: float(values[i]) for key, values in table.items()}
         lines = [
             f"<b>{name}</b>",
+            *([f"labelled {class_name(int(label[i]))}"] if target is not None else []),
             f"weight {row['importance']:.3g}, kept {row['kept']:.0%}",
             f"loss {row['mean_loss']:.2f}",
         ]
         if math.isfinite(row["area_under_margin"]):
             lines[-1] += f", right {row['correctness']:.0%}"
+            place = "predicted" if row["correctness"] < 0.5 else "then"
+            lines.append(f"{place} {class_name(row['rival'])}")
             lines.append(f"margin {row['area_under_margin']:.2f}")
+            if row["adjusted_margin"] != row["area_under_margin"]:
+                lines[-1] += f", adjusted {row['adjusted_margin']:.2f}"
         picture = ""
         if image is not None:
             source = _data_uri(f"image({i})", image(i))
@@ -137,12 +158,16 @@ def write_page(
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{int(shown.sum()):,} samples, {int(history.epochs)} epochs. A card shows a sample's "
         "total weight over the training and in how many of its presentations that weight was above "
-        "0, its mean loss, how often it was classified as labelled, and its mean margin (the logit "
-        "of its label less the highest other one). The curve is its loss over the epochs; orange "
-        "marks are the epochs in which it counted.</p>",
+        "0, its mean loss, how often it was classified as labelled, the class that was predicted "
+        "instead (or would be next), and its mean margin (the logit of its label less the highest "
+        "other one). The adjusted "
+        "margin leaves out what the label's class suffers for being rare. The curve is the loss "
+        "over the epochs; orange marks are the epochs in which the sample counted.</p>",
         f"<nav>{links}</nav>" if len(class_of) > 1 else "",
         svg(scores, label, class_of),
     ]
+    if suspicious and margin.isfinite().any():
+        parts += _suspicious(suspects.tolist(), suspicious, int(shown.sum()), card)
     for (c, name), count in zip(class_of.items(), counts.tolist(), strict=True):
         parts.append(
             f'<section id="class{c}"><h2>{html.escape(name)} '
@@ -154,6 +179,28 @@ def write_page(
                 parts.append(f'<div class="cards">{cards}</div>')
         parts.append("</section>")
     write_document(path, title, _STYLE, parts)
+
+
+def _suspicious(
+    suspects: list[int], most: int, num_shown: int, card: Callable[[int], str]
+) -> list[str]:
+    """The list over all classes: where it ends, and why."""
+    count, first = len(suspects), suspects[:most]
+    ends = "No label is suspicious: the adjusted margin of every sample is above 0."
+    if count:
+        ends = (
+            f"{count:,} of {num_shown:,} samples ({count / num_shown:.1%}) have an adjusted margin "
+            "below 0: over the epochs the model preferred another class to their label, beyond "
+            "what it prefers frequent classes to rare ones. There the list ends. Not all of them "
+            "are wrong: hard samples stand near its end."
+        )
+        if len(first) < count:
+            ends += f" Shown are the first {len(first):,}."
+    cards = "".join(map(card, first))
+    return [
+        f'<section><h2 id="suspicious">Probably mislabelled <span class="quiet">{count:,} samples'
+        f'</span></h2><p>{ends}</p><div class="cards">{cards}</div></section>'
+    ]
 
 
 def write_document(path: str | Path, title: str, style: str, parts: Sequence[str]) -> None:

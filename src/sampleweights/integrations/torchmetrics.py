@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sampleweights._checks import is_index
+from sampleweights._eager import is_readable
 from sampleweights.losses.base import Criterion, HookHandle, Samples
 
 __all__ = ["WeightingMetric"]
@@ -69,8 +70,14 @@ class WeightingMetric(Metric):
 
         Shape:
             - weight: (N, ...), the weight of each sample.
-            - target: the same shape, class indices; needed with ``num_classes``.
+            - target: the same shape, class indices; needed with ``num_classes``. Samples below 0
+              (ignored) do not count.
             - valid: the same shape, bool; samples that are not valid do not count.
+
+        Raises:
+            ValueError: a missing target, or one of another shape.
+            IndexError: a target that is no class (on a GPU, which is not waited for, such samples
+                do not count).
         """
         one = torch.ones_like(weight, dtype=torch.float32)
         columns = torch.stack([one, weight.detach().float(), (weight > 0).float()], -1)
@@ -84,7 +91,18 @@ class WeightingMetric(Metric):
                 f"target must hold class indices of shape {tuple(weight.shape)}, got {came}"
             )
         else:
-            label = target.long().clamp(0, self.num_classes - 1).reshape(-1)
+            label = target.long()
+            is_class = (label >= 0) & (label < self.num_classes)
+            too_large = label >= self.num_classes
+            if valid is not None:
+                too_large = too_large & valid
+            if is_readable(label) and too_large.any():
+                raise IndexError(
+                    f"target must be from 0 to {self.num_classes - 1}, or below 0 where ignored, "
+                    f"got {int(label[too_large][0])}"
+                )
+            columns = columns.where(is_class[..., None], 0)
+            label = label.where(is_class, 0).reshape(-1)
         batch = columns.new_zeros(self.sums.shape).index_add_(0, label, columns.reshape(-1, 3))
         self.sums += batch.to(self.sums)
 

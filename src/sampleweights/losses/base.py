@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from sampleweights._checks import check_reference_loss, check_tensor, class_dim
 from sampleweights._eager import plain
 from sampleweights.losses.processes import Group, world_size
+from sampleweights.losses.watching import Batch, WeightingHook
+from sampleweights.losses.watching import HookHandle as HookHandle
+from sampleweights.losses.watching import Samples as Samples
+from sampleweights.losses.watching import call_hooks as call_hooks
 from sampleweights.reduction import (
     accumulation_dtype,
     check_normalizer,
@@ -30,62 +34,6 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 __all__ = ["Criterion"]
-
-
-class Samples(NamedTuple):
-    """A batch on its way from a loss to the weighter and the reduction."""
-
-    loss: Tensor
-    """``(N, ...)``, 0 where not valid."""
-    target: Tensor | None
-    """What the weighter sees: class indices ``(N, ...)`` or probabilities."""
-    valid: Tensor | None = None
-    """``(N, ...)`` bool; None: every sample."""
-    num_classes: int | None = None
-    """For the check against the weighter's; None: unknown."""
-    class_weight: Tensor | None = None
-    """``(N, ...)``: class weights that are already in ``loss``, and that a mean divides by."""
-    logits: Tensor | None = None
-    """``(N, C, ...)``, for hooks; None where no class probabilities follow from them."""
-    is_class_weighted: bool = False
-    """Whether ``loss`` contains the weighter's class weights: with a probability target they belong
-    to the terms of the classes, ``sum_c t_c w_c (-log p_c)``."""
-    dtype: torch.dtype | None = None
-    """What the result is rounded to; None: the dtype of ``loss``."""
-
-
-WeightingHook = Callable[["Criterion", Samples, "Tensor | None"], None]
-
-
-class HookHandle:
-    """What removes a hook again, also at the end of a ``with``."""
-
-    # not torch's RemovableHandle, whose dictionary has new keys, on which compiled code depends
-
-    def __init__(self, hooks: list[HookHandle], hook: WeightingHook) -> None:
-        self.hook, self._hooks = hook, hooks
-        hooks.append(self)
-
-    def remove(self) -> None:
-        """Remove the hook; again does nothing."""
-        if self in self._hooks:
-            self._hooks.remove(self)
-
-    def __enter__(self) -> HookHandle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
-
-
-def call_hooks(criterion: Criterion, samples: Samples, weight: Tensor | None) -> None:
-    for handle in list(criterion._weighting_hooks):
-        handle.hook(criterion, samples, weight)
-
-
-# What ``torch.compiler.disable`` sets; that decorator imports the compiler, a second of work. Hooks
-# run between compiled graphs: traced, one that counts would recompile at every batch.
-call_hooks._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 class Criterion(nn.Module, ABC):
@@ -109,8 +57,10 @@ class Criterion(nn.Module, ABC):
         """Whether this is an evaluation: weighters and margins are then left out."""
         self._group = Group(process_group)
         self._weighting_hooks: list[HookHandle] = []
+        # lists that fill, for who wants the batch later: in compiled code a call of a hook breaks
+        # the graph, and then its rounding may differ, while an addition to a list does not
+        self._recordings: list[list[Batch]] = []
 
-    evaluates = False  # of a criterion that was pickled before there was such a flag
     fractional_epochs = True
 
     @property
@@ -123,7 +73,8 @@ class Criterion(nn.Module, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # who watches or evaluates this criterion does not do so with its copies
-        return {**self.__dict__, "_weighting_hooks": [], "evaluates": False}
+        nobody: dict[str, Any] = {"_weighting_hooks": [], "_recordings": [], "evaluates": False}
+        return {**self.__dict__, **nobody}
 
     def register_weighting_hook(self, hook: WeightingHook) -> HookHandle:
         """Call ``hook(criterion, samples, weight)`` with every batch, once its weights are known.
@@ -131,7 +82,9 @@ class Criterion(nn.Module, ABC):
         ``samples`` holds what a batch has by then (``loss``, ``target``, ``valid``, ``logits``,
         ...), ``weight`` one value per sample, None where all are 1. Hooks are called in the order
         in which they were registered, whether the criterion trains or not; copies and pickles of a
-        criterion have none. In a compiled criterion they run uncompiled, between two graphs.
+        criterion have none. They see detached tensors, and see a batch once, also if activation
+        checkpointing computes it again in the backward pass. In a compiled criterion they run
+        uncompiled, between two graphs.
 
         Returns:
             A handle; ``handle.remove()``, or the end of ``with handle:``, removes the hook.
@@ -152,10 +105,20 @@ class Criterion(nn.Module, ABC):
             raise TypeError(f"hook must be callable, got {hook!r}")
         return HookHandle(self._weighting_hooks, hook)
 
+    @contextmanager
+    def recording(self) -> Iterator[list[Batch]]:
+        """Within the ``with``, add (samples, weight) of every batch to the list that it gives."""
+        batches: list[Batch] = []
+        self._recordings.append(batches)
+        try:
+            yield batches
+        finally:
+            self._recordings[:] = [other for other in self._recordings if other is not batches]
+
     @property
     def is_watched(self) -> bool:
-        """Whether a hook waits for every batch."""
-        return len(self._weighting_hooks) > 0
+        """Whether a hook or a recording waits for every batch."""
+        return len(self._weighting_hooks) > 0 or len(self._recordings) > 0
 
     @property
     def process_group(self) -> ProcessGroup | None:

@@ -25,7 +25,7 @@ from sampleweights.functional.reference import (
     valid_mask,
 )
 from sampleweights.functional.softmax import has_kernel, softmax_loss
-from sampleweights.losses.base import Criterion, Samples
+from sampleweights.losses.base import Criterion, Samples, call_hooks
 from sampleweights.margins.base import Margin, checked_margin
 from sampleweights.reduction import (
     accumulation_dtype,
@@ -178,6 +178,8 @@ class SoftmaxLoss(Criterion):
         if sample_weight is None and reference_loss is None:
             value = self._in_one_call(logits, target, normalizer)
             if value is not None:
+                if self.is_watched:
+                    self._show(logits, target)
                 return value
         return super().forward(
             logits,
@@ -192,7 +194,7 @@ class SoftmaxLoss(Criterion):
     ) -> Tensor | None:
         """The loss, where one call of F.cross_entropy is all there is to compute; else None."""
         reduction, weight, weighter = self.reduction, self.weight, self.acting_weighter
-        if self.gamma != 0 or self.has_margin or self.is_watched or self.num_processes > 1:
+        if self.gamma != 0 or self.has_margin or self.num_processes > 1:
             return None
         if reduction not in ("mean", "sum") or target.numel() == 0:
             return None
@@ -216,6 +218,12 @@ class SoftmaxLoss(Criterion):
         ):
             return self._class_frequency(weighter, logits, target, normalizer)
         return None
+
+    def _show(self, logits: Tensor, target: Tensor) -> None:
+        """Compute for the hooks what one call of F.cross_entropy does not return."""
+        with torch.no_grad():
+            samples = self.samples(logits.detach(), target)
+            call_hooks(self, samples, self._weigh(samples))
 
     def _class_frequency(
         self,
