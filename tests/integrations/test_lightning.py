@@ -357,17 +357,33 @@ def test_a_stream_resumes_at_its_epoch(tmp_path: Path) -> None:
 
 
 def test_who_cannot_know_the_epoch_says_so(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"max_epochs": 2}
+    def told(weighter: Any) -> list[str]:
+        return fit_stream(epochs(weighter), loader(2), tmp_path, max_epochs=2)
+
     module = epochs()
-    [told] = fit_stream(module, loader(2), tmp_path, **options)
+    [warning] = fit_stream(module, loader(2), tmp_path, max_epochs=2)
     assert module.seen == [0, 0, 1, 1]
-    assert "sets the epoch of OHEM only when the data end" in told
-    assert "Give the Trainer max_steps= " in told
-    [told] = fit_stream(
-        epochs(sw.Deferred(sw.ClassBalanced([1, 2]), 1)), loader(2), tmp_path, **options
-    )
-    assert "epoch of Deferred" in told
-    assert not fit_stream(epochs(sw.OHEM(schedule=0.5)), loader(2), tmp_path, **options)
+    assert "sets the epoch of OHEM only when the data end" in warning
+    assert "Give the Trainer max_steps= " in warning
+    [warning] = told(sw.Deferred(sw.ClassBalanced([1, 2]), 1))
+    assert "epoch of Deferred" in warning
+    assert not told(sw.OHEM(schedule=0.5))
+
+
+def test_a_schedule_that_is_longer_than_the_stream_says_so(tmp_path: Path) -> None:
+    def told(weighter: Any, **options: Any) -> list[str]:
+        return fit_stream(epochs(weighter), loader(), tmp_path, **{"max_steps": 2} | options)
+
+    for late, name in (
+        (sw.OHEM(100), "OHEM"),
+        (sw.SelfPaced(schedule=lambda epoch: [0.5, 0.75, 1.0][int(epoch)]), "SelfPaced"),
+        (sw.Deferred(sw.ClassBalanced([1, 2]), 80), "Deferred"),
+    ):
+        [warning] = told(late)
+        assert f"one epoch, but {name} would still change after it" in warning
+        assert not told(late, limit_train_batches=2)
+    assert not told(sw.Deferred(sw.OHEM(1), 0.8))
+    assert not told(sw.OHEM(2))  # which has reached all samples by then
 
 
 class Growing(Epochs):

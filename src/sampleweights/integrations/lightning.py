@@ -11,20 +11,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 try:
     import lightning.pytorch as pl
 except ImportError:  # the package of the same under its older name
     import pytorch_lightning as pl
 
-from sampleweights._buffers import ExactBuffers
 from sampleweights._checks import is_index
+from sampleweights.integrations.averages import averages, weighting_buffers, write
 from sampleweights.integrations.evaluation import without_weighters
 from sampleweights.integrations.torchmetrics import WeightingMetric
 from sampleweights.losses.base import Criterion, HookHandle, Samples
 from sampleweights.losses.processes import world_size
-from sampleweights.weighters.base import EpochWeighter, Weighter, set_epoch_below
+from sampleweights.weighters.base import Weighter, set_epoch_below
+from sampleweights.weighters.curriculum import OHEM, SelfPaced
+from sampleweights.weighters.deferred import Deferred
 
 __all__ = ["WeightingCallback"]
 
@@ -50,32 +51,30 @@ def epoch_of(trainer: pl.Trainer, batch_idx: int) -> float:
         first = batch_idx - batch_idx % trainer.accumulate_grad_batches
         return float(trainer.current_epoch + first / max(num_batches, 1))
     share = trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0
-    if trainer.max_steps > 0 and (trainer.max_epochs or 0) <= 1:
-        return share
-    return max(trainer.current_epoch, share)  # whoever gives several epochs, counts in them
+    return share if steps_are_an_epoch(trainer) else max(trainer.current_epoch, share)
 
 
-def weighting_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """The buffers of the weighters and margins in ``module``."""
-    return {
-        f"{name}.{key}": buffer
-        for name, part in module.named_modules()
-        if isinstance(part, ExactBuffers)
-        for key, buffer in part.named_buffers(recurse=False)
-    }
+def steps_are_an_epoch(trainer: pl.Trainer) -> bool:
+    """Whether all steps over a stream are one epoch; whoever asks for several, counts in them."""
+    return trainer.max_steps > 0 and (trainer.max_epochs or 0) <= 1
 
 
-def write(state: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Write ``state`` into the weighters and margins of ``module``, which may lack some."""
-    for name, buffer in weighting_buffers(module).items():
-        if name in state:
-            buffer.copy_(state[name])
+def names_of(module: nn.Module, *, changes_after: int) -> str:
+    """The weighters in ``module`` whose weights change after an epoch."""
+    parts = module.modules()
+    return ", ".join(sorted({type(p).__name__ for p in parts if changes(p, changes_after)}))
 
 
-def averages(trainer: pl.Trainer) -> list[nn.Module]:
-    """What the callbacks average, such as Lightning's ``EMAWeightAveraging``."""
-    values = [value for callback in trainer.callbacks for value in vars(callback).values()]
-    return [value.module for value in values if isinstance(value, AveragedModel)]
+def changes(part: nn.Module, epoch: int) -> bool:
+    if isinstance(part, Deferred):
+        return part.start > epoch
+    if not isinstance(part, (OHEM, SelfPaced)):
+        return False
+    try:
+        fraction = part.schedule(epoch)
+        return any(part.schedule(later) != fraction for later in (epoch + 1, 10, 100))
+    except Exception:  # one of the user's own may end with the training
+        return False
 
 
 class WeightingCallback(pl.Callback):
@@ -108,8 +107,8 @@ class WeightingCallback(pl.Callback):
         ValueError: a number of class names that is not the number of classes (in the first batch),
             or names for a criterion that the module does not have (at the start of ``fit``).
 
-    The callback warns if the module has no criterion or weighter of this library, and if the epoch
-    of a schedule cannot change within a stream.
+    The callback warns if the module has no criterion or weighter of this library, and if a schedule
+    cannot move, or not to its end, within a stream.
 
     Example:
         A whole module. The criterion is an attribute of it, so the callback finds it::
@@ -218,21 +217,26 @@ class WeightingCallback(pl.Callback):
     # -----------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if math.isfinite(trainer.num_training_batches) or trainer.max_steps > 0:
+        if math.isfinite(trainer.num_training_batches) or not trainer.is_global_zero:
             return
-        wait = {
-            type(part).__name__
-            for part in pl_module.modules()
-            if isinstance(part, EpochWeighter) and part._what_stays() is not None
-        }
-        if wait and trainer.is_global_zero:
-            warnings.warn(
-                f"Lightning does not know how many batches an epoch has, so WeightingCallback sets "
-                f"the epoch of {', '.join(sorted(wait))} only when the data end, and never for an "
-                f"endless stream. Give the Trainer max_steps= (all steps are then one epoch) or "
-                f"limit_train_batches=, or the data set a length",
-                stacklevel=2,
+        if steps_are_an_epoch(trainer):
+            names = names_of(pl_module, changes_after=1)
+            what = (
+                f"takes all max_steps for one epoch, but {names} would still change after it. "
+                f"Count the training as one epoch, as in OHEM(num_epochs=1), Deferred(start=0.8)"
             )
+        elif trainer.max_steps > 0:
+            return
+        else:
+            names = names_of(pl_module, changes_after=0)
+            what = (
+                f"sets the epoch of {names} only when the data end, and never for an endless "
+                f"stream. Give the Trainer max_steps= (all steps are then one epoch) or "
+                f"limit_train_batches=, or the data set a length"
+            )
+        if names:
+            unknown = "Lightning does not know how many batches an epoch has, so WeightingCallback"
+            warnings.warn(f"{unknown} {what}", stacklevel=2)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         set_epoch_below(pl_module, epoch_of(trainer, 0))
@@ -246,7 +250,9 @@ class WeightingCallback(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._trained = {
             name: buffer.clone()
-            for name, buffer in (weighting_buffers(pl_module) if averages(trainer) else {}).items()
+            for name, buffer in (
+                weighting_buffers(pl_module) if averages(trainer.callbacks) else {}
+            ).items()
         }
         total = self._over_processes(trainer)
         log: dict[str, Tensor] = {}
@@ -272,7 +278,7 @@ class WeightingCallback(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # averages are copied into the module, before this or after
-        for module in (pl_module, *averages(trainer)):
+        for module in (pl_module, *averages(trainer.callbacks)):
             write(self._trained, module)
 
     def _over_processes(self, trainer: pl.Trainer) -> dict[Key, Tensor]:
@@ -295,7 +301,7 @@ class WeightingCallback(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._evaluation.close()
         self._evaluation.enter_context(without_weighters(pl_module))
-        for module in averages(trainer):  # which may take the place of the module
+        for module in averages(trainer.callbacks):  # which may take the place of the module
             write(weighting_buffers(pl_module), module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -322,7 +328,7 @@ class WeightingCallback(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        for module in averages(trainer):  # the checkpoint refers to its tensors, or will
+        for module in averages(trainer.callbacks):  # the checkpoint refers to its tensors, or will
             write(weighting_buffers(pl_module), module)
         if not trainer.interrupted:  # by an exception, of one process perhaps
             total = self._over_processes(trainer)
