@@ -9,8 +9,8 @@
 # buffer; the result is cut off towards 0 when it is written back, at every update anew. So after 100
 # batches a moving average with decay 0.9 says 90, and one with decay 0.999, or the plain mean of the
 # models (50.5), says 1: each step adds less than 1, which is cut off. Buffers that never change do
-# change: 3 becomes 2, and 20,000,001 becomes 20,000,000, which float32 can hold. The multi_avg_fn for
-# moving averages does the same.
+# change: 3 becomes 2, and 20,000,001 becomes 20,000,000, the nearest number of float32. The
+# multi_avg_fn for moving averages does the same.
 #
 # Where it matters: BatchNorm(momentum=None) divides by num_batches_tracked, so that training on from
 # such an average gives the next batch the weight 1/2. Lightning's WeightAveraging and

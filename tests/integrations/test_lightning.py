@@ -377,7 +377,7 @@ def test_a_schedule_that_is_longer_than_the_stream_says_so(tmp_path: Path) -> No
     for late, name in (
         (sw.OHEM(100), "OHEM"),
         (sw.SelfPaced(schedule=lambda epoch: [0.5, 0.75, 1.0][int(epoch)]), "SelfPaced"),
-        (sw.Deferred(sw.ClassBalanced([1, 2]), 80), "Deferred"),
+        (sw.Deferred(sw.ClassBalanced([1, 2]), 1), "Deferred"),
     ):
         [warning] = told(late)
         assert f"one epoch, but {name} would still change after it" in warning

@@ -49,7 +49,7 @@ def epoch_of(trainer: pl.Trainer, batch_idx: int) -> float:
     num_batches = trainer.num_training_batches
     if math.isfinite(num_batches):
         first = batch_idx - batch_idx % trainer.accumulate_grad_batches
-        return float(trainer.current_epoch + first / max(num_batches, 1))
+        return float(trainer.current_epoch + first / num_batches)
     share = trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0
     return share if steps_are_an_epoch(trainer) else max(trainer.current_epoch, share)
 
@@ -67,7 +67,7 @@ def names_of(module: nn.Module, *, changes_after: int) -> str:
 
 def changes(part: nn.Module, epoch: int) -> bool:
     if isinstance(part, Deferred):
-        return part.start > epoch
+        return 0 < part.start >= epoch  # a training of one epoch does not reach epoch 1
     if not isinstance(part, (OHEM, SelfPaced)):
         return False
     try:
