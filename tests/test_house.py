@@ -45,7 +45,7 @@ FLOORS = [
     {"history/page", "sampling/__init__"},
     {"history/__init__"},
     {"__init__", "page", "integrations/__init__"},
-    {"integrations/evaluation", "integrations/torchmetrics"},
+    {"integrations/averages", "integrations/evaluation", "integrations/torchmetrics"},
     {"integrations/lightning", "integrations/transformers"},
     # a comparison, in the order in which data pass
     {"compare/outputs"},

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 try:
@@ -17,10 +18,14 @@ except ImportError:  # the package of the same under its older name
     import pytorch_lightning as pl
 
 from sampleweights._checks import is_index
+from sampleweights.integrations.averages import averages, weighting_buffers, write
 from sampleweights.integrations.evaluation import without_weighters
 from sampleweights.integrations.torchmetrics import WeightingMetric
 from sampleweights.losses.base import Criterion, HookHandle, Samples
+from sampleweights.losses.processes import world_size
 from sampleweights.weighters.base import Weighter, set_epoch_below
+from sampleweights.weighters.curriculum import OHEM, SelfPaced
+from sampleweights.weighters.deferred import Deferred
 
 __all__ = ["WeightingCallback"]
 
@@ -39,21 +44,59 @@ def outermost(module: nn.Module, path: str = "") -> Iterator[tuple[str, Criterio
             yield from outermost(child, below)
 
 
+def epoch_of(trainer: pl.Trainer, batch_idx: int) -> float:
+    """The epoch of a training batch; the batches that are accumulated for an update have one."""
+    num_batches = trainer.num_training_batches
+    if math.isfinite(num_batches):
+        first = batch_idx - batch_idx % trainer.accumulate_grad_batches
+        return float(trainer.current_epoch + first / num_batches)
+    share = trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0
+    return share if steps_are_an_epoch(trainer) else max(trainer.current_epoch, share)
+
+
+def steps_are_an_epoch(trainer: pl.Trainer) -> bool:
+    """Whether all steps over a stream are one epoch; whoever asks for several, counts in them."""
+    return trainer.max_steps > 0 and (trainer.max_epochs or 0) <= 1
+
+
+def names_of(module: nn.Module, *, changes_after: int) -> str:
+    """The weighters in ``module`` whose weights change after an epoch."""
+    parts = module.modules()
+    return ", ".join(sorted({type(p).__name__ for p in parts if changes(p, changes_after)}))
+
+
+def changes(part: nn.Module, epoch: int) -> bool:
+    if isinstance(part, Deferred):
+        return 0 < part.start >= epoch  # a training of one epoch does not reach epoch 1
+    if not isinstance(part, (OHEM, SelfPaced)):
+        return False
+    try:
+        fraction = part.schedule(epoch)
+        return any(part.schedule(later) != fraction for later in (epoch + 1, 10, 100))
+    except Exception:  # one of the user's own may end with the training
+        return False
+
+
 class WeightingCallback(pl.Callback):
     """Sets the epoch of all criteria and weighters of a LightningModule, and logs their weights.
 
     It calls ``set_epoch`` at every training step, with a fraction of an epoch, so that a schedule
-    also works in a training of one epoch. (If Lightning does not know the number of batches, it
-    passes the whole epoch.)
+    also works in a training of one epoch. All batches that are accumulated for one update have the
+    same epoch. If Lightning does not know the number of batches of an epoch, as for a stream
+    without a length, all ``max_steps`` are one epoch. Without ``max_steps`` the epoch changes only
+    when the stream ends.
 
-    Validation and test run without the weighters. Their loss is the mean over the samples, which
-    does not change with a schedule, so that early stopping and checkpoints can monitor it.
+    Validation, test and prediction run without the weighters and margins. The loss is the mean
+    over the samples, which does not change with a schedule, so that early stopping and checkpoints
+    can monitor it.
 
     At the end of each epoch it logs over all processes ``weighting/kept``, the share of samples
     with a weight above 0. For class indices it also logs ``weighting/kept/<class>`` and the mean
     weight, ``weighting/weight/<class>``. With several criteria the names contain the criterion:
-    ``weighting/<criterion>/kept``. A checkpoint within an epoch holds the sums so far; the state
-    of the criteria is part of the state of the module.
+    ``weighting/<criterion>/kept``. A checkpoint within an epoch holds the sums so far, of all
+    processes; the state of the criteria is part of the state of the module. An average of models,
+    such as Lightning's ``EMAWeightAveraging``, gets the state of the weighters and margins as it
+    is, since a mean of epochs or of class counts is neither.
 
     Args:
         class_names: a name for each class, for the log; with several criteria a dictionary from
@@ -64,7 +107,8 @@ class WeightingCallback(pl.Callback):
         ValueError: a number of class names that is not the number of classes (in the first batch),
             or names for a criterion that the module does not have (at the start of ``fit``).
 
-    The callback warns if the module has no criterion or weighter of this library.
+    The callback warns if the module has no criterion or weighter of this library, and if a schedule
+    cannot move, or not to its end, within a stream.
 
     Example:
         A whole module. The criterion is an attribute of it, so the callback finds it::
@@ -116,10 +160,15 @@ class WeightingCallback(pl.Callback):
         self._names: list[str] = []
         self._handles: list[HookHandle] = []
         self._evaluation = ExitStack()
+        self._trained: dict[str, Tensor] = {}
+        self._is_first = True
 
     # -----------------------------------------------------------------------------------------
     # Watching
     # -----------------------------------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._is_first = trainer.is_global_zero
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         criteria = {criterion: name for name, criterion in outermost(pl_module)}
@@ -167,39 +216,83 @@ class WeightingCallback(pl.Callback):
     # Training
     # -----------------------------------------------------------------------------------------
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if math.isfinite(trainer.num_training_batches) or not trainer.is_global_zero:
+            return
+        if steps_are_an_epoch(trainer):
+            names = names_of(pl_module, changes_after=1)
+            what = (
+                f"takes all max_steps for one epoch, but {names} would still change after it. "
+                f"Count the training as one epoch, as in OHEM(num_epochs=1), Deferred(start=0.8)"
+            )
+        elif trainer.max_steps > 0:
+            return
+        else:
+            names = names_of(pl_module, changes_after=0)
+            what = (
+                f"sets the epoch of {names} only when the data end, and never for an endless "
+                f"stream. Give the Trainer max_steps= (all steps are then one epoch) or "
+                f"limit_train_batches=, or the data set a length"
+            )
+        if names:
+            unknown = "Lightning does not know how many batches an epoch has, so WeightingCallback"
+            warnings.warn(f"{unknown} {what}", stacklevel=2)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        set_epoch_below(pl_module, trainer.current_epoch)
+        set_epoch_below(pl_module, epoch_of(trainer, 0))
         self._metrics.clear()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        num_batches = trainer.num_training_batches
-        if math.isfinite(num_batches):
-            set_epoch_below(pl_module, trainer.current_epoch + batch_idx / num_batches)
+        set_epoch_below(pl_module, epoch_of(trainer, batch_idx))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._trained = {
+            name: buffer.clone()
+            for name, buffer in (
+                weighting_buffers(pl_module) if averages(trainer.callbacks) else {}
+            ).items()
+        }
+        total = self._over_processes(trainer)
         log: dict[str, Tensor] = {}
         for name in self._names:
-            metrics = {n: metric for (of, n), metric in self._metrics.items() if of == name}
-            if not metrics:
+            sums = {n: total[of, n] for of, n in total if of == name}
+            if not sums:
                 continue
             path = f"{self.prefix}/{name}" if len(self._names) > 1 else self.prefix
-            sums = torch.stack([metric.sums.sum(0) for metric in metrics.values()]).sum(0)
-            count, _, kept = trainer.strategy.reduce(sums, reduce_op="sum")
+            count, _, kept = torch.stack([of_all.sum(0) for of_all in sums.values()]).sum(0)
             log[f"{path}/kept"] = (kept / count).float()
-            # in one order in all processes, since each metric adds up over them
-            numbers = sorted(n for n in metrics if n is not None)
+            numbers = sorted(n for n in sums if n is not None)
             for n in numbers:
                 # two heads with one criterion have different classes
                 head = f"{n} classes/" if len(numbers) > 1 else ""
-                result, names = metrics[n].compute(), self._class_names(name)
+                count, weight, kept = sums[n].unbind(1)
+                names = self._class_names(name)
                 for c in range(n):
                     label = head + (str(c) if names is None else names[c])
-                    log[f"{path}/kept/{label}"] = result["kept_per_class"][c]
-                    log[f"{path}/weight/{label}"] = result["weight_per_class"][c]
+                    log[f"{path}/kept/{label}"] = (kept[c] / count[c]).float()
+                    log[f"{path}/weight/{label}"] = (weight[c] / count[c]).float()
         if log:
             pl_module.log_dict(log)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # averages are copied into the module, before this or after
+        for module in (pl_module, *averages(trainer.callbacks)):
+            write(self._trained, module)
+
+    def _over_processes(self, trainer: pl.Trainer) -> dict[Key, Tensor]:
+        """The sums over all processes, of which each may have met other kinds of targets."""
+        own = self.state_dict()["sums"]
+        if trainer.world_size == 1 or world_size() == 1:
+            return own
+        parts: list[dict[Key, Tensor]] = [{}] * trainer.world_size
+        dist.all_gather_object(parts, {key: sums.cpu() for key, sums in own.items()})
+        total: dict[Key, Tensor] = {}
+        for part in parts:
+            for key, sums in part.items():
+                total[key] = total[key] + sums if key in total else sums
+        return total
 
     # -----------------------------------------------------------------------------------------
     # Evaluation
@@ -208,12 +301,14 @@ class WeightingCallback(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._evaluation.close()
         self._evaluation.enter_context(without_weighters(pl_module))
+        for module in averages(trainer.callbacks):  # which may take the place of the module
+            write(weighting_buffers(pl_module), module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._evaluation.close()  # before the checkpoints, whose callbacks come last
+        self._evaluation.close()
 
-    on_test_start = on_validation_start
-    on_test_end = on_validation_end
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -230,11 +325,22 @@ class WeightingCallback(pl.Callback):
     # Checkpoints
     # -----------------------------------------------------------------------------------------
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        for module in averages(trainer.callbacks):  # the checkpoint refers to its tensors, or will
+            write(weighting_buffers(pl_module), module)
+        if not trainer.interrupted:  # by an exception, of one process perhaps
+            total = self._over_processes(trainer)
+            checkpoint["callbacks"][self.state_key] = {"sums": total}
+
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": {key: metric.state_dict() for key, metric in self._metrics.items()}}
+        return {"sums": {key: metric.sums.clone() for key, metric in self._metrics.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._metrics.clear()
-        for (name, num_classes), state in state_dict.get("metrics", {}).items():
+        if not self._is_first:
+            return  # the first process has the sums of all
+        for (name, num_classes), sums in state_dict.get("sums", {}).items():
             metric = self._metrics[name, num_classes] = WeightingMetric(num_classes)
-            metric.load_state_dict(state)
+            metric.sums += sums.to(metric.sums)
