@@ -37,7 +37,15 @@ FLOORS = [
     {"history/__init__"},
     {"__init__", "page", "integrations/__init__"},
     {"integrations/evaluation", "integrations/torchmetrics"},
-    {"integrations/lightning", "integrations/transformers"},
+    {"integrations/lightning"},
+    {
+        "integrations/transformers/denominator",
+        "integrations/transformers/accumulation",
+        "integrations/transformers/callbacks",
+    },
+    {"integrations/transformers/loss"},
+    {"integrations/transformers/trainer"},
+    {"integrations/transformers/__init__"},
     # a comparison, in the order in which data pass
     {"compare/inputs/arrays", "compare/inputs/archives", "compare/inputs/tables"},
     {"compare/inputs/checking", "compare/inputs/images"},
