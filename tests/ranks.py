@@ -11,19 +11,26 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
-def run(work: Callable[[int, int, str], None], world: int, folder: str) -> None:
-    """Call ``work(rank, world, folder)`` in so many processes of one gloo group."""
-    mp.spawn(_enter, (work, world, folder), nprocs=world)
+def run(
+    work: Callable[[int, int, str], None], world: int, folder: str, *, seconds: int = 20
+) -> None:
+    """Call ``work(rank, world, folder)`` in so many processes of one gloo group.
+
+    ``seconds`` is how long one waits for another, also for what it imports.
+    """
+    mp.spawn(_enter, (work, world, folder, seconds), nprocs=world)
 
 
-def _enter(rank: int, work: Callable[[int, int, str], None], world: int, folder: str) -> None:
+def _enter(
+    rank: int, work: Callable[[int, int, str], None], world: int, folder: str, seconds: int
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=world,
-        timeout=timedelta(seconds=20),
+        timeout=timedelta(seconds=seconds),
     )
     work(rank, world, folder)
     # not by the interpreter's end, where torch may wait for ever: the destructor of a group joins a

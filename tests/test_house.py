@@ -46,7 +46,15 @@ FLOORS = [
     {"history/__init__"},
     {"__init__", "page", "integrations/__init__"},
     {"integrations/averages", "integrations/evaluation", "integrations/torchmetrics"},
-    {"integrations/lightning", "integrations/transformers"},
+    {"integrations/lightning"},
+    {
+        "integrations/transformers/denominator",
+        "integrations/transformers/accumulation",
+        "integrations/transformers/callbacks",
+    },
+    {"integrations/transformers/loss"},
+    {"integrations/transformers/trainer"},
+    {"integrations/transformers/__init__"},
     # a comparison, in the order in which data pass
     {"compare/outputs"},
     {

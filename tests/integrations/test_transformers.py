@@ -40,7 +40,7 @@ def texts() -> list[dict[str, Tensor]]:
     for i in range(16):
         tokens = torch.randint(VOCABULARY, (LENGTH,), generator=g)
         labels = tokens.clone()
-        labels[: i % 5] = -100
+        labels[: 1 + i % 5] = -100  # the first has no loss, and is counted by some Trainers
         samples.append({"input_ids": tokens, "labels": labels})
     return samples
 
@@ -208,6 +208,165 @@ def test_the_trainer_evaluates_without_the_weighter(tmp_path: Path) -> None:
     assert losses[0] == losses[1] == losses[2]
 
 
+# ---------------------------------------------------------------------------------------------
+# What the Trainer counts and what the criterion counts
+# ---------------------------------------------------------------------------------------------
+
+
+def parts_of(function: Any, logits: Tensor, labels: Tensor, sizes: list[int], shift: int) -> Any:
+    """The sum over the parts of an accumulated batch, of which the Trainer counts ``shift:``."""
+    number = labels[:, shift:].ne(-100).sum().float()
+    parts = zip(logits.split(sizes), labels.split(sizes), strict=True)
+    return sum(function({"logits": z}, y, number) for z, y in parts)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_the_first_labels_in_one_part(shift: int) -> None:
+    logits, labels = torch.randn(2, 4, 11), torch.randint(11, (2, 4))
+    right = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    came = parts_of(LossFunction(sw.CrossEntropyLoss(), shift=True), logits, labels, [2], shift)
+    torch.testing.assert_close(came, right)
+
+
+def test_the_first_labels_in_several_parts() -> None:
+    logits, labels = torch.randn(7, 4, 11), torch.randint(11, (7, 4))
+    right = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    function = LossFunction(sw.CrossEntropyLoss(), shift=True)
+    for sizes in ([3, 3, 1], [6, 1], [1, 6]):
+        torch.testing.assert_close(parts_of(function, logits, labels, sizes, 1), right)
+        with pytest.raises(ValueError, match=r"got 28, .*WeightingTrainer\(criterion=.*first of"):
+            parts_of(function, logits, labels, sizes, 0)
+    labels[:, 0] = -100  # then both count the same
+    for counted in (0, 1):
+        torch.testing.assert_close(parts_of(function, logits, labels, [3, 3, 1], counted), right)
+    unshifted = LossFunction(sw.CrossEntropyLoss())
+    with pytest.raises(ValueError, match="num_items_in_batch must count"):
+        parts_of(unshifted, logits, labels.clamp(min=0), [3, 3, 1], 1)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "labels"),
+    [
+        (sw.CrossEntropyLoss(ignore_index=2), torch.tensor([0, 1, 2, 0])),
+        (sw.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])), torch.tensor([0, 1, 2, 0])),
+        (
+            sw.CrossEntropyLoss(weighter=sw.ClassBalanced([4, 2, 2]), reduction="weighted_mean"),
+            torch.tensor([0, 1, 2, 2]),
+        ),
+        (
+            sw.BinaryFocalLoss(ignore_index=torch.nan),
+            torch.tensor([[0, 1, torch.nan]] * 3 + [[1, 1, 0]]),
+        ),
+        (
+            sw.CrossEntropyLoss(
+                weighter=[sw.ClassBalanced([4, 2, 2]), sw.OHEM(schedule=0.5)],
+                reduction="weighted_mean",
+            ),
+            torch.tensor([0, 1, 2, 0]),
+        ),
+    ],
+)
+def test_what_the_trainer_does_not_count(criterion: Any, labels: Tensor) -> None:
+    """In one part the criterion decides; of several, others are not known, and an error says so."""
+    logits, function = torch.randn(4, 3), LossFunction(criterion)
+    torch.testing.assert_close(
+        parts_of(function, logits, labels, [4], 0) if labels.ndim > 1 else
+        function({"logits": logits}, labels, torch.tensor(4.0)), criterion(logits, labels),
+    )  # fmt: skip
+    number = labels.ne(-100).sum()
+
+    def train_in_parts() -> None:
+        for part, of_part in zip(logits.split(2), labels.split(2), strict=True):
+            function({"logits": part}, of_part, number)
+
+    with pytest.raises(ValueError, match="num_items_in_batch must count what the criterion"):
+        train_in_parts()
+
+
+def test_the_same_number_again() -> None:
+    """A number is known by its identity; who calls by hand may have one for all batches."""
+    logits, labels = torch.randn(4, 3), torch.randint(3, (4,))
+    function, right = LossFunction(sw.CrossEntropyLoss()), sw.CrossEntropyLoss()(logits, labels)
+    for _ in range(2):
+        torch.testing.assert_close(function({"logits": logits}, labels, 4), right)
+    for _ in range(3):
+        parts = zip(logits.split(3), labels.split(3), strict=True)
+        came = sum(function({"logits": z}, y, 5 - 1) for z, y in parts)
+        torch.testing.assert_close(came, right)
+
+
+def test_a_batch_in_which_nothing_counts() -> None:
+    logits, labels = torch.randn(4, 3, requires_grad=True), torch.full((4,), -100)
+    for _ in range(2):
+        loss = LossFunction(sw.CrossEntropyLoss())({"logits": logits}, labels, torch.tensor(0.0))
+        loss.backward()
+        assert loss == 0
+    function, some = LossFunction(sw.CrossEntropyLoss()), torch.tensor(2.0)
+    assert function({"logits": logits}, labels, some) == 0  # a part without labels
+    labels[:2] = 1
+    right = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(function({"logits": logits}, labels, some), right)
+
+
+def test_labels_that_never_arrive(tmp_path: Path) -> None:
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no"
+    )
+
+    class Unaware(Classifier):
+        def forward(self, features: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+            return {"logits": self.linear(features)}
+
+    trainer = transformers.Trainer(
+        Unaware(), arguments, train_dataset=numbered(weighted=False),
+        compute_loss_func=LossFunction(sw.CrossEntropyLoss()),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="labels must be in the batch .*remove_unused_columns"):
+        trainer.train()
+    trainer = trainer_of(tmp_path, sw.CrossEntropyLoss(), numbered(), Unaware())
+    trainer.train()  # which keeps them
+    assert trainer.evaluate(numbered())["eval_loss"] > 0
+    assert trainer.predict([{"features": s["features"]} for s in numbered()]).metrics is not None
+
+
+@pytest.mark.parametrize("kind", ["Bert", "DistilBert"])
+def test_models_whose_own_loss_is_accumulated_wrongly(kind: str, tmp_path: Path) -> None:
+    """Theirs is 4 times as large here in transformers 5.24, its issue 47688."""
+    sizes = {"vocab_size": 11, "num_labels": 4, "pad_token_id": 0}
+    if kind == "Bert":
+        sizes |= {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+        sizes |= {"num_attention_heads": 2, "hidden_dropout_prob": 0.0}  # type: ignore[dict-item]
+        sizes |= {"attention_probs_dropout_prob": 0.0}  # type: ignore[dict-item]
+    else:
+        sizes |= {"dim": 16, "hidden_dim": 16, "n_layers": 1, "n_heads": 2, "dropout": 0}
+        sizes |= {"attention_dropout": 0, "seq_classif_dropout": 0}
+    g = torch.Generator().manual_seed(0)
+    data: Any = [
+        {"input_ids": torch.randint(1, 11, (5,), generator=g), "labels": torch.tensor(i % 4)}
+        for i in range(8)
+    ]
+    results = []
+    for size, steps in ((8, 1), (2, 4)):
+        transformers.set_seed(0)
+        config = getattr(transformers, f"{kind}Config")(**sizes)
+        net = getattr(transformers, f"{kind}ForSequenceClassification")(config)
+        arguments = transformers.TrainingArguments(
+            output_dir=str(tmp_path), use_cpu=True, report_to=[], disable_tqdm=True, max_steps=1,
+            max_grad_norm=0.0, optim="sgd", learning_rate=0.1, lr_scheduler_type="constant",
+            save_strategy="no", per_device_train_batch_size=size, gradient_accumulation_steps=steps,
+        )  # fmt: skip
+        trainer = transformers.Trainer(
+            net,
+            arguments,
+            train_dataset=data,
+            compute_loss_func=LossFunction(sw.CrossEntropyLoss()),
+        )
+        results.append((trainer.train().training_loss, parameters(trainer)))
+    (loss, after), (of_parts, accumulated) = results
+    assert of_parts == pytest.approx(loss, abs=1e-6)
+    torch.testing.assert_close(accumulated, after, rtol=0, atol=1e-6)
+
+
 def call(criterion: Any, logits: Any, labels: Tensor, number: Any = None, **options: Any) -> Tensor:
     return LossFunction(criterion)({"logits": logits}, labels, number, **options)
 
@@ -320,6 +479,7 @@ def numbered(*, weighted: bool = True) -> list[dict[str, Any]]:
 
 def trainer_of(folder: Path, criterion: Any, data: Any, net: Any = None, **options: Any) -> Any:
     given = {name: options.pop(name) for name in ("history", "shift") if name in options}
+    kind = options.pop("kind", WeightingTrainer)
     arguments = transformers.TrainingArguments(
         output_dir=str(folder), use_cpu=True, report_to=[], lr_scheduler_type="constant",
         disable_tqdm=True, max_grad_norm=0.0,
@@ -327,7 +487,7 @@ def trainer_of(folder: Path, criterion: Any, data: Any, net: Any = None, **optio
            "learning_rate": 0.1, "save_steps": 1} | options,
     )  # fmt: skip
     net = Classifier() if net is None else net
-    return WeightingTrainer(net, arguments, train_dataset=data, criterion=criterion, **given)
+    return kind(net, arguments, train_dataset=data, criterion=criterion, **given)
 
 
 @pytest.mark.parametrize("removed", [True, False])
@@ -438,3 +598,119 @@ def test_a_checkpoint_of_another_trainer(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, sw.CrossEntropyLoss(), numbered())
     with pytest.raises(ValueError, match="must be one of a WeightingTrainer"):
         trainer.train(resume_from_checkpoint=True)
+
+
+def test_weights_that_not_all_rows_have(tmp_path: Path) -> None:
+    data = numbered()
+    del data[5]["sample_weight"]
+    with pytest.raises(ValueError, match="sample_weight must be in all rows"):
+        trainer_of(tmp_path, sw.CrossEntropyLoss(), data).train()
+
+
+@pytest.mark.parametrize(("reduction", "fits"), [("mean", True), ("weighted_mean", False)])
+def test_weights_that_depend_on_losses(reduction: str, fits: bool, tmp_path: Path) -> None:
+    """Their sum in an accumulated batch is known only with its last part."""
+    weighter = [sw.ClassBalanced([6, 5, 5]), sw.OHEM(schedule=0.5)]
+    criterion = sw.CrossEntropyLoss(weighter=weighter, reduction=reduction)
+    trainer_of(tmp_path, criterion, numbered(weighted=False)).train()
+    trainer = trainer_of(
+        tmp_path, criterion, numbered(weighted=False), gradient_accumulation_steps=2
+    )
+    if fits:
+        trainer.train()
+    else:
+        with pytest.raises(ValueError, match="must divide by what the labels alone decide"):
+            trainer.train()
+
+
+def test_the_mean_over_the_kept(tmp_path: Path) -> None:
+    """How many samples a curriculum keeps is known before their losses."""
+    data = numbered(weighted=False)[:12]
+    criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5), reduction="weighted_mean")
+    trainer = trainer_of(
+        tmp_path, criterion, data, num_train_epochs=1, optim="sgd", gradient_accumulation_steps=3,
+        per_device_train_batch_size=5,
+    )  # fmt: skip
+    trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(data)
+    trainer.train()
+    net = Classifier()
+    features, labels = (torch.stack([s[k] for s in data]) for k in ("features", "labels"))
+    loss = torch.nn.functional.cross_entropy(net.linear(features), labels, reduction="none")
+    kept = [part.topk(-(-len(part) // 2)).values for part in loss.split(5)]
+    torch.cat(kept).mean().backward()
+    expected = net.linear.weight - 0.1 * net.linear.weight.grad
+    torch.testing.assert_close(trainer.model.linear.weight, expected, rtol=1e-5, atol=1e-6)
+
+
+class RowsThatCount(sw.losses.base.Criterion):
+    """A loss of one's own, which leaves out rows for reasons that no label has."""
+
+    def samples(self, logits: Any, target: Tensor) -> Any:
+        loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+        valid = logits.detach()[:, 0] > 0
+        return sw.losses.base.Samples(loss * valid, target, valid)
+
+
+def test_a_criterion_that_counts_by_itself(tmp_path: Path) -> None:
+    def build() -> Any:
+        return RowsThatCount(
+            reduction="mean", weighter=None, global_batch=False, process_group=None
+        )
+
+    trainer_of(tmp_path, build(), numbered()).train()
+    trainer = trainer_of(tmp_path, build(), numbered(), gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="must divide by what the labels alone decide"):
+        trainer.train()
+    per_row = sw.WeightedLoss(lambda z, y: (z - y[:, :3]).abs().mean(1))
+    rows = [s | {"labels": torch.rand(4)} for s in numbered()]
+    trainer_of(tmp_path, per_row, rows).train()
+    trainer = trainer_of(tmp_path, per_row, rows, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="one loss for each label"):
+        trainer.train()
+
+
+def test_with_another_trainer(tmp_path: Path) -> None:
+    """Both classes' methods are called, and the loss is the criterion's."""
+    called = []
+
+    class Other(transformers.Trainer):  # type: ignore[misc]
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            called.append(kwargs["return_outputs"])
+            return super().compute_loss(*args, **kwargs)
+
+    class Both(WeightingTrainer, Other):
+        pass
+
+    trainer = trainer_of(
+        tmp_path, sw.CrossEntropyLoss(), numbered(), num_train_epochs=1, optim="sgd",
+        gradient_accumulation_steps=4, kind=Both,
+    )  # fmt: skip
+    trainer.train()
+    assert called == [False] * 4
+    data, net = numbered(), Classifier()
+    features, labels = (torch.stack([s[k] for s in data]) for k in ("features", "labels"))
+    weight = torch.tensor([s["sample_weight"] for s in data])
+    loss = torch.nn.functional.cross_entropy(net.linear(features), labels, reduction="none")
+    (loss * weight).mean().backward()
+    expected = net.linear.weight - 0.1 * net.linear.weight.grad
+    torch.testing.assert_close(trainer.model.linear.weight, expected)
+
+
+class Endless(torch.utils.data.IterableDataset[Any]):
+    """The numbered samples, again and again."""
+
+    def __iter__(self) -> Any:
+        while True:
+            yield from numbered()
+
+
+def test_an_endless_stream_is_one_epoch(tmp_path: Path) -> None:
+    recorded, history = Recorded(1), sw.LossHistory(16)
+    trainer_of(
+        tmp_path, sw.CrossEntropyLoss(weighter=recorded), Endless(), max_steps=8, history=history,
+        gradient_accumulation_steps=2,
+    ).train()  # fmt: skip
+    schedule = sw.schedules.Sigmoid(1)
+    assert recorded.seen == pytest.approx([schedule(step // 2 / 8) for step in range(8)])
+    assert history.epochs == 1
+    assert history.times.equal(torch.full_like(history.times, 4))
