@@ -157,10 +157,14 @@ class FromCounts(ExactBuffers):
     @property
     def has_absent(self) -> bool:
         """Whether a class has no samples, so that its appearance in a target is an error."""
+        if is_readable(self.class_counts):
+            return self._lacks_a_class()
+        # as it was when built or loaded: it decides whether there is an error, not the weight
+        return bool(self._absent)
+
+    def _lacks_a_class(self) -> bool:
+        """``has_absent`` where the counts are readable."""
         counts: Any = self._buffers["class_counts"]
-        if not is_readable(counts):
-            # as it was when built or loaded: it decides whether there is an error, not the weight
-            return bool(self._absent)
         return self._has_absent.get(counts, None, lambda: bool((counts == 0).any()))
 
     @classmethod

@@ -210,7 +210,6 @@ class SoftmaxLoss(Criterion):
             return self._torchs_own(logits, target, weight, weighter)
         if (
             isinstance(weighter, ClassFrequency)
-            and not weighter.has_absent  # one of those in the target is an error
             and weight is None
             and self.label_smoothing == 0
             and logits.dtype.itemsize >= 4  # torch sums in the dtype of the logits
@@ -231,7 +230,7 @@ class SoftmaxLoss(Criterion):
         logits: Tensor,
         target: Tensor,
         normalizer: Tensor | float | None,
-    ) -> Tensor:
+    ) -> Tensor | None:
         """Weights over M as torch's ``weight=``: no tensor of one value per sample is needed."""
         check_classification(logits, target, None, self.ignore_index)
         self._check_num_classes(weighter, logits.shape[class_dim(logits)])
@@ -240,6 +239,8 @@ class SoftmaxLoss(Criterion):
         valid = valid_mask(target, self.ignore_index) if normalizer is None else None
         divisor = denominator(reduction, target.numel(), valid=valid, normalizer=normalizer)
         weight = weighter.weight_over(divisor, logits.dtype)  # autocast keeps float32 and float64
+        if weight is None:
+            return None
         return torch_cross_entropy(logits, target, weight, self.ignore_index, 0.0, "sum")
 
     def _torchs_own(

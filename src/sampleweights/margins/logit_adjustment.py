@@ -96,9 +96,10 @@ class LogitAdjustment(CountMargin):
 
     def _excluding(self, shift: Tensor, lowest: float = -math.inf) -> Tensor:
         """-inf for a class without samples, whatever the buffer of the priors holds there."""
-        if is_readable(self.class_counts) and not self.has_absent:
+        counts = self.class_counts
+        if is_readable(counts) and not self._lacks_a_class():
             return shift
-        return shift.masked_fill(self.class_counts == 0, lowest)
+        return shift.masked_fill(counts == 0, lowest)
 
     def forward(
         self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None

@@ -57,12 +57,18 @@ class ClassFrequency(Weighter, FromCounts):
                 f"class_counts of shape (C,)"
             )
 
-    def weight_over(self, divisor: Tensor | float, dtype: torch.dtype) -> Tensor:
-        """``class_weight / divisor``, kept from batch to batch: most have the same size."""
+    def weight_over(self, divisor: Tensor | float, dtype: torch.dtype) -> Tensor | None:
+        """``class_weight / divisor``, kept from batch to batch: most have the same size.
+
+        None where a class has no samples: one of those in the target is an error.
+        """
         weight = self.class_weight
+        readable = is_readable(weight)
+        if self._lacks_a_class() if readable else self._absent:
+            return None
         if isinstance(divisor, Tensor):
             return (weight / nonzero(divisor)).to(dtype)
-        if not is_readable(weight) or weight.numel() > _FEW:
+        if not readable or weight.numel() > _FEW:
             return (weight / divisor).to(dtype)
         return self._over.get(weight, (divisor, dtype), lambda: (weight / divisor).to(dtype))
 
