@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sampleweights._buffers import Unscripted
 from sampleweights._checks import check_tensor, is_index
 from sampleweights._eager import is_readable
 from sampleweights.history.data_map import draw
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LossHistory"]
 
 
-class LossHistory(nn.Module):
+class LossHistory(Unscripted):
     r"""Records loss, weight, margin and correctness of every sample of a data set in every epoch.
 
     ::

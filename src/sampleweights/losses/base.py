@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
+from sampleweights._buffers import Unscripted
 from sampleweights._checks import check_reference_loss, check_tensor
 from sampleweights.reduction import (
     accumulation_dtype,
@@ -105,7 +106,7 @@ class _Group:
         return _Group, (None,)
 
 
-class Criterion(nn.Module, ABC):
+class Criterion(Unscripted, ABC):
     """Base of all losses. A subclass computes ``samples``; the rest is common to all losses."""
 
     def __init__(
