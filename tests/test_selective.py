@@ -158,8 +158,8 @@ def test_a_function_that_fails_leaves_nothing_behind() -> None:
         model(inputs)
         raise RuntimeError("no logits")
 
+    criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5))
     with pytest.raises(RuntimeError, match="no logits"):
-        criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5))
         selective_loss(fails, criterion, torch.randn(16, 5), torch.randint(4, (16,)))
     assert model.norm.num_batches_tracked == 0
     assert not torch.nn.modules.module._global_forward_pre_hooks
