@@ -27,7 +27,7 @@ TARGET = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))[torch.randperm(
 
 def recipe(section: str, block: int = 0, **names: Any) -> dict[str, Any]:
     """What a block of code of a section defines."""
-    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    text = PAGE.split("\n## Other packages\n")[1].split(f"\n### {section}\n")[1].split("\n### ")[0]
     code = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[block]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     exec(code, names := {"sw": sw, **names})
