@@ -90,6 +90,7 @@ class WeightedLoss(Criterion):
                 f"{type(criterion).__name__}(reduction={own!r})"
             )
         self.criterion = criterion
+        self._takes_logits = not isinstance(criterion, _WITH_HEAD)
         self._asked_to_ignore = ignore_index is not None
         self.ignore_index = _own_ignore_index(criterion) if ignore_index is None else ignore_index
 
@@ -114,21 +115,32 @@ class WeightedLoss(Criterion):
                 f"{tuple(target.shape)}, which were broadcast against each other"
             )
         if self.ignore_index is not None:
-            marks = _shape_of_marks(target, loss)
-            if marks is None and self._asked_to_ignore:
+            if target.shape != loss.shape:
+                target, valid = self._in_shape_of(loss, target, valid)
+            elif valid is None:
+                valid = valid_mask(target, self.ignore_index)
+            if valid is not None:
+                loss = loss.masked_fill(~valid, 0)
+        takes_logits = self._takes_logits and isinstance(logits, Tensor)
+        return Samples(loss, target, valid, logits=logits if takes_logits else None)
+
+    def _in_shape_of(
+        self, loss: Tensor, target: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Target and ``valid`` of losses that are flattened, or have channels that share a mark."""
+        shape = _shape_of_marks(target, loss)
+        if shape is None:
+            if self._asked_to_ignore:
                 raise ValueError(
                     f"ignore_index needs a target with the shape of the losses, "
                     f"{tuple(loss.shape)}, got {tuple(target.shape)}"
                 )
-            if marks is not None and valid is None:
-                valid = valid_mask(target, self.ignore_index)
-            if marks is not None and valid is not None:
-                valid = valid.reshape(marks).expand(loss.shape)
-                loss = loss.masked_fill(~valid, 0)
-            if marks == loss.shape:
-                target = target.reshape(loss.shape)
-        takes_logits = isinstance(logits, Tensor) and not isinstance(self.criterion, _WITH_HEAD)
-        return Samples(loss, target, valid, logits=logits if takes_logits else None)
+            return target, None
+        if valid is None and self.ignore_index is not None:
+            valid = valid_mask(target, self.ignore_index)
+        if valid is not None:
+            valid = valid.reshape(shape).expand(loss.shape)
+        return target.reshape(shape) if shape == loss.shape else target, valid
 
     def extra_repr(self) -> str:
         own = "" if isinstance(self.criterion, nn.Module) else f"criterion={self.criterion!r}"
@@ -162,11 +174,8 @@ def _attribute(criterion: Any) -> Any:
 
 
 def _shape_of_marks(target: Tensor, loss: Tensor) -> torch.Size | None:
-    """The shape in which the marks of ``target`` expand to ``loss``; None where they do not fit.
-
-    A loss may flatten its maps, or have channels that share a position's mark.
-    """
-    if target.shape == loss.shape or (loss.ndim == 1 and target.numel() == loss.shape[0]):
+    """The shape in which the marks of ``target`` expand to ``loss``; None where they do not fit."""
+    if loss.ndim == 1 and target.numel() == loss.shape[0]:
         return loss.shape
     shared = torch.Size((*loss.shape[:1], 1, *loss.shape[2:]))
     without = torch.Size((*loss.shape[:1], *loss.shape[2:]))
