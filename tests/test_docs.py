@@ -29,6 +29,7 @@ HAVE_OTHER_TESTS = {"docs/migrating.md"}  # test_migrating.py
 def blocks(page: str) -> list[tuple[int, str]]:
     """The Python blocks of a page: the line before each, and its code."""
     text = (ROOT / page).read_text(encoding="utf-8")
+    text = text.partition("\n## Other packages\n")[0]  # integrations/test_recipes.py
     return [
         (text.count("\n", 0, match.start(1)), match[1])
         for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ PACKAGES = {  # of each section: what to import, and the name that the page give
     "imbalanced-losses": ("imbalanced_losses", "imbalanced_losses"),
     "balanced-loss": ("balanced_loss", "balanced_loss"),
     "pytorch-focalloss": ("torch_focalloss", "torch_focalloss"),
+    "scikit-learn": ("sklearn.utils", "sklearn"),
 }
 
 
@@ -62,7 +64,7 @@ def test_ours_is_theirs(title: str, code: str) -> None:
         "sample_weight": torch.rand(64),
     }
     package = importlib.import_module(module.partition(".")[0])
-    names = {"torch": torch, "nn": nn, "F": functional, "sw": sw, name: package, **data}
+    names = {"np": np, "torch": torch, "nn": nn, "F": functional, "sw": sw, name: package, **data}
     leaves = [value.requires_grad_() for key, value in data.items() if key.endswith("logits")]
     exec(code, names)
     gradients = [

@@ -59,6 +59,37 @@ def test_ignore_index_outside_the_classes(batch: tuple[Tensor, Tensor]) -> None:
     assert value == 0
 
 
+@pytest.mark.parametrize(
+    ("estimator", "counts_are_weighted"),
+    [
+        ("tree.DecisionTreeClassifier", False),
+        ("ensemble.RandomForestClassifier", True),
+        ("linear_model.LogisticRegression", True),
+    ],
+)
+def test_balanced_with_sample_weights_in_scikit_learn(
+    estimator: str, counts_are_weighted: bool
+) -> None:
+    """docs/migrating.md: without features, the class shares that an estimator fits end our loss."""
+    module, name = estimator.split(".")
+    module = pytest.importorskip(f"sklearn.{module}")
+    options = {"bootstrap": False, "n_estimators": 2} if "Forest" in name else {}
+    target = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
+    sample_weight = torch.linspace(1, 6, 100, dtype=torch.float64)
+    fitted = getattr(module, name)(class_weight="balanced", **options)
+    fitted.fit([[0.0]] * 100, target.numpy(), sample_weight=sample_weight.numpy())
+    share = torch.tensor(fitted.predict_proba([[0.0]])[0], dtype=torch.float64)
+    logits = share.log().requires_grad_()
+    criterion, weight = sw.CrossEntropyLoss(), sample_weight
+    if counts_are_weighted:
+        weight = sample_weight / torch.bincount(target, weights=sample_weight)[target]
+    else:
+        criterion = sw.CrossEntropyLoss(weighter=sw.ClassBalanced.from_targets(target))
+    criterion(logits.expand(100, 3), target, sample_weight=weight).backward()
+    torch.testing.assert_close(logits.grad, torch.zeros_like(logits), rtol=0, atol=1e-4)
+    assert counts_are_weighted == torch.allclose(share, share.new_full((3,), 1 / 3), atol=1e-3)
+
+
 @pytest.mark.parametrize("bad", [7, -1])
 def test_labels_out_of_range_are_errors(batch: tuple[Tensor, Tensor], bad: int) -> None:
     logits, target = batch

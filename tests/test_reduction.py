@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sampleweights as sw
 from sampleweights.reduction import reduce, weigh
 
 samples = st.lists(
@@ -86,3 +87,51 @@ def test_nothing_that_counts_gives_zero_with_a_graph() -> None:
 def test_bad_arguments(kwargs: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         reduce(torch.ones(3), **kwargs)
+
+
+LOGITS = torch.randn(64, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+TARGET = torch.arange(64) ** 2 % 7
+COUNTS = torch.bincount(TARGET, minlength=7).tolist()
+WEIGHT = torch.linspace(0.1, 3, 64, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "weighted_mean"])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("how", ["plain", "class weights", "sample weights", "OHEM of the whole"])
+def test_micro_batches_add_up(how: str, gamma: float, reduction: str) -> None:
+    """As docs/faq.md has it: where no weight depends on the other samples of the micro-batch."""
+    present = [n for n in COUNTS if n]
+    weighter, weight = None, torch.ones(64, dtype=torch.float64)
+    if how == "class weights":
+        weighter = sw.ClassBalanced(COUNTS)
+        weight = torch.tensor([64 / len(present) / COUNTS[c] for c in TARGET.tolist()])
+    elif how == "sample weights":
+        weight = WEIGHT
+    elif how == "OHEM of the whole":
+        with torch.no_grad():
+            losses = sw.FocalLoss(gamma, reduction="none")(LOGITS, TARGET)
+        weight = sw.OHEM(schedule=0.25)(losses)
+    criterion = sw.FocalLoss(gamma, weighter=weighter, reduction=reduction)
+    given = None if weighter is not None or how == "plain" else weight
+    whole, parts = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    criterion(whole, TARGET, sample_weight=given).backward()
+    normalizer = 64 if reduction == "mean" else float(weight.sum())
+    for part in torch.arange(64).split(10):
+        criterion(
+            parts[part],
+            TARGET[part],
+            sample_weight=None if given is None else given[part],
+            normalizer=normalizer,
+        ).backward()
+    torch.testing.assert_close(parts.grad, whole.grad)
+
+
+def test_curricula_rank_within_a_micro_batch() -> None:
+    """So they do not add up, and no page may say so."""
+    criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.25))
+    whole, parts = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    order = torch.nn.functional.cross_entropy(LOGITS, TARGET, reduction="none").argsort()
+    criterion(whole, TARGET).backward()
+    for part in order.split(16):  # all of the hardest are in the last
+        criterion(parts[part], TARGET[part], normalizer=64).backward()
+    assert (whole.grad.any(1) != parts.grad.any(1)).sum() == 24

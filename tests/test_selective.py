@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -113,6 +114,55 @@ def test_running_statistics_move_once() -> None:
     model.eval()
     selective_loss(model, criterion, torch.randn(16, 5), torch.randint(4, (16,)))
     assert model[1].running_mean.equal(before)
+
+
+class Backbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(5, momentum=None), nn.Linear(5, 4)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        return self.norm(inputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.features(inputs))
+
+
+FUNCTIONS: dict[str, Any] = {
+    "the module": lambda model: model,
+    "a function": lambda model: lambda inputs: model(inputs),
+    "a method that calls modules": lambda model: lambda x: model.head(model.features(x)),
+    "a bound method": lambda model: model.forward,
+    "a partial": lambda model: functools.partial(model),
+    "in a module that is not in training": lambda model: (
+        nn.Sequential(model).eval().requires_grad_(True)
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FUNCTIONS)
+def test_running_statistics_move_once_however_the_model_is_called(how: str) -> None:
+    model = Backbone()
+    called = FUNCTIONS[how](model)
+    model.train()  # also inside of one that is not
+    criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5))
+    selective_loss(called, criterion, torch.randn(16, 5), torch.randint(4, (16,)))
+    assert model.norm.num_batches_tracked == 1
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_a_function_that_fails_leaves_nothing_behind() -> None:
+    model = Backbone()
+
+    def fails(inputs: Tensor) -> Tensor:
+        model(inputs)
+        raise RuntimeError("no logits")
+
+    criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5))
+    with pytest.raises(RuntimeError, match="no logits"):
+        selective_loss(fails, criterion, torch.randn(16, 5), torch.randint(4, (16,)))
+    assert model.norm.num_batches_tracked == 0
+    assert not torch.nn.modules.module._global_forward_pre_hooks
 
 
 def test_nothing_kept_is_zero_with_its_graph() -> None:

@@ -1,4 +1,4 @@
-"""Buffers: exact values, and what is computed from them."""
+"""Modules that TorchScript passes over, exact buffers, and what is computed from them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,33 @@ class Derived(Generic[Value]):
         return Derived, ()
 
 
-class ExactBuffers(nn.Module):
+_OF_EVERY_MODULE = vars(nn.Module()).keys()
+
+
+class Unscripted(nn.Module):
+    """Base of all losses, weighters and margins: ``torch.jit.script`` leaves them out of a module.
+
+    As with torch's losses, a module that holds one can be scripted and saved, if its ``forward``
+    does not call it. TorchScript would compile ``forward`` and properties, in Python that it
+    does not know, and read the annotations, which postponed evaluation makes strings.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "forward" in vars(cls):
+            torch.jit.unused(vars(cls)["forward"])
+        cls.__jit_unused_properties__ = [  # type: ignore[attr-defined]
+            name for name in dir(cls) if isinstance(getattr(cls, name, None), property)
+        ]
+
+    @property
+    def __jit_ignored_attributes__(self) -> list[str]:
+        own = vars(self).keys() - _OF_EVERY_MODULE
+        held = {*self._parameters, *self._buffers, *self._modules}
+        return [*type(self).__jit_unused_properties__, *own, *held]  # type: ignore[attr-defined]
+
+
+class ExactBuffers(Unscripted):
     """Base of weighters and margins: casts of the module do not round its float64 buffers."""
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:

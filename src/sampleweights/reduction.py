@@ -151,7 +151,7 @@ def reduce(
         valid: which samples are valid, that is, not ignored.
         reduction: one of the four names above.
         normalizer: a number or 0-d tensor that replaces the denominator of the two means, for
-            example for gradient accumulation.
+            example by that of the whole batch in gradient accumulation.
 
     Raises:
         ValueError: an unknown ``reduction``, or a ``normalizer`` that is not positive or is given

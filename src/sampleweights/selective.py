@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
 
 from sampleweights.losses.base import Criterion, call_hooks
 from sampleweights.reduction import weighted_mean
@@ -40,7 +42,9 @@ def selective_loss(
         - target, sample_weight, normalizer, reference_loss, Output: as for ``criterion``.
 
     Args:
-        model: a module or function from ``inputs`` to logits.
+        model: a module or function from ``inputs`` to logits. Modules that a function calls keep
+            their running statistics in the first pass, as those inside a module do. Pass a compiled
+            module itself, and no function around it, since compiled code runs no module hooks.
         criterion: any loss of this library with a ``weighter`` and a ``reduction`` other than
             "none".
         inputs: the inputs of the model.
@@ -113,15 +117,26 @@ def _call(model: Callable[..., Tensor], inputs: Inputs) -> Tensor:
 
 def _score(model: Callable[..., Tensor], inputs: Inputs) -> Tensor:
     """Logits without a graph; running statistics stay as they were."""
-    buffers = []
-    if isinstance(model, nn.Module) and model.training:
-        buffers = list(model.buffers())
+    before: dict[Tensor, Tensor] = {}
+
+    def keep(called: nn.Module, *_: Any) -> None:
+        for module in called.modules():
+            for buffer in module.buffers(recurse=False) if module.training else ():
+                if buffer not in before and not is_lazy(buffer):
+                    before[buffer] = buffer.clone()
+
+    handle = None
+    if isinstance(model, nn.Module):
+        keep(model)
+    else:  # a function, whose modules show themselves when it calls them
+        handle = register_module_forward_pre_hook(keep)
     with torch.no_grad():
-        before = [buffer.clone() for buffer in buffers]
         try:
             return _call(model, inputs)
         finally:
-            for buffer, value in zip(buffers, before, strict=True):
+            if handle is not None:
+                handle.remove()
+            for buffer, value in before.items():
                 buffer.copy_(value)
 
 

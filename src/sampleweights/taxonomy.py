@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sampleweights._buffers import Unscripted
 from sampleweights._checks import check_class_indices, check_floating, check_tensor, is_index
 
 __all__ = ["Taxonomy"]
@@ -16,7 +17,7 @@ __all__ = ["Taxonomy"]
 Path = tuple[str, ...]
 
 
-class Taxonomy(nn.Module):
+class Taxonomy(Unscripted):
     r"""A tree of classes, which maps between leaf classes, node ids and levels.
 
     Nodes are numbered level by level, from left to right. The root has no number. A leaf class is

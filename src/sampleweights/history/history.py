@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sampleweights._buffers import Unscripted
 from sampleweights._checks import check_tensor, is_index
 from sampleweights._eager import is_readable
 from sampleweights.history import state
@@ -31,7 +32,7 @@ __all__ = ["LossHistory"]
 _NUMBERS = itertools.count()  # tells histories apart, alike in all processes
 
 
-class LossHistory(nn.Module):
+class LossHistory(Unscripted):
     r"""Records loss, weight, margin and correctness of every sample of a data set in every epoch.
 
     ::

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from sampleweights._buffers import Unscripted
 from sampleweights._checks import check_reference_loss, check_tensor, class_dim
 from sampleweights._eager import plain
 from sampleweights.losses.processes import Group, world_size
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Criterion"]
 
 
-class Criterion(nn.Module, ABC):
+class Criterion(Unscripted, ABC):
     """Base of all losses. A subclass computes ``samples``; the rest is common to all losses."""
 
     def __init__(

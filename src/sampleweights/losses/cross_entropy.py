@@ -60,8 +60,11 @@ class CrossEntropyLoss(SoftmaxLoss):
     The call takes three optional arguments:
 
     - ``sample_weight=`` is multiplied in last. Gradient flows through it if it requires one.
-    - ``normalizer=``, a number or 0-d tensor, replaces the denominator of the means. The gradients
-      of micro-batches with a common normalizer add up to the gradient of the whole batch.
+    - ``normalizer=``, a number or 0-d tensor, replaces the denominator of the means. With that of
+      the whole batch (its valid samples; for "weighted_mean" the sum of their weights), the
+      gradients of micro-batches add up to the gradient of the whole batch, if a weight does not
+      depend on the other samples: with class weights and ``sample_weight``, but not with curricula,
+      which rank within each micro-batch.
     - ``reference_loss=`` is the loss of each sample under a reference model, in the shape of the
       losses. The weighter then sees the loss minus the reference loss (detached), and the returned
       value is still the loss itself. ``OHEM`` then keeps samples that are hard but learnable,

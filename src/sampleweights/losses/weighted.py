@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from sampleweights.functional.reference import valid_mask
@@ -25,7 +27,9 @@ class WeightedLoss(Criterion):
     Shape:
         - logits: the first argument of ``criterion``.
         - target: the second argument of ``criterion``. Weighters that need classes need class
-          indices with the shape of the losses.
+          indices with the shape of the losses. To mark samples to leave out, a target may also have
+          one value for all channels, :math:`(N, d_1, ...)` or :math:`(N, 1, d_1, ...)` for losses
+          :math:`(N, C, d_1, ...)`, and losses may be flattened.
         - sample_weight: the shape of the losses or of their leading dimensions, at least 0. A
           NaN in a floating target adds exactly 0 where its weight is 0.
         - Output: scalar; the shape of the losses with ``reduction="none"``.
@@ -35,7 +39,9 @@ class WeightedLoss(Criterion):
             it returns one value per element, every element is a sample. A module with a
             ``reduction`` must have ``reduction="none"``.
         ignore_index: the target value that marks a sample to leave out, also
-            ``float("nan")``; None uses the ``ignore_index`` of the criterion, if it has one.
+            ``float("nan")``. None uses the one of ``criterion``: the ``ignore_index`` of a module,
+            or of the modules inside it, if they agree; or the default of a function's argument of
+            that name (``functools.partial(F.cross_entropy, reduction="none")``).
         reduction: "mean" (over the valid samples), "weighted_mean", "sum" or "none".
         weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
         global_batch: as in :class:`CrossEntropyLoss`.
@@ -84,9 +90,9 @@ class WeightedLoss(Criterion):
                 f"{type(criterion).__name__}(reduction={own!r})"
             )
         self.criterion = criterion
+        self._takes_logits = not isinstance(criterion, _WITH_HEAD)
         self._asked_to_ignore = ignore_index is not None
-        own_ignore_index: float | None = getattr(criterion, "ignore_index", None)
-        self.ignore_index = own_ignore_index if ignore_index is None else ignore_index
+        self.ignore_index = _own_ignore_index(criterion) if ignore_index is None else ignore_index
 
     @property
     def has_class_probabilities(self) -> bool:  # type: ignore[override]
@@ -114,21 +120,69 @@ class WeightedLoss(Criterion):
                 f"logits of shape {tuple(logits.shape)} and a target of shape "
                 f"{tuple(target.shape)}, which were broadcast against each other"
             )
-        if self.ignore_index is not None and target.shape == loss.shape:
-            if valid is None:
+        if self.ignore_index is not None:
+            if target.shape != loss.shape:
+                target, valid = self._in_shape_of(loss, target, valid)
+            elif valid is None:
                 valid = valid_mask(target, self.ignore_index)
             if valid is not None:
                 loss = loss.masked_fill(~valid, 0)
-        elif self._asked_to_ignore:
-            raise ValueError(
-                f"ignore_index needs a target with the shape of the losses, {tuple(loss.shape)}, "
-                f"got {tuple(target.shape)}"
-            )
-        logits = logits if isinstance(logits, Tensor) else None
-        return Samples(loss, target, valid, logits=logits)
+        takes_logits = self._takes_logits and isinstance(logits, Tensor)
+        return Samples(loss, target, valid, logits=logits if takes_logits else None)
+
+    def _in_shape_of(
+        self, loss: Tensor, target: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Target and ``valid`` of losses that are flattened, or have channels that share a mark."""
+        shape = _shape_of_marks(target, loss)
+        if shape is None:
+            if self._asked_to_ignore:
+                raise ValueError(
+                    f"ignore_index needs a target with the shape of the losses, "
+                    f"{tuple(loss.shape)}, got {tuple(target.shape)}"
+                )
+            return target, None
+        if valid is None and self.ignore_index is not None:
+            valid = valid_mask(target, self.ignore_index)
+        if valid is not None:
+            valid = valid.reshape(shape).expand(loss.shape)
+        return target.reshape(shape) if shape == loss.shape else target, valid
 
     def extra_repr(self) -> str:
         own = "" if isinstance(self.criterion, nn.Module) else f"criterion={self.criterion!r}"
         ignore = f"ignore_index={self.ignore_index}" if self._asked_to_ignore else ""
         reduction = "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
         return ", ".join(filter(None, [own, ignore, reduction]))
+
+
+_WITH_HEAD = tuple(filter(None, [getattr(nn, "LinearCrossEntropyLoss", None)]))
+"""What takes hidden states, and no logits (torch 2.13 and later)."""
+
+
+def _own_ignore_index(criterion: Callable[..., Tensor]) -> float | None:
+    """The target value that ``criterion`` leaves out; None: none, or none that can be known."""
+    value = _attribute(criterion)
+    if value is None and isinstance(criterion, nn.Module):
+        inner = {_attribute(module) for module in criterion.modules()} - {None}
+        value = inner.pop() if len(inner) == 1 else None
+    elif value is None:
+        try:
+            parameter = inspect.signature(criterion).parameters.get("ignore_index")
+        except (TypeError, ValueError):  # a built-in without a signature
+            return None
+        value = None if parameter is None else parameter.default
+    return value if isinstance(value, (int, float)) else None
+
+
+def _attribute(criterion: Any) -> Any:
+    value = getattr(criterion, "ignore_index", None)
+    return -100 if value is None and isinstance(criterion, _WITH_HEAD) else value  # torch's None
+
+
+def _shape_of_marks(target: Tensor, loss: Tensor) -> torch.Size | None:
+    """The shape in which the marks of ``target`` expand to ``loss``; None where they do not fit."""
+    if loss.ndim == 1 and target.numel() == loss.shape[0]:
+        return loss.shape
+    shared = torch.Size((*loss.shape[:1], 1, *loss.shape[2:]))
+    without = torch.Size((*loss.shape[:1], *loss.shape[2:]))
+    return shared if loss.ndim > 1 and target.shape in (shared, without) else None

@@ -1,0 +1,259 @@
+"""The recipes of docs/integrations.md for packages that need no code of ours.
+
+Two of them are in no extra, so that `.ci/run` names their skips: mosaicml, which composer is, pins
+torch below 2.7.1, and fastai brings 45 packages. By hand: ``pip install fastai`` beside the newest
+torch, and ``pip install mosaicml`` in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+import sampleweights as sw
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+PAGE = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text(encoding="utf-8")
+COUNTS = [30, 20, 10]
+TARGET = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))[torch.randperm(60)]
+
+
+def recipe(section: str, block: int = 0, **names: Any) -> dict[str, Any]:
+    """What a block of code of a section defines."""
+    text = PAGE.split("\n## Other packages\n")[1].split(f"\n### {section}\n")[1].split("\n### ")[0]
+    code = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[block]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    exec(code, names := {"sw": sw, **names})
+    return names
+
+
+class Watch:
+    """The losses and the weights of every batch."""
+
+    def __init__(self, criterion: sw.Criterion) -> None:
+        self.seen: list[tuple[Tensor, Tensor, Any]] = []
+        criterion.register_weighting_hook(self)
+
+    def __call__(self, criterion: sw.Criterion, samples: Any, weight: Any) -> None:
+        self.seen.append((samples.loss.detach(), samples.target, weight))
+
+
+@pytest.mark.slow
+def test_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = tokenizers.models.WordLevel({str(i): i for i in range(32)}, unk_token="0")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer(words), pad_token="1", eos_token="2", unk_token="0"
+    )
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=32,
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            pad_token_id=1,
+        )
+    )
+    rows = [[3 + (5 * i + j) % 29 for j in range(4 + i)] for i in range(4)]  # of 4 to 7 tokens
+    arguments = trl.SFTConfig(
+        str(tmp_path),
+        max_steps=1,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        learning_rate=0.0,
+        report_to="none",
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        logging_steps=1,
+    )
+    names = recipe(
+        "trl",
+        num_epochs=4,
+        model=model,
+        arguments=arguments,
+        dataset=datasets.Dataset.from_dict({"input_ids": rows}),
+        tokenizer=tokenizer,
+    )
+    watch = Watch(names["criterion"])
+    names["trainer"].train()
+    assert len(watch.seen) == 2
+    kept, items = 0.0, 3 + 4 + 5 + 6
+    for loss, _, weight in watch.seen:  # half of each micro-batch, over all items
+        valid = loss[loss != 0]
+        assert weight.sum() == -(-len(valid) // 2)
+        kept += loss.flatten().topk(-(-len(valid) // 2)).values.sum().item()
+    [logged] = [row["loss"] for row in names["trainer"].state.log_history if "loss" in row]
+    assert logged == pytest.approx(kept / items, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_sentence_transformers(tmp_path: Path) -> None:
+    package = pytest.importorskip("sentence_transformers")
+    models = pytest.importorskip("sentence_transformers.models")
+    datasets = pytest.importorskip("datasets")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.models.WordLevel({"[UNK]": 0, "a": 1, "b": 2, "c": 3}, unk_token="[UNK]")
+    embedding = models.StaticEmbedding(tokenizers.Tokenizer(words), embedding_dim=4)
+    model = package.SentenceTransformer(modules=[embedding], device="cpu")
+    labels = [0, 0, 0, 1, 1, 2, 0, 0]
+    dataset = datasets.Dataset.from_dict(
+        {"premise": list("abcabcab"), "hypothesis": list("aabbccaa"), "label": labels}
+    )
+    arguments = package.SentenceTransformerTrainingArguments(
+        str(tmp_path),
+        num_train_epochs=1,
+        per_device_train_batch_size=8,
+        report_to="none",
+        save_strategy="no",
+        logging_steps=1,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    names = recipe(
+        "sentence-transformers",
+        model=model,
+        arguments=arguments,
+        dataset=dataset,
+        class_counts=[5, 2, 1],
+        num_epochs=4,
+    )
+    watch = Watch(names["criterion"])
+    names["trainer"].train()
+    [(loss, target, _)] = watch.seen
+    weighted = loss * torch.tensor([8 / 3 / 5, 8 / 3 / 2, 8 / 3])[target]
+    [logged] = [row["loss"] for row in names["trainer"].state.log_history if "loss" in row]
+    assert logged == pytest.approx((weighted.topk(4).values.sum() / 8).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+def test_opacus(mode: str) -> None:
+    """Without noise and clipping the gradient is that of the plain training."""
+    pytest.importorskip("opacus")
+    torch.manual_seed(0)
+    model, images = nn.Linear(5, 3), torch.randn(60, 5)
+    plain = nn.Linear(5, 3)
+    plain.load_state_dict(model.state_dict())
+    loader = DataLoader(TensorDataset(images, TARGET), batch_size=20)
+    names = recipe(
+        "Opacus",
+        0,
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), 0.1),
+        train_loader=loader,
+        class_counts=COUNTS,
+    )
+    if mode == "ghost":
+        model = nn.Linear(5, 3)
+        model.load_state_dict(plain.state_dict())
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        names.update(model=model, optimizer=optimizer, train_loader=loader)
+        names = recipe("Opacus", 1, **names)
+    names["optimizer"].noise_multiplier = 0.0
+    names["optimizer"].max_grad_norm = 1e6
+    if mode == "ghost":
+        names["private"].max_grad_norm = 1e6
+    part = slice(0, 20)
+    names["criterion"](names["private"](images[part]), TARGET[part]).backward()
+    names["optimizer"].step()
+    weight = torch.tensor([60 / 3 / n for n in COUNTS])[TARGET[part]]
+    (
+        functional.cross_entropy(plain(images[part]), TARGET[part], reduction="none") * weight
+    ).mean().backward()
+    torch.testing.assert_close(model.weight.grad, plain.weight.grad)
+
+
+def test_composer() -> None:
+    composer = pytest.importorskip("composer")
+    torch.manual_seed(0)
+    names = recipe("Composer", module=nn.Linear(5, 3), num_epochs=4)
+    loader = DataLoader(TensorDataset(torch.randn(60, 5), TARGET), batch_size=20)
+    watch = Watch(names["criterion"])
+    composer.Trainer(
+        model=names["model"],
+        train_dataloader=loader,
+        max_duration="2ep",
+        callbacks=[names["SetEpoch"]()],
+        optimizers=torch.optim.SGD(names["model"].parameters(), 0.1),
+        progress_bar=False,
+        device="cpu",
+    ).fit()
+    shares = [sw.schedules.Sigmoid(4)(epoch) for epoch in (0, 0, 0, 1, 1, 1)]
+    assert [int(w.sum()) for *_, w in watch.seen] == [round(20 * share) for share in shares]
+
+
+def test_tensordict() -> None:
+    tensordict = pytest.importorskip("tensordict")
+    torch.manual_seed(0)
+    module, images, weight = nn.Linear(5, 3), torch.randn(60, 5), torch.rand(60)
+    batch = tensordict.TensorDict(
+        {"image": images, "target": TARGET, "weight": weight}, batch_size=[60]
+    )
+    loss = recipe("tensordict", module=module, batch=batch)["loss"]
+    each = functional.cross_entropy(module(images), TARGET, reduction="none")
+    torch.testing.assert_close(loss, (weight * each).mean())
+
+
+def test_pytorch_metric_learning() -> None:
+    package = pytest.importorskip("pytorch_metric_learning")
+    torch.manual_seed(0)
+    names = recipe(
+        "pytorch-metric-learning",
+        num_classes=3,
+        embedding_size=5,
+        num_epochs=4,
+        model=nn.Linear(2, 5),
+    )
+    assert len(names["parameters"]) == 3
+    embeddings = torch.randn(60, 5)
+    names["arcface"].reducer = package.reducers.MeanReducer()
+    mean = names["arcface"](embeddings, TARGET)
+    names["arcface"].reducer = package.reducers.DoNothingReducer()
+    each = names["arcface"](embeddings, TARGET)["loss"]["losses"]
+    torch.testing.assert_close(each.mean(), mean)  # one for each sample
+    expected = each.topk(30).values.sum() / 60
+    torch.testing.assert_close(names["criterion"](embeddings, TARGET), expected)
+
+
+def test_fastai() -> None:
+    learner = pytest.importorskip("fastai.learner")
+    data = pytest.importorskip("fastai.data.core")
+    torch.manual_seed(0)
+    names = recipe("fastai", num_epochs=4)
+    dataset = TensorDataset(torch.randn(60, 5), TARGET)
+    loaders = data.DataLoaders.from_dsets(dataset, dataset, bs=20)
+    model = nn.Linear(5, 3)
+    learn = learner.Learner(loaders, model, loss_func=names["criterion"], cbs=[names["SetEpoch"]()])
+    learn.remove_cbs([cb for cb in learn.cbs if "Progress" in type(cb).__name__])
+    with learn.no_logging():
+        learn.fit(2)
+        probabilities, _, predicted = learn.get_preds(with_decoded=True)
+    assert names["criterion"].weighter.fraction == sw.schedules.Sigmoid(4)(1)
+    logits = model(dataset.tensors[0])
+    torch.testing.assert_close(probabilities, logits.softmax(1).detach())
+    assert predicted.equal(logits.argmax(1))
+
+
+def test_monai() -> None:
+    data = pytest.importorskip("monai.data")
+    torch.manual_seed(0)
+    model, image = nn.Conv2d(1, 3, 1), torch.randn(2, 1, 4, 4)
+    label = torch.randint(3, (2, 1, 4, 4)).float()
+    batch = {"image": data.MetaTensor(image), "label": data.MetaTensor(label)}
+    loss = recipe("MONAI", model=model, batch=batch, num_epochs=4)["loss"]
+    each = functional.cross_entropy(model(image), label[:, 0].long(), reduction="none")
+    assert loss.item() == pytest.approx((each.flatten().topk(16).values.sum() / 32).item())
