@@ -328,7 +328,9 @@ LABEL_COUNTS = [[30, 10], [2, 38], [20, 20]]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    "build", [sw.LogitAdjustment, sw.LDAM, lambda c: sw.LDAM(c, 1.0, 3.0)], ids=str
+    "build",
+    [sw.LogitAdjustment, sw.LDAM, lambda c: sw.LDAM(c, 1.0, 3.0)],
+    ids=["LogitAdjustment", "LDAM", "LDAM(scale)"],
 )
 def test_one_logit_with_a_margin_is_two_of_which_the_first_is_0(
     build: Any, dtype: torch.dtype
