@@ -36,6 +36,7 @@ def test_losses(
     ) == 9  # 7 weighters, 2 margins
 
 
+@pytest.mark.slow  # starts processes
 def test_selection_and_distributed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

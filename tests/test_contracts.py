@@ -93,9 +93,9 @@ def test_what_torchs_own_takes(own: Any, dynamic: bool | None, times: int) -> No
     assert _times_compiled(own(**weighter), *batch, dynamic=dynamic) == times
 
 
-QUICK = {(loss, "Compose(Deferred)") for loss in LOSSES}
-QUICK |= {("CrossEntropyLoss", weighter) for weighter in WEIGHTERS}
-"""Every loss and every weighter once; a compilation takes a second."""
+ONCE = ("ClassBalanced", "SelfPaced(Linear)", "OHEM(per_class)", "Deferred(nested)")
+QUICK = {(loss, "Compose(Deferred)") for loss in LOSSES} | {("FocalLoss", name) for name in ONCE}
+"""Every loss and every kind of weighter once; a compilation takes a second."""
 
 
 @pytest.mark.parametrize(

@@ -201,13 +201,14 @@ def test_a_schedule_does_not_recompile_every_epoch() -> None:
     for epoch in range(150):
         criterion.set_epoch(epoch)
         compiled(logits, target)
-    assert len(graphs) == 2
+    assert len(graphs) == 1
 
 
 @pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6),
     reason="its kernels flush subnormal numbers to 0 in the whole process; Hypothesis refuses that",
 )
+@pytest.mark.slow  # a C++ compiler, 20 s; other tests trace the same graphs
 def test_inductor_agrees() -> None:
     torch._dynamo.reset()
     criterion = sw.FocalLoss(0.5, weighter=[sw.ClassBalanced([5] * 7), sw.OHEM(10, per_class=True)])

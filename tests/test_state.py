@@ -109,28 +109,19 @@ def test_a_written_buffer_acts(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_written_buffer_acts_in_compiled_code(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs, ours = written(part, "FocalLoss", monkeypatch), build(part, "FocalLoss")
+def test_written_buffers_act_in_compiled_code(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the state_dict are all that must be written: some averages go through it."""
+    ours = called(build(part, "FocalLoss"))
     run, graphs = compiled(ours)
     run(*batch())
-    for own, other in zip(ours.buffers(), theirs.buffers(), strict=True):
-        own.numpy()[...] = other.numpy()
-    torch.testing.assert_close(run(*batch()), theirs(*batch()))
+    for epoch in (EPOCH, 9):
+        theirs = written(part, "FocalLoss", monkeypatch, epoch)
+        states = ours.state_dict().values(), theirs.state_dict().values()
+        for own, other in zip(*states, strict=True):
+            own.numpy()[...] = other.numpy()
+        assert ours(*batch()).equal(theirs(*batch()))
+        torch.testing.assert_close(run(*batch()), theirs(*batch()))
     assert len(graphs) == 1
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_the_state_dict_is_all_that_must_be_written(
-    part: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As averages do that go through ``state_dict().values()``; compiled code too."""
-    theirs, ours = written(part, "FocalLoss", monkeypatch), called(build(part, "FocalLoss"))
-    run, _ = compiled(ours)
-    run(*batch())
-    for own, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
-        own.copy_(other)
-    assert ours(*batch()).equal(theirs(*batch()))
-    torch.testing.assert_close(run(*batch()), theirs(*batch()))
 
 
 @pytest.mark.parametrize("ema", [False, True])
@@ -157,6 +148,20 @@ def test_an_average_that_mixes_floating_buffers_alone_does_not_mix_the_epoch(par
         for own, other in pairs:
             own.lerp_(other, 0.1) if own.is_floating_point() else own.copy_(other)
     torch.testing.assert_close(averaged(*batch()), model(*batch()))
+
+
+def test_an_average_keeps_a_class_without_samples_out() -> None:
+    """An average of -inf and -inf may be NaN."""
+    criterion = sw.CrossEntropyLoss(margin=sw.LogitAdjustment([5, 0, 3]))
+    averaged = copy.deepcopy(criterion)
+    for _ in range(3):
+        for own, other in zip(averaged.buffers(), criterion.buffers(), strict=True):
+            own.lerp_(other, 0.1) if own.is_floating_point() else own.copy_(other)
+    logits, target = torch.randn(4, 3), torch.tensor([0, 2, 2, 0])
+    assert averaged(logits, target).equal(criterion(logits, target))
+    adjusted = criterion.margin.posthoc(logits)
+    assert averaged.margin.posthoc(logits).equal(adjusted)
+    assert (adjusted[:, 1] == -torch.inf).all()
 
 
 @pytest.mark.parametrize("part", PARTS)

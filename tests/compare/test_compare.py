@@ -313,6 +313,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # started again in one process: test_cli.test_started_again_it_goes_on
 def test_a_killed_comparison_goes_on_bit_for_bit(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py", "0"]

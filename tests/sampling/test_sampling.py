@@ -167,7 +167,7 @@ class TestProcesses:
             assert len(set(alone)) == 61 or replacement
 
     @pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
-    @pytest.mark.parametrize("world", [2, 3])
+    @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
     def test_distributed_data_parallel(self, world: int, tmp_path: Path) -> None:
         """Two epochs under DDP are those of one process with the whole batches."""
         sampler = sw.WeightedSampler.from_targets(targets(), num_samples=24)
