@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -80,7 +80,8 @@ class SoftmaxLoss(Criterion):
     @property
     def has_margin(self) -> bool:
         """Whether a margin moves the logits."""
-        return not (self.margin is None or self.evaluates or self.margin.inactive)
+        margin: Any = self._modules.get("margin")  # several times as fast as the attribute
+        return not (margin is None or self.evaluates or margin.inactive)
 
     def _check_margin(self) -> None:
         if self.label_smoothing and self.margin is not None and self.margin.excludes_classes:
@@ -115,7 +116,7 @@ class SoftmaxLoss(Criterion):
             weight,
             self.ignore_index,
             self.label_smoothing,
-            lean=self.has_margin,  # pays for the pass over the logits that a margin takes
+            lean=moved is not logits,  # pays for the pass over the logits that a margin takes
         )
         class_weight = None if weight is None else look_up_valid(weight, target, valid)
         return Samples(loss, target, valid, num_classes, class_weight, logits, dtype=dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,9 +103,10 @@ class CountMargin(Margin, FromCounts):
 
     def _check_logits(self, logits: Tensor) -> None:
         check_floating("logits", logits)
-        if self.class_counts.ndim == 2:
+        counts: Any = self._buffers["class_counts"]
+        if counts.ndim == 2:
             raise ValueError(
-                f"{type(self).__name__} has the counts of {len(self.class_counts)} labels, which "
+                f"{type(self).__name__} has the counts of {len(counts)} labels, which "
                 f"are for BinaryFocalLoss; for classes of which a sample has one, give it "
                 f"class_counts of shape (C,)"
             )

@@ -96,10 +96,7 @@ class LogitAdjustment(CountMargin):
 
     def _excluding(self, shift: Tensor, lowest: float = -math.inf) -> Tensor:
         """-inf for a class without samples, whatever the buffer of the priors holds there."""
-        counts = self.class_counts
-        if is_readable(counts) and not self._lacks_a_class():
-            return shift
-        return shift.masked_fill(counts == 0, lowest)
+        return shift.masked_fill(self.class_counts == 0, lowest)
 
     def forward(
         self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
@@ -109,11 +106,14 @@ class LogitAdjustment(CountMargin):
             return logits
         dtype = torch.promote_types(logits.dtype, torch.float32)
         shift = self.tau * self.log_prior
-        if target is not None and self.has_absent:
+        lacks = self.has_absent
+        if lacks and target is not None:
             self._check_present(target, valid)
-        of_probabilities = target is not None and target.is_floating_point()
-        # a probability of 0 times an infinite loss would be NaN
-        shift = self._excluding(shift, torch.finfo(dtype).min if of_probabilities else -math.inf)
+        if lacks or not is_readable(shift):
+            of_probabilities = target is not None and target.is_floating_point()
+            # a probability of 0 times an infinite loss would be NaN
+            lowest = torch.finfo(dtype).min if of_probabilities else -math.inf
+            shift = self._excluding(shift, lowest)
         return logits + by_class(shift.to(dtype), logits)
 
     def binary(
