@@ -64,7 +64,7 @@ class Deferred(EpochWeighter):
             raise ValueError(f"start must be finite and at least 0, got {self.start}")
         self.num_classes = self.weighter.num_classes
         self.may_drop = self.weighter.may_drop
-        self._start = round(self.start * PARTS)
+        self._start = min(round(self.start * PARTS), 2**62)
         self._warn_if_forgotten(self._start > 0)
 
     def _waits(self) -> bool | Tensor:
