@@ -176,7 +176,10 @@ class HierarchicalLoss(Criterion):
             absent = criterion.ignore_index if isinstance(criterion, SoftmaxLoss) else 0
             samples = criterion.samples(logits, target.masked_fill(~has_level, absent))
             loss = samples.loss.masked_fill(~has_level, 0)
-            samples = samples._replace(loss=loss, valid=has_level)
+            # not _replace, at which the compiler of torch 2.4 breaks the graph
+            samples = Samples(
+                loss, samples.target, has_level, samples.num_classes, dtype=samples.dtype
+            )
         # the weighters that single levels may have see the batch of all processes too
         weight = criterion._weigh(samples, within=self if self.global_batch else None)
         loss = samples.loss if weight is None else weigh(samples.loss, weight)
