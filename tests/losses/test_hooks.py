@@ -104,6 +104,7 @@ def test_a_watched_compiled_criterion_compiles_once(weighter: Any) -> None:
     torch.testing.assert_close(value, sw.CrossEntropyLoss(weighter=weighter)(*batch()))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.cpu.amp.autocast:FutureWarning")  # of torch 2.4 itself
 @pytest.mark.parametrize("use_reentrant", [True, False])
 @pytest.mark.parametrize("weighter", [None, sw.ClassBalanced([3, 2, 1]), sw.OHEM(schedule=0.5)])
 def test_a_checkpointed_batch_is_seen_once(weighter: Any, use_reentrant: bool) -> None:
