@@ -294,6 +294,8 @@ def _receive(rank: int, world: int, folder: str) -> None:
                     criterion.load_state_dict(state)
             # nobody has told the others yet: they gather all the same, and none waits for ever
             criterion(*batch(seed=rank))
+            if "LDAM" not in part and "per_class" not in repr(criterion):
+                criterion(*(half.bfloat16() for half in batch(True, seed=rank)))
             for buffer in criterion.buffers():
                 dist.broadcast(buffer, 0)
             results[part, global_batch] = criterion(*batch(seed=rank))
@@ -315,3 +317,56 @@ def test_a_broadcast_acts_and_nobody_waits_for_ever(
         else:
             torch.testing.assert_close(value, criterion(*batch()))
             torch.testing.assert_close(second[part, global_batch], criterion(*batch(seed=1)))
+
+
+def test_a_schedule_or_start_that_is_assigned_acts_in_the_same_epoch() -> None:
+    loss, target = torch.rand(20), torch.zeros(20, dtype=torch.int64)
+    curriculum = sw.OHEM(schedule=0.5)
+    assert curriculum(loss).sum() == 10
+    curriculum.schedule = sw.schedules.Constant(0.1)
+    assert curriculum(loss).sum() == 2
+    assert curriculum.fraction == 0.1
+
+    deferred = sw.Deferred(sw.ClassBalanced([3, 1]), start=10)
+    deferred.set_epoch(4)
+    assert deferred.inactive
+    deferred.start = 3
+    assert not deferred.inactive
+    assert deferred(loss, target).equal(torch.full((20,), 2 / 3))
+    with pytest.raises(ValueError, match="start must be finite"):
+        deferred.start = -1
+    assert deferred.start == 3
+
+
+def test_what_is_deferred_can_be_replaced() -> None:
+    deferred = sw.Deferred(sw.ClassBalanced([3, 1]), start=0)
+    assert deferred.num_classes == 2
+    assert not deferred.may_drop
+    deferred.weighter = sw.OHEM(schedule=0.5)
+    assert deferred.num_classes is None
+    # the hardest half has the easiest of its samples kept, and not what was dropped
+    both = sw.Compose([deferred, sw.SelfPaced(schedule=0.5)])
+    assert both(torch.tensor([4.0, 3.0, 2.0, 1.0])).tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:ClassBalanced was built with")  # memory that nobody wrote
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_hierarchy_that_was_on_the_meta_device_has_its_tree(assign: bool) -> None:
+    tree = {"a": ["b", "c"], "d": ["e"]}
+    logits, target = torch.randn(6, 2, 5), torch.tensor([0, 1, 2, 2, -100, 0])
+
+    def on(device: str) -> sw.HierarchicalLoss:
+        with torch.device(device):
+            return sw.HierarchicalLoss(
+                sw.CrossEntropyLoss(),
+                taxonomy=sw.Taxonomy(tree),
+                weighter=sw.Deferred(sw.ClassBalanced([5, 3, 1]), 2),
+            )
+
+    ours = on("cpu")
+    ours.set_epoch(3)
+    for other in (on("meta"), on("cpu").to("meta")):
+        if not assign:
+            other.to_empty(device="cpu")
+        other.load_state_dict(ours.state_dict(), assign=assign)
+        assert other(logits, target).equal(ours(logits, target))

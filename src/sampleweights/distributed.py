@@ -57,7 +57,11 @@ def gather(
         valid = torch.ones_like(loss, dtype=torch.bool)
     columns = [loss.reshape(-1), valid.reshape(-1)]
     if target is not None:
-        columns.append(_by_sample(target, loss))
+        of_sample = _by_sample(target, loss)
+        if of_sample.is_floating_point():
+            # a process whose weights have begun holds probabilities in float32, others in half
+            of_sample = of_sample.to(torch.promote_types(of_sample.dtype, torch.float32))
+        columns.append(of_sample)
     sizes = _sizes(loss, group)
     gathered = _gather_columns(columns, sizes, group)
     start = sum(sizes[: dist.get_rank(group)])

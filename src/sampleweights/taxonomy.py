@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -95,9 +95,29 @@ class Taxonomy(Unscripted):
         children = Counter(parent)
         only = [children[above] == 1 for above in parent]
         tables = {"paths": padded, "node_level": level, "node_parent": parent, "only_child": only}
+        self._tables = tables
+        self._fill()
+
+    def _fill(self, device: torch.device | None = None) -> None:
         with torch.inference_mode(False):  # an inference tensor cannot be saved for backward
-            for name, table in tables.items():
-                self.register_buffer(name, torch.tensor(table), persistent=False)
+            for name, table in self._tables.items():
+                tensor = torch.tensor(table, device=device)
+                self.register_buffer(name, tensor, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # what has been on the meta device comes back without values, and no state_dict has them
+        was_meta = self.paths.is_meta
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if was_meta and not self.paths.is_meta:
+            self._fill(self.paths.device)
+        return self
+
+    def _load_from_state_dict(
+        self, state: dict[str, Any], prefix: str, metadata: dict[str, Any], *args: Any
+    ) -> None:
+        super()._load_from_state_dict(state, prefix, metadata, *args)
+        if self.paths.is_meta and metadata.get("assign_to_params_buffers", False):
+            self._fill(torch.device("cpu"))
 
     @property
     def num_nodes(self) -> int:

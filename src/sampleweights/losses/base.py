@@ -85,7 +85,8 @@ class Criterion(Unscripted, ABC):
         in which they were registered, whether the criterion trains or not; copies and pickles of a
         criterion have none. They see detached tensors, and see a batch once, also if activation
         checkpointing computes it again in the backward pass. In a compiled criterion they run
-        uncompiled, between two graphs.
+        uncompiled, between two graphs. The criteria of a ``HierarchicalLoss`` call no hooks: it
+        calls its own.
 
         Returns:
             A handle; ``handle.remove()``, or the end of ``with handle:``, removes the hook.

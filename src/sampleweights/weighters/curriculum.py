@@ -48,7 +48,7 @@ class _Curriculum(EpochWeighter):
             )
         self.schedule: Schedule = schedule
         self.per_class = per_class
-        self._last: tuple[int, float] | None = None
+        self._last: tuple[int, Schedule, float] | None = None
         if not hasattr(schedule, "of_tensor"):
             # a schedule that needs the host: what it said last, for devices and compiled code
             self.register_buffer("scheduled", _exactly(1.0), persistent=False)
@@ -98,8 +98,9 @@ class _Curriculum(EpochWeighter):
 
     def _fraction_at(self, stored: int) -> float:
         """What the schedule says; computed once for each epoch."""
-        if self._last is not None and self._last[0] == stored:
-            return self._last[1]
+        last = self._last
+        if last is not None and last[0] == stored and last[1] is self.schedule:
+            return last[2]
         epoch = epoch_of(stored)
         try:
             fraction = float(self.schedule(epoch))
@@ -111,7 +112,7 @@ class _Curriculum(EpochWeighter):
             raise ValueError(
                 f"schedule must return a fraction in (0, 1], got {fraction} at epoch {epoch}"
             )
-        self._last = stored, fraction
+        self._last = stored, self.schedule, fraction
         return fraction
 
     def _follow(self, stored: int) -> None:

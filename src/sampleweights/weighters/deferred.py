@@ -59,13 +59,37 @@ class Deferred(EpochWeighter):
     def __init__(self, weighter: Weighter | Sequence[Weighter], start: float) -> None:
         super().__init__()
         self.weighter = as_weighter(weighter)
+<<<<<<< HEAD
         self.start = as_number("start", start)
         if not 0 <= self.start < math.inf:
             raise ValueError(f"start must be finite and at least 0, got {self.start}")
         self.num_classes = self.weighter.num_classes
         self.may_drop = self.weighter.may_drop
         self._start = min(round(self.start * PARTS), 2**62)
+=======
+        self.start = start
+>>>>>>> break1
         self._warn_if_forgotten(self._start > 0)
+
+    @property
+    def start(self) -> float:
+        """The first epoch with weights."""
+        return self._given_start
+
+    @start.setter
+    def start(self, start: float) -> None:
+        number = as_number("start", start)
+        if not 0 <= number < math.inf:
+            raise ValueError(f"start must be finite and at least 0, got {number}")
+        self._given_start, self._start = number, round(number * PARTS)
+
+    @property
+    def num_classes(self) -> int | None:  # type: ignore[override]
+        return self.weighter.num_classes
+
+    @property
+    def may_drop(self) -> bool:  # type: ignore[override]
+        return self.weighter.may_drop
 
     def _waits(self) -> bool | Tensor:
         """Whether the start is still to come: a tensor where only the device knows."""
