@@ -59,16 +59,7 @@ class Deferred(EpochWeighter):
     def __init__(self, weighter: Weighter | Sequence[Weighter], start: float) -> None:
         super().__init__()
         self.weighter = as_weighter(weighter)
-<<<<<<< HEAD
-        self.start = as_number("start", start)
-        if not 0 <= self.start < math.inf:
-            raise ValueError(f"start must be finite and at least 0, got {self.start}")
-        self.num_classes = self.weighter.num_classes
-        self.may_drop = self.weighter.may_drop
-        self._start = min(round(self.start * PARTS), 2**62)
-=======
         self.start = start
->>>>>>> break1
         self._warn_if_forgotten(self._start > 0)
 
     @property
@@ -81,7 +72,8 @@ class Deferred(EpochWeighter):
         number = as_number("start", start)
         if not 0 <= number < math.inf:
             raise ValueError(f"start must be finite and at least 0, got {number}")
-        self._given_start, self._start = number, round(number * PARTS)
+        self._given_start = number
+        self._start = min(round(number * PARTS), 2**62)  # what an int64 holds
 
     @property
     def num_classes(self) -> int | None:  # type: ignore[override]
