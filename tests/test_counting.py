@@ -355,3 +355,30 @@ class TestTables:
         tensordict = pytest.importorskip("tensordict")
         batch = tensordict.TensorDict({"label": torch.tensor(TARGET)}, batch_size=27)
         assert count_classes(batch).tolist() == count_classes(list(batch)).tolist() == COUNTS
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", ">i4", ">u2", ">f4"])
+def test_numbers_that_torch_does_not_calculate_with(dtype: str) -> None:
+    labels = np.array([0, 1, 1], dtype=dtype)
+    assert count_classes(labels).tolist() == [1, 2]
+    assert class_indices(labels).tolist() == [0, 1, 1]
+
+
+def test_tables() -> None:
+    pd = pytest.importorskip("pandas")
+    labels = pd.Series([0, 0, 2, 1], name="diagnosis")
+    with pytest.raises(ValueError, match=r"must be its column .* got \['diagnosis', 'count'\]"):
+        count_classes(labels.value_counts().reset_index())  # would be 8 labels
+    with pytest.raises(ValueError, match="must be its column"):
+        count_classes(pd.DataFrame({"age": [30, 40], "diagnosis": [0, 1]}))
+    assert count_classes(pd.DataFrame({"a": [1, 0], "b": [1, 1]})).tolist() == [1, 3]
+    assert count_classes(pd.DataFrame([[0, 2], [2, 2]])).tolist() == [1, 0, 3]  # a map
+    with pytest.raises(ValueError, match="got 1 missing"):
+        count_classes(pd.Series([True, None], dtype="boolean"))
+
+
+def test_a_table_of_pyarrow_is_no_data_set_of_its_columns() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"row": [0, 1], "label": [2, 2]})
+    assert count_classes(table).tolist() == [0, 0, 2]
+    assert class_indices(table).tolist() == [2, 2]

@@ -189,7 +189,9 @@ def on_cpu(name: str, values: Any) -> Tensor:
     try:
         if isinstance(values, Tensor):
             return plain(values.detach()).cpu()
-        return torch.from_numpy(np.array(values))
+        array = np.array(values)
+        copied = not array.flags.writeable  # of pyarrow, in spite of np.array; torch warns of it
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=copied))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be numbers, got {values!r:.60}: {error}") from error
 

@@ -107,7 +107,9 @@ def _as_labels(values: Any) -> Tensor:
         if missing := _count_missing(values):
             raise _missing(missing) from error
         raise
-    return labels.long() if labels.dtype == torch.bool else labels
+    # of the wider unsigned ones torch finds no maximum
+    wide = (torch.bool, torch.uint16, torch.uint32, torch.uint64)
+    return labels.long() if labels.dtype in wide else labels
 
 
 def _count_missing(values: Any) -> int:
@@ -115,7 +117,12 @@ def _count_missing(values: Any) -> int:
         each = np.array(values, dtype=object)
     except (TypeError, ValueError):  # a ragged list
         return 0
-    return sum(v is None or (isinstance(v, float) and v != v) for v in each.ravel() if each.ndim)
+    return sum(v is None or _is_nan(v) for v in each.ravel() if each.ndim)
+
+
+def _is_nan(value: Any) -> bool:
+    is_float_nan = isinstance(value, float) and value != value
+    return is_float_nan or type(value).__name__ == "NAType"  # of pandas
 
 
 def _of_numbers(numbers: list[Any]) -> Tensor:
@@ -194,7 +201,23 @@ def _column(table: Any) -> Any:
     if names is None or isinstance(names, Mapping) or len(names) < 2:
         return table
     names = list(names)
-    return table[_one_name(names, "tables")] if any(n in names for n in NAMES) else table
+    if any(name in names for name in NAMES):
+        return table[_one_name(names, "tables")]
+    if any(isinstance(name, str) for name in names) and not _is_zeros_and_ones(table):
+        raise ValueError(  # counting the values of all columns would be an answer, to nothing
+            f"targets in a table must be its column 'label', 'labels' or 'target', got {names}: "
+            f"pass the column; class counts, as of value_counts(), go to the constructor"
+        )
+    return table
+
+
+def _is_zeros_and_ones(table: Any) -> bool:
+    """Whether a table has a column for each label, as multi-label targets and one-hot ones have."""
+    try:
+        values = np.asarray(table)
+        return bool(((values == 0) | (values == 1) | (values != values)).all())
+    except (TypeError, ValueError):
+        return False
 
 
 # ---------------------------------------------------------------------------------------------
@@ -206,7 +229,9 @@ def is_data_set(targets: Any) -> bool:
     """Whether the samples are ``targets[0]`` to ``targets[len(targets) - 1]``, as for a loader."""
     if isinstance(targets, IterableDataset) or not hasattr(targets, "__getitem__"):
         return False
-    if not isinstance(targets, Dataset) and hasattr(targets, "__iter__"):
+    if not isinstance(targets, Dataset) and (
+        hasattr(targets, "__iter__") or hasattr(targets, "column_names")  # a table of pyarrow
+    ):
         return False
     return hasattr(targets, "__len__")
 

@@ -370,3 +370,22 @@ def test_recalls_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     for c, word in enumerate(words):
         expected = 100 * RIGHT_OFTEN[c == CLASS].mean()
         assert table[f"recall_{word}"].iloc[0] == pytest.approx(expected), word
+
+
+def test_numbers_that_float32_cannot_tell_apart() -> None:
+    patients = torch.tensor([20240002, 20240001, 20240003], dtype=torch.float64)
+    assert classes(patients)[1] == ["20240001", "20240002", "20240003"]
+
+
+def test_numbers_of_another_byte_order() -> None:
+    index, names = classes(np.array([10, 2, 2], dtype=">i4"))
+    assert (index.tolist(), names) == ([1, 0, 0], ["2", "10"])
+
+
+def test_a_series_names_by_its_index_where_this_has_the_labels() -> None:
+    named = pd.Series(["nv", "mel"], index=[7, 3])
+    index, names = classes([3, 7], named)
+    assert (index.tolist(), names) == ([0, 1], ["mel", "nv"])
+    assert classes([3, 7], pd.Series(["mel", "nv"]))[1] == ["mel", "nv"]
+    order = pd.Series(["nv", "mel"], index=[7, 3])
+    assert classes(["mel", "nv"], order)[1] == ["nv", "mel"]

@@ -382,3 +382,16 @@ def test_images_without_a_package(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match="needs timm, torchvision and pillow .*: pip install"):
         load([folder], output=tmp_path, **SMALL)
+
+
+@pytest.mark.parametrize("shape", ["(0, 10000000000000000000000)", "(True, 3)", "(-1, -3)", "(("])
+def test_a_damaged_header(tmp_path: Path, shape: str) -> None:
+    text = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    array = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(48)
+    (tmp_path / "data.npy").write_bytes(array)
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("features.npy", array)
+        archive.writestr("target.npy", array)
+    for paths in ([tmp_path / "data.npz"], [tmp_path / "data.npy"] * 2):
+        with pytest.raises(ValueError, match=r"data.np. cannot be read: the header of"):
+            load(paths)

@@ -60,12 +60,19 @@ def read_npz(path: Path) -> dict[str, Any]:
 def _check_size(name: str, stream: IO[bytes], size: int) -> None:
     """See that a header is followed by what it says: NumPy would first make room for all of it."""
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:  # columns with names in other letters, which are not read here
-        return
+    try:
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:  # columns with names in other letters, which are not read here
+            return
+    except ValueError:
+        raise
+    except Exception as error:  # of Python's own parser
+        raise ValueError(f"the header of {name} is damaged ({error})") from error
+    if any(isinstance(size, bool) or not 0 <= size < 2**63 for size in shape):
+        raise ValueError(f"the header of {name} says shape {shape}")
     claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if claimed > held and not dtype.hasobject:
         raise ValueError(

@@ -28,9 +28,9 @@ def classes(
         target: (N,), integers, whole floats, booleans, text or bytes, in anything that NumPy reads:
             a list, an array, a tensor, a column of pandas.
         class_names: None for the labels themselves. A mapping gives each label its name, and may
-            name further ones; its keys may be the labels or their text, as JSON has them. A
-            sequence names integers by position; of text, it is the labels in the order that is
-            wanted.
+            name further ones; its keys may be the labels or their text, as JSON has them; so is a
+            Series of pandas whose index has the labels. A sequence names integers by position; of
+            text, it is the labels in the order that is wanted.
         consecutive: whether integers must be 0 to C - 1.
 
     Raises:
@@ -53,6 +53,10 @@ def classes(
             f"target must be classes from 0 to {len(labels) - 1} for a fit of your own, whose "
             f"logits have a column for each of them, got {shown}"
         )
+    if isinstance(class_names, pd.Series) and {*map(str, labels)} <= {
+        str(_plain(key)) for key in class_names.index
+    }:
+        class_names = class_names.to_dict()
     if class_names is None:
         return index, [str(label) for label in labels]
     if isinstance(class_names, Mapping):
@@ -104,7 +108,8 @@ def categories(name: str, values: Any) -> tuple[NDArray[np.int64], list[Any]]:
         raise ValueError(f"{name} must be integers or strings, got dtype {array.dtype}")
     if kind in "mM":  # a time in nanoseconds would become a number
         array = array.astype(str)
-    array = array.astype(np.float64 if kind == "f" else array.dtype if kind in "iub" else object)
+    native = array.dtype.newbyteorder("=")
+    array = array.astype(np.float64 if kind == "f" else native if kind in "iub" else object)
     distinct: list[Any] = []
     try:
         codes, found = pd.factorize(array)
@@ -128,7 +133,7 @@ def _array(name: str, values: Any) -> NDArray[Any]:
     """An array in which each value keeps its kind: in a list of 1 and "a" NumPy sees texts."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
-        values = values.float() if values.is_floating_point() else values  # NumPy has no bfloat16
+        values = values.double() if values.is_floating_point() else values  # NumPy has no bfloat16
     try:
         array = np.asarray(values)
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import sys
 import types
 from abc import ABC, abstractmethod
@@ -11,12 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sampleweights.compare.training.origins import code_of, file_of, imported, version_of
+from sampleweights.compare.training.origins import (
+    code_of,
+    file_of,
+    imported,
+    modules_within,
+    version_of,
+)
 
-__all__ = ["CannotTell", "CodeReader"]
+__all__ = ["CannotTell", "CodeReader", "is_empty", "is_found", "is_output"]
 
 HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE, which classes that are constants of C code lack."""
+FIELDS = ("__slots__", "__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
+"""Where classes keep what their authors said of their fields; pydantic has defaults only there."""
 DYNAMO_ID = "_torchdynamo_wrapper_id"
 """An address, which torch.compile notes on what it makes."""
 
@@ -73,7 +82,7 @@ class CodeReader(ABC):
         module = what.__module__ or "builtins"
         version = self.version_of(module)
         static = isinstance(what, type) and not what.__flags__ & HEAP_TYPE
-        if not static and (version is None or found_by_name(what, module) is not what):
+        if not static and (version is None or found_by_name(what.__qualname__, module) is not what):
             return False
         self.put("installed", module, what.__qualname__, version or "")
         if version is None:
@@ -153,7 +162,10 @@ class CodeReader(ABC):
             return
         self.add_code(code)
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-        for other in imported(code, package):
+        others = imported(code, package)
+        if "__getattr__" in code.co_names and file.name == "__init__.py":
+            others += modules_within(module, file)  # it may import any of them when it is asked
+        for other in others:
             self.after(self.add_source, other)
 
     def add_class(self, cls: type) -> None:
@@ -175,11 +187,19 @@ def names_of(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
-def found_by_name(what: Any, module: str) -> Any:
+def found_by_name(name: str, module: str) -> Any:
     found: Any = sys.modules.get(module)
-    for part in what.__qualname__.split("."):
+    for part in name.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def is_found(value: Any, name: str, module: str) -> bool:
+    """Whether an object has its name in its module, or in that of an extension beside it."""
+    if found_by_name(name, module) is value:
+        return True
+    loaded = [getattr(other, "__dict__", {}) for other in [*sys.modules.values()]]
+    return any(names.get(name) is value for names in loaded)
 
 
 def is_dunder(name: str) -> bool:
@@ -190,8 +210,22 @@ def is_written(name: str, value: Any) -> bool:
     """Whether the author of a class wrote a member; Python and its modules write others."""
     if name in ("_abc_impl", "__annotate__", "__annotate_func__"):
         return False
-    return not is_dunder(name) or name == "__slots__" or callable(value) or is_method(value)
+    return not is_dunder(name) or name in FIELDS or callable(value) or is_method(value)
 
 
 def is_method(value: Any) -> bool:
     return isinstance(value, (classmethod, staticmethod, property))
+
+
+def is_output(value: Any) -> bool:
+    """Whether an object is a stream into which one can only write, as ``sys.stderr`` is."""
+    return isinstance(value, io.IOBase) and value.writable() and not value.readable()
+
+
+def is_empty(cell: types.CellType) -> bool:
+    """Whether a name is not bound yet."""
+    try:
+        cell.cell_contents  # noqa: B018
+        return False
+    except ValueError:
+        return True

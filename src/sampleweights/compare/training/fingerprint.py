@@ -19,12 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sampleweights.compare.training import code
 from sampleweights.compare.training.code import CannotTell, CodeReader
 
 __all__ = ["CannotTell", "fingerprint"]
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 LOCKS = (type(threading.Lock()), type(threading.RLock()))
+BY_ROW = ("crow_indices", "col_indices", "values")
+BY_COLUMN = ("ccol_indices", "row_indices", "values")
+COMPRESSED = {
+    torch.sparse_csr: BY_ROW, torch.sparse_bsr: BY_ROW,
+    torch.sparse_csc: BY_COLUMN, torch.sparse_bsc: BY_COLUMN,
+}  # fmt: skip
 NAMED_BY_C = (
     types.GetSetDescriptorType,
     types.MemberDescriptorType,
@@ -114,7 +121,7 @@ class Reader(CodeReader):
         elif kind is types.MethodType:
             self.add_items((value.__func__, value.__self__))
         elif kind is types.CellType:
-            self.put("empty") if is_empty(value) else self.add(value.cell_contents)
+            self.put("empty") if code.is_empty(value) else self.add(value.cell_contents)
         elif kind in (classmethod, staticmethod):
             self.add(value.__func__)
         elif kind is property:
@@ -125,7 +132,7 @@ class Reader(CodeReader):
             self.put(value.__objclass__.__qualname__, value.__name__)
         elif kind is weakref.ref:
             self.add(value())
-        elif kind in LOCKS or is_output(value):
+        elif kind in LOCKS or code.is_output(value):
             pass  # no two differ in what they give to a training
         elif isinstance(value, torch.Tensor):
             self.add_tensor(value)
@@ -196,6 +203,9 @@ class Reader(CodeReader):
             self.put(data.view(np.uint8).data if data.nbytes else b"")
 
     def add_tensor(self, value: torch.Tensor) -> None:
+        if value.is_nested:  # has no shape
+            self.add_items([value.layout, value.requires_grad, *value.detach().unbind()])
+            return
         self.put(value.dtype, tuple(value.shape), value.device.type, value.requires_grad)
         if type(value) not in (torch.Tensor, nn.Parameter):
             self.add(type(value))
@@ -205,6 +215,10 @@ class Reader(CodeReader):
             if plain.layout is torch.sparse_coo:
                 plain = plain.coalesce()
                 self.add_items((plain.indices(), plain.values()))
+                return
+            if plain.layout in COMPRESSED:
+                places = COMPRESSED[plain.layout]
+                self.add_items([str(plain.layout), *(getattr(plain, n)() for n in places)])
                 return
             plain = plain.cpu().resolve_conj().resolve_neg().contiguous().view(-1)
             data = plain.view(torch.uint8).numpy() if plain.numel() else np.empty(0, np.uint8)
@@ -218,6 +232,9 @@ class Reader(CodeReader):
             self.add_index(value)
             return
         self.add_attributes(dict(value.attrs))
+        if type(value) not in (pd.DataFrame, pd.Series):  # of geopandas, or the user's own
+            self.add(type(value))
+            self.add_attributes({n: getattr(value, n, None) for n in value._metadata})
         self.add_index(value.index)
         if isinstance(value, pd.Series):
             self.add(value.name)
@@ -273,11 +290,14 @@ class Reader(CodeReader):
             raise self.cannot_tell(value, error) from error
         if isinstance(made, str):  # by its name
             module = getattr(value, "__module__", None) or kind.__module__
+            wrapped = getattr(value, "__wrapped__", None)
+            if wrapped is None and not code.is_found(value, made, module):
+                raise self.cannot_tell(value, f"no module has it as {made}")
             self.put("name", made, module, self.version_of(module) or "")
             if self.version_of(module) is None:
                 self.add(kind)
                 self.after(self.add_source, module)
-            self.add(getattr(value, "__wrapped__", None))
+            self.add(wrapped)
             return
         maker, arguments, state, items, pairs = (*made, None, None, None)[:5]
         self.add_items([maker, tuple(arguments or ())])
@@ -318,16 +338,3 @@ def attributes_of_module(module: nn.Module) -> dict[str, Any]:
         name: list(value.values()) if "hooks" in name and isinstance(value, dict) else value
         for name, value in state.items()
     }
-
-
-def is_output(value: Any) -> bool:
-    """Whether an object is a stream into which one can only write, as ``sys.stderr`` is."""
-    return isinstance(value, io.IOBase) and value.writable() and not value.readable()
-
-
-def is_empty(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-        return False
-    except ValueError:  # a name that is not bound yet
-        return True

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import sampleweights
 
-__all__ = ["code_of", "file_of", "imported", "own_sources", "version_of"]
+__all__ = ["code_of", "file_of", "imported", "modules_within", "own_sources", "version_of"]
 
 STDLIB = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
 SITES = ("site-packages", "dist-packages")
 ALWAYS_NAMED = ("torch", "numpy", "scipy", "sklearn", "pandas")
 """Named by their version also where they were built from source: too large to be read."""
+BY_TEXT = frozenset({"import_module", "__import__"})
 Import = tuple[str, int, tuple[str, ...]]
 """A module's name, the dots before it, and what is taken from it."""
 
@@ -114,7 +115,8 @@ def located(module: str) -> tuple[Path | None, list[str] | None]:
     if loaded is not None:
         file, folders = getattr(loaded, "__file__", None), getattr(loaded, "__path__", None)
         return (None if file is None else Path(file)), (None if folders is None else list(folders))
-    parent = module.rpartition(".")[0]
+    parent, _, last = module.rpartition(".")
+    folders = None
     try:
         if parent:
             folders = located(parent)[1]
@@ -123,6 +125,8 @@ def located(module: str) -> tuple[Path | None, list[str] | None]:
             spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
         spec = None
+    except KeyError:  # a package without __init__.py, which asks its parent, and that is not loaded
+        return None, [str(Path(folder, last)) for folder in folders or ()]
     if not spec:
         return None, None
     file = spec.origin if spec.has_location else None
@@ -156,13 +160,27 @@ def imported(code: types.CodeType, package: str) -> list[str]:
     return list(found)
 
 
+def modules_within(package: str, file: Path) -> list[str]:
+    """All modules of a package, by its ``__init__.py``."""
+    found = []
+    for path in sorted(file.parent.rglob("*.py")):
+        parts = path.relative_to(file.parent).with_suffix("").parts
+        found.append(".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)]))
+    return found
+
+
 def with_parents(module: str) -> Iterable[str]:
     parts = module.split(".")
     return (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def imports(code: types.CodeType) -> Iterator[Import]:
-    """Also those within functions and classes."""
+    """Also those within functions and classes, and those whose names ``import_module`` is given."""
+    if not BY_TEXT.isdisjoint(code.co_names):
+        for text in code.co_consts:
+            if isinstance(text, str) and re.fullmatch(r"\.*[^\W\d]\w*(\.\w+)*", text):
+                name = text.lstrip(".")
+                yield name, len(text) - len(name), ()
     steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
     for place, step in enumerate(steps):
         if step.opname == "IMPORT_NAME":
