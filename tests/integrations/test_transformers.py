@@ -234,14 +234,29 @@ def test_the_first_labels_in_several_parts() -> None:
     function = LossFunction(sw.CrossEntropyLoss(), shift=True)
     for sizes in ([3, 3, 1], [6, 1], [1, 6]):
         torch.testing.assert_close(parts_of(function, logits, labels, sizes, 1), right)
+        of_another = LossFunction(sw.CrossEntropyLoss(), shift=True)
         with pytest.raises(ValueError, match=r"got 28, .*WeightingTrainer\(criterion=.*first of"):
-            parts_of(function, logits, labels, sizes, 0)
+            parts_of(of_another, logits, labels, sizes, 0)
     labels[:, 0] = -100  # then both count the same
     for counted in (0, 1):
         torch.testing.assert_close(parts_of(function, logits, labels, [3, 3, 1], counted), right)
     unshifted = LossFunction(sw.CrossEntropyLoss())
     with pytest.raises(ValueError, match="num_items_in_batch must count"):
         parts_of(unshifted, logits, labels.clamp(min=0), [3, 3, 1], 1)
+
+
+def test_last_rows_as_long_as_the_batch_has_rows() -> None:
+    """They look like the first labels of all rows; a batch before has shown that they are not."""
+    function = LossFunction(sw.CrossEntropyLoss(), shift=True)
+    logits = torch.randn(4, 6, 11)
+    for sizes in ([2, 1, 1], [3, 1]):
+        for length in (3, 4, 2, 6):  # of the last of 4 rows
+            labels = torch.randint(11, (4, 6))
+            labels[-1, length:] = -100
+            right = torch.nn.functional.cross_entropy(
+                logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+            )
+            torch.testing.assert_close(parts_of(function, logits, labels, sizes, 1), right)
 
 
 @pytest.mark.parametrize(

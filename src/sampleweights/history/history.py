@@ -58,7 +58,7 @@ class LossHistory(Unscripted):
         num_samples: the number of samples of the data set. Each ``index`` is below it.
         num_epochs: if given, the loss and the weight in each of these epochs are kept as well
             (``losses``, ``weights``: (num_epochs, num_samples), float16, NaN where not seen).
-            :func:`~sampleweights.history.page.write_page` draws them as trajectories.
+            :func:`~sampleweights.history.write_page` draws them as trajectories.
 
     Raises:
         TypeError, ValueError: numbers that are not whole, or below 1.

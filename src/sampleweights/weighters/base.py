@@ -133,7 +133,7 @@ class EpochWeighter(Weighter):
     """
 
     epoch: Tensor
-    """0-d, int64: the epoch in millionths."""
+    """The epoch in millionths, of shape () and int64."""
     fractional_epochs = True
 
     def __init__(self) -> None:

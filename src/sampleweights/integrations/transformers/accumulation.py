@@ -40,6 +40,8 @@ class AccumulatedBatch:
         """Of a batch that seemed to have one part, if its first labels were counted."""
         self._seen = [Part(0, 0, 0)] * 2
         """What all processes and this one have counted so far."""
+        self._without_first = False
+        """Whether a batch before has shown that the Trainer leaves the first labels out."""
 
     def denominator(
         self, num_items: Tensor | int, part: Part, *, per_loss: float, shift: bool, device: Any
@@ -57,7 +59,7 @@ class AccumulatedBatch:
         is_complete = any(items in (seen.every, seen.rest) for seen in self._seen)
         if num_items is not self._num_items or is_complete or not training:
             for whole in parts:
-                if items in (whole.every, whole.rest):
+                if items == whole.rest or (items == whole.every and not self._without_first):
                     self._doubtful = num_items if shift and whole.every != whole.rest else None
                     self._num_items = None
                     return (None if whole is part else whole.own), 1 / copies
@@ -73,8 +75,8 @@ class AccumulatedBatch:
             raise ValueError(
                 f"num_items_in_batch must count what the criterion counts where a batch is "
                 f"accumulated or shared by several processes, got {items * copies:g}, while "
-                f"the criterion counts {part.own * per_loss:g} of the {part.every:g} labels of "
-                f"this part that are not -100, and nothing says what it counts in the others. Use "
+                f"the criterion divides by {part.own * per_loss:g} for the {part.every:g} labels "
+                f"of this part that are not -100, and nothing says what for the others. Use "
                 f"WeightingTrainer(criterion=...), which counts them, or set all labels without a "
                 f"loss to -100 (with shift=True, also the first of each row)"
             )
@@ -85,9 +87,12 @@ class AccumulatedBatch:
         for i, part in enumerate(parts):
             seen = Part(*(a + b for a, b in zip(self._seen[i], part, strict=True)))
             self._seen[i] = seen
+            if shift and seen.rest == items != seen.every:
+                self._without_first = True
             # as many as there are with the first ones: this is the last part. (It might also be a
-            # part before, of at least as many as a row has labels.)
-            if shift and seen.every == items != seen.rest:
+            # part before, if those that come have one label for each row of the batch; so only
+            # until a batch has ended as it should.)
+            if shift and seen.every == items != seen.rest and not self._without_first:
                 return True
             if not shift and len(parts) == 1 and seen.every > items:
                 return True

@@ -50,9 +50,9 @@ class LossFunction:
     ``reduction="weighted_mean"``, the first label of each row with ``shift``), the right
     denominator cannot be known here, and an error says so: :class:`WeightingTrainer` knows it.
 
-    Evaluation (whenever autograd is off) runs without the weighters. The loss of a batch is the
-    mean over what counts in it, which does not change with a schedule, so that early stopping and
-    ``load_best_model_at_end`` can use it. The Trainer takes the mean of the batches by their
+    Evaluation (whenever autograd is off) runs without weighters and margins. The loss of a batch is
+    the mean over what counts in it, which does not change with a schedule, so that early stopping
+    and ``load_best_model_at_end`` can use it. The Trainer takes the mean of the batches by their
     number of rows, which is the mean over all that counts if every row has the same number.
 
     Shape:

@@ -30,8 +30,8 @@ class WeightingTrainer(Trainer):
 
     Training loss, gradient and evaluation loss are those of one process on the whole batch: the
     sums over all parts of an accumulated batch, and over all processes, of the weighted losses and
-    of what the criterion counts. ``eval_loss``, without the weighters, is the mean over all that
-    counts in the evaluation set.
+    of what the criterion counts. ``eval_loss``, without weighters and margins, is the mean over all
+    that counts in the evaluation set.
 
     It passes three optional columns of the data set to the criterion and not to the model:
 
