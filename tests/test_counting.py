@@ -306,6 +306,8 @@ class TestTables:
         assert count_classes(table).tolist() == COUNTS
         counts = table["label"].value_counts().reset_index()
         assert sw.ClassBalanced(counts).class_counts.tolist() == COUNTS
+        with pytest.raises(ValueError, match=r"a Series named 'count', as of value_counts\(\)"):
+            count_classes(table["label"].value_counts())
         for missing in (
             pandas.Series([1, 0, None]),
             pandas.Series([1, 0, None], dtype="Int64"),

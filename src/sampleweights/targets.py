@@ -43,6 +43,12 @@ def pieces(targets: Any) -> Iterator[Tensor]:
         targets = map(targets.__getitem__, range(len(targets)))
     else:
         targets = _column(targets)
+    is_counts = hasattr(targets, "value_counts") and getattr(targets, "name", None) == "count"
+    if is_counts:  # a Series of pandas or polars: its counts would be counted as classes
+        raise ValueError(
+            "targets must be class indices, got a Series named 'count', as of value_counts(): "
+            "counts go to the constructor"
+        )
     if isinstance(targets, Mapping):
         if not any(name in list(targets.keys()) for name in NAMES):
             raise ValueError(

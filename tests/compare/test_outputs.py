@@ -20,7 +20,14 @@ from matplotlib.figure import Figure  # noqa: E402
 from sampleweights.__main__ import main  # noqa: E402
 from sampleweights.compare import cli  # noqa: E402
 from sampleweights.compare.inputs import images  # noqa: E402
-from sampleweights.compare.outputs import FEATURES, PAGE, PICTURE, TABLE, replacing  # noqa: E402
+from sampleweights.compare.outputs import (  # noqa: E402
+    FEATURES,
+    PAGE,
+    PICTURE,
+    TABLE,
+    check_output,
+    replacing,
+)
 from sampleweights.compare.report import picture  # noqa: E402
 
 TARGET = np.repeat(["a", "b"], 6)
@@ -95,6 +102,12 @@ def image_folder(path: Path) -> Path:
         (path / label).mkdir(parents=True, exist_ok=True)
         (path / label / f"{i}.png").touch()
     return path
+
+
+def test_a_page_that_quotes_the_mark_is_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / PAGE).write_text("<p>The table was written by sampleweights.compare.</p>")
+    with pytest.raises(ValueError, match="was not written by this command"):
+        check_output(tmp_path, [])
 
 
 @pytest.mark.usefixtures("untrained")

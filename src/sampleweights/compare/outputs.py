@@ -80,4 +80,6 @@ def _is_own(path: Path) -> bool:
         return False
     if path.name == TABLE:
         return start.startswith(b"row,accuracy,accuracy_low,")
-    return MARK.encode() in start
+    # a page of the user's own may quote the words, but not as a comment of its markup
+    mark = f"<!-- {MARK} -->" if path.name == PAGE else MARK
+    return mark.encode() in start
