@@ -196,6 +196,7 @@ def accumulate(rank: int, world: int, folder: str) -> None:
     torch.save(result, f"{folder}/{rank}.pt")
 
 
+@pytest.mark.slow
 def test_gradients_accumulate(tmp_path: Path) -> None:
     ranks.run(accumulate, 2, str(tmp_path))
     model = ACCUMULATED.model()
@@ -238,6 +239,7 @@ def die(rank: int, world: int, folder: str) -> None:
             Path(folder, "error").write_text(str(error))
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_does_not_leave_the_others_waiting(tmp_path: Path) -> None:
     ranks.run(die, 2, str(tmp_path))
     assert (tmp_path / "error").read_text()
@@ -276,6 +278,7 @@ def groups(rank: int, world: int, folder: str) -> None:
     torch.save(result, f"{folder}/{rank}.pt")
 
 
+@pytest.mark.slow  # three processes
 def test_a_group_is_a_batch_of_its_own(tmp_path: Path) -> None:
     ranks.run(groups, 3, str(tmp_path))
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]

@@ -15,7 +15,9 @@ OFTEN = ("Compose(nested)",)
 SLOW_PAIRS = [
     pytest.param(
         *pair,
-        marks=[] if pair[1] in OFTEN or pair[0] == "CrossEntropyLoss" else pytest.mark.slow,
+        marks=[]
+        if pair[1] in OFTEN or pair == ("CrossEntropyLoss", "OHEM(per_class)")
+        else pytest.mark.slow,
     )
     for pair in PAIRS
 ]

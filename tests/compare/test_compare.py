@@ -335,6 +335,7 @@ def test_a_killed_comparison_goes_on_bit_for_bit(tmp_path):
     assert all(np.array_equal(resumed[row], whole[row]) for row in whole)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_cache_do_not_disturb_each_other(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py", "0.02"]

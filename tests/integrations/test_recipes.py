@@ -83,7 +83,6 @@ def test_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     names = recipe(
         "trl",
-        num_epochs=4,
         model=model,
         arguments=arguments,
         dataset=datasets.Dataset.from_dict({"input_ids": rows}),
