@@ -220,6 +220,7 @@ def shard(rank: int, world: int, folder: str) -> None:
     torch.save([grad.full_tensor() for grad in result["grad"]], f"{folder}/{rank}.pt")
 
 
+@pytest.mark.slow
 def test_sharded_parameters(tmp_path: Path) -> None:
     pytest.importorskip("torch.distributed.fsdp", reason="torch without distributed")
     if not hasattr(torch.distributed.fsdp, "fully_shard"):
@@ -256,6 +257,7 @@ def select(rank: int, world: int, folder: str) -> None:
     torch.save([parameter.grad for parameter in model.parameters()], f"{folder}/{rank}.pt")
 
 
+@pytest.mark.slow
 def test_selective_backpropagation_even_if_a_rank_keeps_nothing(tmp_path: Path) -> None:
     ranks.run(select, 2, str(tmp_path))
     model = SELECTIVE.model()
