@@ -284,8 +284,12 @@ class Reader(CodeReader):
         if isinstance(value, threading.Thread):  # has numbers of its process
             raise self.cannot_tell(value, "it is a thread")
         reduce = copyreg.dispatch_table.get(kind)
+        made: Any
         try:
-            made = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+            if type(getattr(value, "__self__", None)).__name__ == "PyCapsule":
+                made = value.__name__  # a function of pybind11, whose capsule says nothing
+            else:
+                made = reduce(value) if reduce is not None else value.__reduce_ex__(4)
         except Exception as error:
             raise self.cannot_tell(value, error) from error
         if isinstance(made, str):  # by its name
