@@ -219,8 +219,7 @@ class Criterion(Unscripted, ABC):
         within = within or self
         # processes that share a batch gather it together, whatever the epoch of each of them
         shares = within.num_processes > 1
-        skips = weighter is not None and not shares and weighter.inactive
-        if weighter is not None and skips:
+        if weighter is not None and not shares and weighter.inactive:
             weighter.skip()
         elif weighter is not None:
             loss = loss if loss.dtype == dtype else loss.to(dtype)
