@@ -41,6 +41,8 @@ def test_selection_and_distributed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selection, "SIZES", [20, 5000])
+    # the processes import by name, and opacus 1.6 installs a package of that name, too
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
     run(monkeypatch, "selection", "distributed", "--device", "cpu")
     out = capsys.readouterr().out
     assert "| 5,000 |" in out
