@@ -31,6 +31,7 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "WeightedLoss": partial(sw.WeightedLoss, nn.CrossEntropyLoss(reduction="none")),
 }
 PARTS = [*WEIGHTERS, *MARGINS]
+PAIRS = [(p, loss) for p in PARTS for loss in LOSSES if p in WEIGHTERS or loss != "WeightedLoss"]
 EPOCH = 4.25  # OHEM is not done, and what is deferred has begun
 
 
@@ -78,19 +79,12 @@ def by_numpy(ours: Tensor, theirs: Tensor) -> None:
     ours.numpy()[...] = theirs.numpy()
 
 
-def skip_margins_without(part: str, loss: str) -> None:
-    if part in MARGINS and loss == "WeightedLoss":
-        pytest.skip("it has no margin")
-
-
 @pytest.mark.parametrize("write", [by_copy, by_data, by_new_data, by_numpy])
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(("part", "loss"), PAIRS)
 @pytest.mark.parametrize("epoch", [EPOCH, 9])
 def test_a_written_buffer_acts(
     part: str, loss: str, write: Any, epoch: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    skip_margins_without(part, loss)
     theirs = written(part, loss, monkeypatch, epoch)
     for probabilities in (
         (False, True) if loss != "WeightedLoss" and "LDAM" not in part else (False,)
@@ -245,10 +239,8 @@ def test_fractions_of_an_epoch_reach_only_who_takes_them() -> None:
 # ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(("part", "loss"), PAIRS)
 def test_an_evaluation_is_the_plain_loss_and_leaves_the_modules(part: str, loss: str) -> None:
-    skip_margins_without(part, loss)
     criterion, plain = build(part, loss), LOSSES[loss]()
     keys, before = set(criterion.state_dict()), criterion(*batch())
     with without_weighters(criterion):
