@@ -22,7 +22,9 @@ from sampleweights.compare.statistics.metrics import (
     METRICS,
     Prediction,
     columns,
+    mean_of_known,
     metrics_of,
+    ranked,
 )
 
 RESAMPLES = 2000
@@ -30,11 +32,19 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its 95 % interval, in percent or percentage points."""
+    """A number and its 95 % interval, in percent or percentage points.
+
+    The ends are NaN where no honest interval exists.
+    """
 
     value: float
     low: float
     high: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is an interval."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     def __str__(self) -> str:
         return self._text("")
@@ -47,6 +57,8 @@ class Estimate:
     @property
     def bounded(self) -> Estimate:
         """Its interval cut to what a metric can be, 0 to 100; a difference can be negative."""
+        if not self.shown:
+            return self
         return replace(self, low=max(self.low, 0.0), high=min(self.high, 100.0))
 
     def _text(self, sign: str) -> str:
@@ -55,7 +67,7 @@ class Estimate:
             format(round(number, 1) + 0.0, f"{sign}.1f")
             for number in (self.value, self.low, self.high)
         )
-        return f"{value} ({low} to {high})"
+        return f"{value} ({low} to {high})" if self.shown else value
 
 
 class Statistics:
@@ -85,7 +97,13 @@ class Statistics:
         self.target, self.group, self.fold, self.seed = target, group, fold, seed
         self.weight = np.ones(len(target)) if weight is None else weight
         self.num_classes = len(class_names)
-        self.metrics = [*METRICS, *(f"recall_{name}" for name in class_names)]
+        self.metrics = [
+            *METRICS,
+            *(f"recall_{name}" for name in class_names),
+            *(f"precision_{name}" for name in class_names),
+        ]
+        self._ranked = {f"average_precision_{name}": i for i, name in enumerate(class_names)}
+        self._exact: dict[str, dict[str, float]] = {}
         self._values: dict[str, NDArray[np.float64]] = {}
         self._draws: dict[str, NDArray[np.float64]] = {}
         self._without_fold: dict[str, NDArray[np.float64]] = {}
@@ -104,8 +122,16 @@ class Statistics:
     def names(self) -> list[str]:
         return list(self._values)
 
-    def add(self, rows: Mapping[str, Prediction]) -> None:
-        """Take in rows, to ask for them later; many at once take little longer than one."""
+    def add(
+        self, rows: Mapping[str, Prediction], trained_as: Mapping[str, str] | None = None
+    ) -> None:
+        """Take in rows, to ask for them later.
+
+        Args:
+            rows: by name.
+            trained_as: of rows that were read off others, the name of the row that was trained.
+        """
+        self._keep(rows)
         target, classes = self.target, self.num_classes
         support = np.bincount(target, self.weight, classes).astype(np.float64)
         sums = {}
@@ -127,13 +153,37 @@ class Statistics:
             sums[name] = [of_group.T.tocsr() for of_group in of_groups]
         self._resample(sums)
 
+    def _keep(self, rows: Mapping[str, Prediction]) -> None:
+        for name, row in rows.items():
+            of_class = ranked(row, self.target, self.num_classes, self.weight)
+            exact = {metric: float(mean_of_known(v)) for metric, v in of_class.items()}
+            for metric, c in self._ranked.items():
+                exact[metric] = float(of_class["average_precision"][c])
+            if row.utility is not None:
+                exact["utility"] = float(np.average(row.utility.mean(0), weights=self.weight))
+            self._exact[name] = exact
+
+    def why_no_interval(self, metric: str) -> str | None:
+        """Why no interval of a metric is shown, in a sentence; None where there is one."""
+        if metric == "worst_recall":
+            return (
+                "The worst of several recalls has no interval: its estimate is too low by chance. "
+                "Look at the recall of each class."
+            )
+        if metric in self._exact[self.names[0]]:
+            return "Not yet."
+        return None
+
     def estimate(self, row: str, metric: str) -> Estimate:
         """A row's metric, with the interval of the samples."""
+        if metric in self._exact[row]:
+            return Estimate(self._exact[row][metric], np.nan, np.nan)
         which = self._which(metric)
         draws = self._draws[row][:, :, which].mean(0)
         found = interval(self._values[row][which], draws, 0.0).bounded
         position = which - len(METRICS)
-        if position >= 0 and np.isfinite(found.value):  # resampling a few that are right shows less
+        if 0 <= position < self.num_classes and np.isfinite(found.value):
+            # resampling a few that are right shows less
             size = len(np.unique(self.group[self.target == position]))
             low, high = wilson(found.value, size)
             found = replace(found, low=min(low, found.low), high=max(high, found.high))
@@ -141,11 +191,43 @@ class Statistics:
 
     def difference(self, row: str, other: str, metric: str) -> Estimate:
         """A row's metric minus another's, paired, with the interval of samples and trainings."""
+        if metric in self._exact[row]:
+            return Estimate(self._exact[row][metric] - self._exact[other][metric], np.nan, np.nan)
         which = self._which(metric)
         value = self._values[row][which] - self._values[other][which]
         draws = self._draws[row][:, :, which] - self._draws[other][:, :, which]
         excess = self._excess[which] * variance(draws).mean() / len(draws)
         return interval(value, draws.mean(0), float(excess))
+
+    def differences(self, rows: Sequence[str], other: str, metric: str) -> dict[str, Estimate]:
+        """Differences of rows to another, all of which hold their truth together in 95 %."""
+        return {row: self.difference(row, other, metric) for row in rows}
+
+    def above_curve(
+        self, rows: Sequence[str], curve: Mapping[float, Prediction], base: str | None = None
+    ) -> dict[str, Estimate]:
+        """Balanced accuracy of rows minus that of a curve where it has their accuracy.
+
+        The intervals hold their truth together in 95 %.
+
+        Args:
+            rows: names.
+            curve: by tau, the predictions of one row, adjusted post hoc.
+            base: the trained row that ``curve`` is read off; the first by default.
+        """
+        names = {tau: f"curve, tau {tau:.6g}" for tau in curve}
+        new = {names[tau]: row for tau, row in curve.items() if names[tau] not in self._values}
+        if new:
+            self.add(new)
+        found = {}
+        points = [self._values[name] for name in names.values()]
+        accuracy = np.array([values[0] for values in points])
+        balanced = np.array([values[1] for values in points])
+        for row in rows:
+            least = min(self._values[row][0], accuracy.max()) - 1e-9
+            best = np.where(accuracy >= least, balanced, -np.inf).argmax()
+            found[row] = self.difference(row, list(names.values())[best], "balanced_accuracy")
+        return found
 
     def draws(self, row: str) -> dict[str, NDArray[np.float64]]:
         """Of each metric its values (resamples,), averaged over the repeats.
