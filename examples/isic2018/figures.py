@@ -23,7 +23,7 @@ from examples.isic2018.results import DRAWN, Results
 from examples.isic2018.training import MODEL, Run, restored
 from sampleweights import LogitAdjustment
 from sampleweights.compare import METRICS, Estimate
-from sampleweights.compare.comparison import TAUS
+from sampleweights.compare.adjustment import TAUS
 from sampleweights.compare.report.picture import plot, size
 from sampleweights.compare.statistics import Prediction, interval, metrics_of_row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,16 +71,20 @@ def choose_tau(
     scores, accuracies = [], []
     for tau in taus:
         moved = adjusted(logits, fold, counts, np.full(counts.shape[:2], tau))
-        score, accuracy = _without_folds(moved, target, fold, counts.shape[1], objective)
-        scores.append(score)
-        accuracies.append(accuracy)
+        found = [
+            _without_folds(of_repeat, target, where, counts.shape[1], objective)
+            for of_repeat, where in zip(moved, fold, strict=True)
+        ]
+        scores.append(np.stack([score for score, _ in found]))
+        accuracies.append(np.stack([accuracy for _, accuracy in found]))
     score, accuracy = _columns(scores), _columns(accuracies)
     cheap = accuracy >= accuracy[0] - TOLERANCE / 100 - 1e-9
-    found = []
-    for allowed in (score, np.where(cheap, score, -np.inf)):
-        best = taus[(allowed >= allowed.max(0) - 1e-9).argmax(0)]
-        found.append(Choice(best[:-1].reshape(counts.shape[:2]), float(best[-1])))
-    return found[0], found[1]
+
+    def best(score: Floats) -> Choice:
+        found = taus[(score >= score.max(0) - 1e-9).argmax(0)]
+        return Choice(found[:-1].reshape(counts.shape[:2]), float(found[-1]))
+
+    return best(score), best(np.where(cheap, score, -np.inf))
 
 
 def _columns(scores: list[Floats]) -> Floats:
@@ -96,40 +101,34 @@ def _without_folds(
     folds: int,
     objective: Objective,
 ) -> tuple[Floats, Floats]:
-    """Objective and accuracy (repeats, folds + 1) without each fold, and at last of all samples."""
-    scores, accuracies = [], []
-    for of_repeat, where in zip(logits, fold, strict=True):
-        classes = of_repeat.shape[-1]
-        predicted = of_repeat.argmax(-1)
+    """Objective and accuracy (folds + 1,) without each fold, and at last of all samples."""
+    classes = logits.shape[-1]
+    predicted = logits.argmax(-1)
 
-        def count(column: NDArray[np.int64], amount: Floats | None = None) -> Floats:
-            """Sums by class (folds + 1, C)."""
-            found = np.bincount(where * classes + column, amount, folds * classes)
-            by_fold = found.reshape(folds, classes).astype(np.float64)
-            total = by_fold.sum(0)
-            return np.concatenate([total - by_fold, total[None]])
+    def count(column: NDArray[np.int64], amount: NDArray[Any] | None = None) -> Floats:
+        """Sums by class (folds + 1, C)."""
+        found = np.bincount(fold * classes + column, amount, folds * classes)
+        by_fold = found.reshape(folds, classes).astype(np.float64)
+        total = by_fold.sum(0)
+        return np.concatenate([total - by_fold, total[None]])
 
-        support, hit = count(target), count(target, predicted == target)
-        accuracies.append(hit.sum(-1) / support.sum(-1))
-        if objective.metric == "accuracy":
-            scores.append(accuracies[-1])
-        elif objective.metric == "balanced_accuracy":
-            scores.append(_mean(hit, support))
-        elif objective.metric == "macro_f1":
-            scores.append(_mean(2 * hit, support + count(predicted), support > 0))
-        elif objective.table is not None:
-            decision = (_softmax(of_repeat) @ objective.table.astype(np.float32)).argmax(-1)
-            earned = count(target, objective.table[target, decision])
-            scores.append(earned.sum(-1) / support.sum(-1))
-        else:
-            scores.append(_average_precision(_softmax(of_repeat), target, where, folds))
-    return np.stack(scores), np.stack(accuracies)
+    support, hit = count(target), count(target, predicted == target)
+    score = accuracy = hit.sum(-1) / support.sum(-1)
+    if objective.metric == "balanced_accuracy":
+        score = _mean(hit, support, support > 0)
+    elif objective.metric == "macro_f1":
+        score = _mean(2 * hit, support + count(predicted), support > 0)
+    elif objective.metric == "average_precision":
+        score = _average_precision(_softmax(logits), target, fold, folds)
+    elif objective.table is not None:
+        decision = (_softmax(logits) @ objective.table.astype(np.float32)).argmax(-1)
+        score = count(target, objective.table[target, decision]).sum(-1) / support.sum(-1)
+    return score, accuracy
 
 
-def _mean(part: Floats, whole: Floats, known: NDArray[np.bool_] | None = None) -> Floats:
+def _mean(part: Floats, whole: Floats, known: NDArray[np.bool_]) -> Floats:
     """The mean ratio over the classes that have samples."""
-    known = whole > 0 if known is None else known
-    ratio = np.where(known, part / np.where(whole > 0, whole, 1), 0)
+    ratio = np.where(known, part / np.where(known, whole, 1), 0)
     mean: Floats = ratio.sum(-1) / np.maximum(known.sum(-1), 1)
     return mean
 

@@ -114,13 +114,13 @@ _RECIPES = {
     "balanced sampling": Recipe(
         "show every class equally often in training (balanced sampling)",
         "criterion = sw.CrossEntropyLoss()\n"
-        "sampler = sw.WeightedSampler.from_targets(train_target)",
+        "sampler = sw.WeightedSampler.from_targets(train_target)  # of the DataLoader",
     ),
     "square-root sampling": Recipe(
         "show rare classes more often in training, in proportion to the square root of their "
         "frequency (square-root sampling)",
         "criterion = sw.CrossEntropyLoss()\n"
-        "sampler = sw.WeightedSampler.from_targets(train_target, power=0.5)",
+        "sampler = sw.WeightedSampler.from_targets(train_target, power=0.5)  # of the DataLoader",
     ),
 }
 
