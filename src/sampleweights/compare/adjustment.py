@@ -14,7 +14,7 @@ from sampleweights.margins import LogitAdjustment
 
 __all__ = ["COARSE_TAUS", "TAUS", "TOLERANCE", "Choice", "adjusted", "choose_tau"]
 
-TAUS = np.linspace(0, 1.5, 31)
+TAUS = np.linspace(0, 1.5, 31).round(2)
 COARSE_TAUS = np.linspace(0, 1.5, 7)
 """For average precision, which has to sort all samples for every tau and class."""
 TOLERANCE = 0.5

@@ -33,18 +33,18 @@ def recipe(comparison: Comparison, trained: str) -> Recipe:
 
 
 def action(comparison: Comparison, row: str, after: str | None = None) -> str:
-    """What to do, after "for balanced accuracy, "; ``after`` what was said before."""
+    """What to do, after "to raise balanced accuracy, "; ``after`` what was said before."""
     trained = source(row)
     words = recipe(comparison, trained).words
     if trained == row:
         return words
     tau = comparison.tau(row)
-    times = "" if tau == 1 else f"{tau:.2f} times "
+    times = "" if tau == 1 else f"{tau:.4g} * "
     if after is not None and source(after) == trained != after:
-        return f"subtract only {times}that logarithm"
+        return f"subtract only {times}log(class frequency)"
     return (
-        f"{words}, and at test time subtract {times}the logarithm of each class's frequency from "
-        f"its logit (post-hoc adjustment)"
+        f"{words} and, at test time, subtract {times}log(class frequency) from each logit "
+        f"(post-hoc adjustment)"
     )
 
 
@@ -54,7 +54,7 @@ def code(comparison: Comparison, row: str) -> str:
     lines = recipe(comparison, trained).code.splitlines()
     if trained != row:
         tau = comparison.tau(row)
-        call = f"sw.LogitAdjustment(class_counts, tau={tau:.2f}).posthoc(logits)"
+        call = f"sw.LogitAdjustment(class_counts, tau={tau:.4g}).posthoc(logits)"
         lines.append(f"logits = {call}  # at test time")
     table = comparison.goal.table
     if table is not None:

@@ -35,7 +35,7 @@ class Recipe:
     """How an entry is told to a reader."""
 
     words: str
-    """What one does, after "For balanced accuracy, "."""
+    """What one does, after "to raise balanced accuracy, "."""
     code: str
     """What builds it, after ``import sampleweights as sw``; it may name ``class_counts``,
     ``num_epochs`` and ``train_target``."""
