@@ -42,10 +42,10 @@ th button:focus-visible { outline: 2px solid var(--trained); outline-offset: 3px
           gap: 1rem 1.5rem; }
 .chart { content-visibility: auto; contain-intrinsic-size: auto 22rem; font-size: .8rem; }
 .chart ul { list-style: none; margin: 0; padding: 0; }
-.chart li, .scale { display: grid; grid-template-columns: 10.4rem 1fr 2.1rem 2.1rem; gap: .5rem;
+.chart li, .scale { display: grid; grid-template-columns: 10.2rem 1fr 2.4rem 2.4rem; gap: .5rem;
                     align-items: center; line-height: 1.5; }
 .chart .name { font-size: .75rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.chart .number { text-align: right; font-variant-numeric: tabular-nums; }
+.chart .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .track { position: relative; height: 100%; min-height: 1.2em; border: solid var(--line);
          border-width: 0 1px;
          background: linear-gradient(var(--line), var(--line)) 50% / 1px 100% no-repeat; }
