@@ -116,4 +116,4 @@ def test_what_to_do_in_words() -> None:
     assert action(made, free, after=simple) == "subtract only 0.8 * log(class frequency)"
     assert action(made, free, after="OHEM").startswith("train without any weighting and")
     for name in default_entries():
-        assert action(made, name).split()[0] in ("train", "show")
+        assert action(made, name).split()[0] in ("train", "sample")
