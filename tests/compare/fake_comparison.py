@@ -42,6 +42,7 @@ class FakeComparison:
     num_groups: int | None = None
     repeats: int = 1
     notes: list[str] = field(default_factory=list)
+    checks: list[Any] = field(default_factory=list)
     folds: int = 5
 
     def __post_init__(self) -> None:

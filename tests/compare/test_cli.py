@@ -21,6 +21,7 @@ pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
 from sampleweights.compare import default_entries  # noqa: E402
+from sampleweights.compare.checks import CODES  # noqa: E402
 from sampleweights.compare.training import protocol  # noqa: E402
 
 COUNTS = [40, 12, 6]
@@ -73,6 +74,25 @@ def test_it_writes_and_says_the_answer(
     assert [err.index(f"{row}: accuracy") for row in trained] == sorted(
         err.index(f"{row}: accuracy") for row in trained
     )
+
+
+def test_a_check_is_told_unless_it_is_ignored(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (data, "--output", tmp_path / "out", "--no-progress")
+    assert compare(*command) == 0
+    page = tmp_path / "out" / "comparison.html"
+    for text in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert "small-classes" in text
+    assert compare(*command, "--ignore", "small-classes", "few-groups") == 0
+    for text in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert "small-classes" not in text
+    with pytest.raises(SystemExit):
+        compare(*command, "--ignore", "small-class")
+    error = capsys.readouterr().err
+    assert "--ignore" in error
+    assert "'small-class'" in error
+    assert all(code in error for code in CODES)
 
 
 def test_started_again_it_goes_on(

@@ -13,6 +13,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from sampleweights.compare.checks import Found, find
+from sampleweights.compare.checks.labels import suspicious_labels
 from sampleweights.compare.report import advice
 from sampleweights.compare.statistics import (
     METRICS,
@@ -60,6 +62,12 @@ class Comparison:
     Of each row that was trained, as its last pass over the training part showed it; NaN where a
     ``fit`` does not call the criterion with logits (N, C) and class indices.
     """
+    never_told: Sequence[str] = ()
+    """The rows that depend on the epoch and whose ``fit`` never called ``set_epoch``."""
+    same_features: NDArray[np.int64] | None = None
+    """A number for each sample (N,) that those with the same features share; None: unknown."""
+    ignore: Sequence[str] = ()
+    """The codes of checks that are left out."""
 
     @property
     def trained(self) -> list[str]:
@@ -195,6 +203,24 @@ class Comparison:
         """Sentences that are computed from the rows, with the interval behind each."""
         return advice.sentences(self)
 
+    @cached_property
+    def checks(self) -> list[Found]:
+        """What should be known before a row is believed; none of it is what was hoped for."""
+        return find(self, self.ignore)
+
+    def suspicious_labels(self) -> pd.DataFrame:
+        """Samples whose label looks wrong, the most suspicious first.
+
+        Columns are ``index`` of the sample, ``label`` and ``predicted`` (names of classes), and
+        ``score``, the probability (0.5 to 1) that the label does not come from the sample. It
+        follows from the logits out of fold of the baseline.
+        """
+        return self._suspicious.copy()
+
+    @cached_property
+    def _suspicious(self) -> pd.DataFrame:
+        return suspicious_labels(self)
+
     def plot(self, axes: Any = None) -> Any:
         """Accuracy over balanced accuracy, with the frontier; matplotlib's axes."""
         from sampleweights.compare.report import picture  # matplotlib takes a second
@@ -212,7 +238,7 @@ class Comparison:
         for row in self.rows:
             acc, bacc = (self.estimate(row, m) for m in ("accuracy", "balanced_accuracy"))
             lines.append(f"{row:32}{acc!s:>26}{bacc!s:>26}")
-        return "\n".join([*lines, "", *self.advice(), *self.notes])
+        return "\n".join([*lines, "", *self.advice(), *self.notes, *map(str, self.checks)])
 
     def __repr__(self) -> str:
         return (

@@ -152,6 +152,9 @@ def _escape(text: object) -> str:
 def _advice(comparison: Any) -> str:
     items = "".join(f"<li>{_escape(sentence)}</li>" for sentence in comparison.advice())
     notes = "".join(f"<p><b>Note:</b> {_escape(note)}</p>" for note in comparison.notes)
+    for found in comparison.checks:
+        notes += f"<p><b>{_escape(found.title)}.</b> {_escape(found.text)} "
+        notes += f"<small>{_escape(found.code)}</small></p>"
     return (f'<ul class="advice">{items}</ul>' if items else "") + notes
 
 
