@@ -166,11 +166,11 @@ def compare(
             else f"{platform.machine()} CPU, {workers} process{'es' * (workers > 1)}",
             "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
         },
-        {
+        train_recall={
             name: np.stack([run.train_recall for run in runs]).reshape(counts.shape)
             for name, runs in outcomes.items()
         },
-        never_told, same_features, ignore,
+        never_told=never_told, same_features=same_features, ignore=ignore,
     )  # fmt: skip
 
 

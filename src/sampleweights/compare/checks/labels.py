@@ -46,9 +46,9 @@ def share_at_random(
         own = np.maximum(own, 1e-12)  # or one label would decide the temperature without a share
         for j, share in enumerate(SHARES):
             likelihood[i, j] = np.log((1 - share) * own + share / classes).sum()
-    i, j = np.unravel_index(np.argmax(likelihood), likelihood.shape)
-    gain = likelihood[i, j] - likelihood[:, 0].max()
-    return float(SHARES[j]), float(TEMPERATURES[i]), float(gain)
+    best = np.unravel_index(np.argmax(likelihood), likelihood.shape)
+    gain = likelihood[best] - likelihood[:, 0].max()
+    return float(SHARES[best[1]]), float(TEMPERATURES[best[0]]), float(gain)
 
 
 def suspicious_labels(comparison: Any) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampleweights.compare.checks.base import Check, listed
-from sampleweights.compare.statistics import POSTHOC
+from sampleweights.compare.statistics import POSTHOC, Prediction, metrics_of_row
 
 __all__ = ["BaselineNotAdjustable", "EpochNeverTold", "RareClassNotFitted"]
 
@@ -65,9 +65,11 @@ class RareClassNotFitted(Check):
     def _is_better(self, comparison: Any, recall: dict[str, NDArray[np.float64]], row: str) -> bool:
         counts, plain = comparison.counts.sum((0, 1)), comparison.baseline
         before, after = (counts @ recall[name] / counts.sum() for name in (plain, row))
-        balanced, posthoc = (
-            comparison.estimate(name, "balanced_accuracy").value for name in (row, plain + POSTHOC)
-        )
+        metric = "balanced_accuracy"
+        adjusted = Prediction.of(comparison.adjusted(plain))  # whatever the other row's strength
+        posthoc = metrics_of_row(adjusted, comparison.target, len(counts))[metric]
+        posthoc = max(posthoc, comparison.estimate(plain + POSTHOC, metric).value)
+        balanced = comparison.estimate(row, metric).value
         return bool(after >= before - NO_LOSS and balanced > posthoc)
 
 
