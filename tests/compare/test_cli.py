@@ -21,6 +21,8 @@ pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
 from sampleweights.compare import default_entries  # noqa: E402
+from sampleweights.compare.checks import CODES  # noqa: E402
+from sampleweights.compare.cli import utility_table  # noqa: E402
 from sampleweights.compare.training import protocol  # noqa: E402
 
 COUNTS = [40, 12, 6]
@@ -75,33 +77,47 @@ def test_it_writes_and_says_the_answer(
     )
 
 
-def test_an_objective_by_name_or_as_a_table(
+def test_the_objective_may_be_a_table_of_utilities(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = ["--output", tmp_path / "c", "--no-progress"]
-    assert compare(data, *few, "--objective", "macro_f1") == 0
-    assert "macro F1" in capsys.readouterr().out
+    few = [data, "--output", tmp_path / "c", "--no-progress", "--utility"]
     table = np.array([[1, 0, 0, 0.2], [0, 1, 0, 0.2], [-2, 0, 1, 0.2]])
     np.save(tmp_path / "utility.npy", table)
     np.savetxt(tmp_path / "utility.csv", table, delimiter=",")
-    answers = []
     for name in ("utility.npy", "utility.csv"):
-        assert compare(data, *few, "--utility", tmp_path / name) == 0
-        answers.append(capsys.readouterr().out)
-        assert "expected utility" in answers[-1]
-    assert answers[0] == answers[1]
+        assert utility_table(tmp_path / name).tolist() == table.tolist()
+    assert compare(*few, tmp_path / "utility.csv") == 0
+    assert "expected utility" in capsys.readouterr().out
     assert "utility" in pd.read_csv(tmp_path / "c" / "table.csv").columns
     (tmp_path / "named.csv").write_text("a,b\n1,2\n")
+    np.save(tmp_path / "small.npy", np.eye(2))
     for name, message in (
         ("named.csv", "--utility must be a table of numbers without a header"),
         ("utility.txt", "--utility must be an .npy or a .csv file"),
         ("none.npy", "none.npy"),
+        ("small.npy", "a utility table of shape (3, D)"),
     ):
-        assert compare(data, *few, "--utility", tmp_path / name) == 1
+        assert compare(*few, tmp_path / name) == 1
         assert message in capsys.readouterr().err
-    np.save(tmp_path / "small.npy", np.eye(2))
-    assert compare(data, *few, "--utility", tmp_path / "small.npy") == 1
-    assert "a utility table of shape (3, D)" in capsys.readouterr().err
+
+
+def test_a_check_is_told_unless_it_is_ignored(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (data, "--output", tmp_path / "out", "--no-progress")
+    assert compare(*command) == 0
+    page = tmp_path / "out" / "comparison.html"
+    for text in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert "small-classes" in text
+    assert compare(*command, "--ignore", "small-classes", "few-groups") == 0
+    for text in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert "small-classes" not in text
+    with pytest.raises(SystemExit):
+        compare(*command, "--ignore", "small-class")
+    error = capsys.readouterr().err
+    assert "--ignore" in error
+    assert "'small-class'" in error
+    assert all(code in error for code in CODES)
 
 
 def test_started_again_it_goes_on(

@@ -13,10 +13,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from sampleweights.compare import compare, default_entries
+from sampleweights.compare.checks import CODES
 from sampleweights.compare.inputs import load
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER
 from sampleweights.compare.objective import OBJECTIVES
-from sampleweights.compare.outputs import MARK, PAGE, PICTURE, RUNS, TABLE, check_output, replacing
+from sampleweights.compare.outputs import (
+    MARK,
+    PAGE,
+    PICTURE,
+    RUNS,
+    SUSPICIOUS,
+    TABLE,
+    check_output,
+    remove_own,
+    replacing,
+)
 
 __all__ = ["main"]
 
@@ -131,6 +142,14 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--workers", type=at_least(1), metavar="N", help="processes (default: one for each core)"
     )
+    what.add_argument(
+        "--ignore",
+        nargs="+",
+        choices=CODES,
+        default=[],
+        metavar="CODE",
+        help=f"checks that are not to be told, of {', '.join(CODES)}",
+    )
     made.add_argument(
         "--no-progress",
         action="store_true",
@@ -208,11 +227,17 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         class_names=inputs.class_names,
         cache=args.output / RUNS,
         workers=args.workers,
+        ignore=args.ignore,
         progress=not args.no_progress,
     )
     comparison.facts = {"input": " ".join(map(str, args.input)), **comparison.facts}
     with replacing(args.output / TABLE) as path:
         comparison.table().to_csv(path)
+    if any(found.code == "suspicious-labels" for found in comparison.checks):
+        with replacing(args.output / SUSPICIOUS) as path:
+            comparison.suspicious_labels().to_csv(path, index=False)
+    else:
+        remove_own(args.output / SUSPICIOUS)
     matplotlib.use("Agg")  # a picture needs no screen
     figure = comparison.plot().figure
     with replacing(args.output / PICTURE) as path:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 import sampleweights
 from sampleweights._checks import as_whole_number
+from sampleweights.compare.checks import check_codes
+from sampleweights.compare.checks.samples import equal_features
 from sampleweights.compare.comparison import Comparison
 from sampleweights.compare.inputs.arrays import not_finite
 from sampleweights.compare.inputs.classes import ClassNames, categories, classes
@@ -48,6 +50,7 @@ def compare(
     class_names: ClassNames | None = None,
     cache: str | Path | None = None,
     workers: int | None = None,
+    ignore: Sequence[str] = (),
     progress: bool = True,
 ) -> Comparison:
     """Train every row on the same folds, and say which is worth its training.
@@ -86,6 +89,8 @@ def compare(
             told from a changed one, such as an open file, a warning says so and nothing is kept.
         workers: processes; one per core unless given, one on a GPU. The result does not depend on
             their number.
+        ignore: codes of checks that are not to be told, such as ``["small-classes"]``; those
+            that were found are ``comparison.checks``.
         progress: show a bar, and each row as it is finished.
 
     Returns:
@@ -122,7 +127,9 @@ def compare(
     for name in entries:
         if not isinstance(name, str):
             raise TypeError(f"entries must have names that are strings, got {name!r}")
+    ignore = check_codes(ignore)
     fit: Callable[..., Any]
+    same_features = None
     trained = "a fit of one's own"
     if callable(data):
         if num_epochs is None:
@@ -133,6 +140,7 @@ def compare(
     else:
         fit = Head(_features(data, len(index)), index, len(names), num_epochs)
         num_epochs = fit.num_epochs
+        same_features = equal_features(fit.features)
         trained = f"a head on {fit.features.shape[1]} features"
     fold = folds_of(index, group, names, folds, repeats, seed)
     counts = class_counts(index, fold, len(names))
@@ -158,19 +166,12 @@ def compare(
         return f"{name}: {shown}"
 
     outcomes = run_all(plan, workers, progress, tell)
-    silent = [name for name, runs in outcomes.items() if not all(run.told_epoch for run in runs)]
-    notes = []
-    if silent:
-        notes.append(
-            f"fit never called criterion.set_epoch in the rows {', '.join(silent)}: what depends "
-            f"on the epoch stayed as in the first one, so that these rows do not show what they "
-            f"are for. Call criterion.set_epoch(epoch) at the start of each epoch."
-        )
+    never_told = [n for n, runs in outcomes.items() if not all(run.told_epoch for run in runs)]
     seconds = sum(run.seconds for runs in outcomes.values() for run in runs)
     return Comparison(
         {name: _assemble(runs, fold, len(names)) for name, runs in outcomes.items()},
         adjustable,
-        index, group, fold, counts, names, seed, notes,
+        index, group, fold, counts, names, seed, [],
         {
             "samples": f"{len(index):,} of {len(names)} classes",
             "protocol": f"{folds} folds, {repeats} repeat{'s' * (repeats > 1)}, seed {seed}",
@@ -183,6 +184,11 @@ def compare(
             "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
         },
         objective=goal, recipes=recipes, num_epochs=num_epochs,
+        train_recall={
+            name: np.stack([run.train_recall for run in runs]).reshape(counts.shape)
+            for name, runs in outcomes.items()
+        },
+        never_told=never_told, same_features=same_features, ignore=ignore,
     )  # fmt: skip
 
 

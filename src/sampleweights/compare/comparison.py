@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sampleweights.compare.adjustment import Choice, adjusted, choose_tau
+from sampleweights.compare.checks import Found, find
+from sampleweights.compare.checks.labels import suspicious_labels
 from sampleweights.compare.objective import Objective
 from sampleweights.compare.report import table, verdict
 from sampleweights.compare.statistics import (
@@ -63,6 +64,22 @@ class Comparison:
     """How each entry is told, and the code that builds it; by name alone where there is none."""
     num_epochs: int | None = None
     """Of each training."""
+
+    train_recall: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """The recall of each class on the training part, in percent, of shape (repeats, folds, C).
+
+    Of each row that was trained, as its last pass over the training part showed it; NaN where a
+    ``fit`` does not call the criterion with logits (N, C) and class indices.
+    """
+    never_told: Sequence[str] = ()
+    """The rows that depend on the epoch and whose ``fit`` never called ``set_epoch``."""
+    same_features: NDArray[np.int64] | None = None
+    """A number for each sample (N,) that those with the same features share; None: unknown."""
+    ignore: Sequence[str] = ()
+    """The codes of checks that are left out."""
+    _differences: dict[tuple[str, str], dict[str, Estimate]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def goal(self) -> Objective:
@@ -210,10 +227,6 @@ class Comparison:
             self._differences[metric, other] = found
         return self._differences[metric, other]
 
-    @cached_property
-    def _differences(self) -> dict[tuple[str, str], dict[str, Estimate]]:
-        return {}
-
     def why_no_interval(self, metric: str) -> str | None:
         """Why a metric is shown without an interval; None where it has one."""
         return self._statistics.why_no_interval(metric)
@@ -242,19 +255,16 @@ class Comparison:
             return None
         names = {f"{self.baseline}, tau {tau:g}": row for tau, row in self._curve.items()}
         self._statistics.add(names, trained_as=dict.fromkeys(names, self.baseline))
-        lines = []
-        for tau, name in zip(self._curve, names, strict=True):
-            balanced = self._statistics.estimate(name, "balanced_accuracy")
-            lines.append(
-                {
-                    "tau": tau,
-                    "accuracy": self._statistics.estimate(name, "accuracy").value,
-                    "balanced_accuracy": balanced.value,
-                    "balanced_accuracy_low": balanced.low,
-                    "balanced_accuracy_high": balanced.high,
-                }
-            )
-        return pd.DataFrame(lines)
+        balanced = [self._statistics.estimate(name, "balanced_accuracy") for name in names]
+        return pd.DataFrame(
+            {
+                "tau": list(self._curve),
+                "accuracy": [self._statistics.estimate(name, "accuracy").value for name in names],
+                "balanced_accuracy": [found.value for found in balanced],
+                "balanced_accuracy_low": [found.low for found in balanced],
+                "balanced_accuracy_high": [found.high for found in balanced],
+            }
+        )
 
     @cached_property
     def _above(self) -> dict[str, Estimate]:
@@ -300,6 +310,24 @@ class Comparison:
         """What the verdict leaves open: a few sentences, each with its numbers."""
         return verdict.further(self)
 
+    @cached_property
+    def checks(self) -> list[Found]:
+        """What should be known before a row is believed; none of it is what was hoped for."""
+        return find(self, self.ignore)
+
+    def suspicious_labels(self) -> pd.DataFrame:
+        """Samples whose label looks wrong, the most suspicious first.
+
+        Columns are ``index`` of the sample, ``label`` and ``predicted`` (names of classes), and
+        ``score``, the probability (0.5 to 1) that the label does not come from the sample. It
+        follows from the logits out of fold of the baseline.
+        """
+        return self._suspicious.copy()
+
+    @cached_property
+    def _suspicious(self) -> pd.DataFrame:
+        return suspicious_labels(self)
+
     def plot(self, axes: Any = None) -> Any:
         """Accuracy over balanced accuracy, with the frontier; matplotlib's axes."""
         from sampleweights.compare.report import picture  # matplotlib takes a second
@@ -313,8 +341,7 @@ class Comparison:
         return page.write(self, Path(path))
 
     def __str__(self) -> str:
-        text = [textwrap.fill(sentence, 96) for sentence in (*self.advice(), *self.notes)]
-        return "\n".join([str(self.verdict), "", table.text(self), "", *text])
+        return table.text(self)
 
     def __repr__(self) -> str:
         return (

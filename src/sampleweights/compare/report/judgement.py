@@ -36,7 +36,7 @@ class Judgement:
         self.to_baseline: dict[str, Estimate] = comparison.differences(self.metric)
         self.accuracy_change: dict[str, Estimate] = comparison.differences("accuracy")
         self.helps = [row for row, by in self.to_baseline.items() if by.low > 0]
-        self.not_fitted = NOT_FITTED in {found.code for found in getattr(comparison, "checks", [])}
+        self.not_fitted = NOT_FITTED in {found.code for found in comparison.checks}
         self.best, self.at_no_loss = self._recommend()
 
     def value(self, row: str) -> float:

@@ -91,9 +91,14 @@ def _list(kind: str, sentences: list[str]) -> list[str]:
 def _checks(comparison: Any) -> list[str]:
     """What should be known before one believes it."""
     items = [f"<li>{_escape(note)}</li>" for note in comparison.notes]
-    return [f'<p><b>Before you rely on it</b></p><ul class="checks">{"".join(items)}</ul>'] * bool(
-        items
-    )
+    items += [
+        f"<li><b>{_escape(found.title)}.</b> {_escape(found.text)} "
+        f'<span class="quiet">{_escape(found.code)}</span></li>'
+        for found in comparison.checks
+    ]
+    if not items:
+        return []
+    return ['<p><b>Before you rely on it</b></p><ul class="checks">', *items, "</ul>"]
 
 
 def _without_interval(comparison: Any) -> str:

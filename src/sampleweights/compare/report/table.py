@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import pandas as pd
@@ -45,6 +46,13 @@ def frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def text(comparison: Comparison) -> str:
+    """The whole answer for a terminal: the verdict first, then what should be known with it."""
+    said = [*comparison.advice(), *comparison.notes, *map(str, comparison.checks)]
+    below = [textwrap.fill(sentence, 96, break_on_hyphens=False) for sentence in said]
+    return "\n".join([str(comparison.verdict), "", metrics_of_rows(comparison), "", *below])
+
+
+def metrics_of_rows(comparison: Comparison) -> str:
     """The metrics by which one chooses, the best row for the objective first."""
     words = metrics(comparison)
     shown = list(dict.fromkeys(["accuracy", "balanced_accuracy", comparison.goal.metric]))
