@@ -61,8 +61,8 @@ def test_what_needs_no_training_is_preferred_unless_something_is_shown_to_beat_i
     assert found.row == SIMPLE
     assert "No other method tried here is shown to reach more." in found.text
     assert verdict.of(fake({**points, "ClassBalanced": (71.1, 85.0)})).row == "ClassBalanced"
-    # as good, and shown to be more accurate
-    assert verdict.of(fake({**points, "ClassBalanced": (70.1, 86.2)})).row == "ClassBalanced"
+    # as good and more accurate, as a weaker adjustment may be as well
+    assert verdict.of(fake({**points, "ClassBalanced": (70.1, 88.0)})).row == SIMPLE
     # as good, and above the curve
     assert verdict.of(fake(points, above={"ClassBalanced": 2.0})).row == "ClassBalanced"
     assert verdict.of(fake(points, above={"ClassBalanced": 0.9})).row == SIMPLE

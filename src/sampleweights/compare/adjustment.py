@@ -18,7 +18,7 @@ TAUS = np.linspace(0, 1.5, 31).round(2)
 COARSE_TAUS = np.linspace(0, 1.5, 7)
 """For average precision, which has to sort all samples for every tau and class."""
 TOLERANCE = 0.5
-"""Points of accuracy that count as no loss."""
+"""Points, of accuracy or of an objective in percent, that count as none."""
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +65,9 @@ def choose_tau(
     """The tau that is best for the objective, and the best of those that cost no accuracy.
 
     The second is the best one among those that lose at most 0.5 points of accuracy against tau = 0,
-    on the same samples. Among equals the smallest is taken.
+    on the same samples. Near its highest value an objective hardly changes with tau, while accuracy
+    falls and falls; so the smallest tau within 0.5 points of the best is taken. Of accuracy and of
+    a utility, it is the smallest of the best.
     """
     taus = COARSE_TAUS if objective.metric == "average_precision" else TAUS
     scores, accuracies = [], []
@@ -79,9 +81,10 @@ def choose_tau(
         accuracies.append(np.stack([accuracy for _, accuracy in found]))
     score, accuracy = _columns(scores), _columns(accuracies)
     cheap = accuracy >= accuracy[0] - TOLERANCE / 100 - 1e-9
+    slack = 0.0 if objective.metric in ("accuracy", "utility") else TOLERANCE / 100
 
     def best(score: Floats) -> Choice:
-        found = taus[(score >= score.max(0) - 1e-9).argmax(0)]
+        found = taus[(score >= score.max(0) - slack - 1e-9).argmax(0)]
         return Choice(found[:-1].reshape(counts.shape[:2]), float(found[-1]))
 
     return best(score), best(np.where(cheap, score, -np.inf))

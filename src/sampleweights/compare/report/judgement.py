@@ -79,18 +79,13 @@ class Judgement:
     def better_than(self, simple: str) -> list[str]:
         """Rows that are shown to be better for the objective than the adjusted baseline.
 
-        Or as good, and shown to be more accurate: by at least what counts as a loss.
+        Or, of balanced accuracy, that are as good and lie above the curve: a row that is merely
+        more accurate may be reached by a weaker adjustment as well.
         """
         found = self.comparison.differences(self.metric, simple)
         better = [row for row, by in found.items() if by.low > 0]
-        as_good = [row for row, by in found.items() if by.value >= 0]
         if self.metric == "balanced_accuracy":
-            better += [row for row, _ in self.above_curve if row in as_good]
-        if self.metric != "accuracy":
-            accuracy = self.comparison.differences("accuracy", simple)
-            better += [
-                row for row in as_good if accuracy[row].low > 0 and accuracy[row].value >= NO_LOSS
-            ]
+            better += [row for row, _ in self.above_curve if found[row].value >= 0]
         return better
 
     @cached_property
