@@ -14,7 +14,6 @@ from sampleweights.compare.statistics.samples import Influence
 from sampleweights.compare.statistics.trainings import (
     FACTORS,
     half_width,
-    likelihood,
     posterior,
 )
 
@@ -82,17 +81,12 @@ class Contrast:
         return found
 
 
-def likelihoods(contrasts: Sequence[Contrast]) -> NDArray[np.float64]:
-    """(contrasts, U), of each factor."""
-    squares = np.array([contrast.squares for contrast in contrasts])
-    return likelihood(squares[:, 0], squares[:, 1], contrasts[0].freedoms)
-
-
-def intervals(
-    contrasts: Sequence[Contrast], prior: NDArray[np.float64], seed: int
-) -> list[tuple[float, float]]:
+def intervals(contrasts: Sequence[Contrast], seed: int) -> list[tuple[float, float]]:
     """Of differences to one row, all of which hold their truth together in 95 %."""
-    weight = posterior(likelihoods(contrasts), prior)
+    if not contrasts:
+        return []
+    squares = np.array([contrast.squares for contrast in contrasts])
+    weight = posterior(squares[:, 0], squares[:, 1], contrasts[0].freedoms)
     if contrasts[0].number[2] == 1:  # one model predicted all: nothing tells how trainings vary
         weight = np.eye(1, len(FACTORS)).repeat(len(contrasts), 0)
     variance = np.stack([contrast.variances() for contrast in contrasts])
@@ -121,7 +115,7 @@ def correlation(
     same = np.where(names[:, None] == names, 1.0, 0.5)
     shared += same * np.sqrt(training[:, None] * training)
     scale = np.sqrt(np.maximum(variance, 1e-300))
-    found = np.clip(shared / scale[:, None] / scale, -1, 1)
+    found: NDArray[np.float64] = np.clip(shared / scale[:, None] / scale, -1, 1)
     np.fill_diagonal(found, 1)
     return found
 

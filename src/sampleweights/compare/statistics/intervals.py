@@ -9,13 +9,13 @@ differences vary from fold to fold.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sampleweights.compare.statistics.contrasts import Contrast, intervals, likelihoods
+from sampleweights.compare.statistics.contrasts import Contrast, intervals
+from sampleweights.compare.statistics.curve import Above, Both, Curve
 from sampleweights.compare.statistics.estimates import Estimate, of_mean, of_part
 from sampleweights.compare.statistics.metrics import (
     METRICS,
@@ -29,10 +29,9 @@ from sampleweights.compare.statistics.metrics import (
     unit_of,
 )
 from sampleweights.compare.statistics.samples import Influence, Samples
-from sampleweights.compare.statistics.trainings import PRIOR, learned
 
 FEWEST = 20
-"""Samples of a class below which average precision, AUROC and F1 have no honest interval."""
+"""Samples of a class below which average precision and AUROC have no honest interval."""
 NAN = float("nan")
 WITHOUT = {
     "worst_recall": "The worst recall has no interval: the lowest of several numbers is low by "
@@ -69,12 +68,10 @@ class Statistics:
         weight = np.ones(len(target)) if weight is None else weight
         self.samples = Samples(target, group, fold, weight, len(class_names))
         self.class_names, self.seed = list(class_names), seed
-        self.trained = list(rows)
         self._rows: dict[str, Prediction] = {}
         self._training: dict[str, str] = {}
         self._influences: dict[tuple[str, str], Influence] = {}
         self._estimates: dict[tuple[str, str], Estimate] = {}
-        self._priors: dict[str, NDArray[np.float64]] = {}
         self.add(rows)
 
     # -----------------------------------------------------------------------------------------
@@ -116,7 +113,7 @@ class Statistics:
         rare = min(of_class, key=lambda c: (groups[c], support[c]))
         if groups[rare] == 1 < support[rare]:
             return f"All samples of {self.class_names[rare]} are in one group."
-        if family in (*RANKED, "macro_f1", "precision") and groups[rare] < FEWEST:
+        if family in RANKED and groups[rare] < FEWEST:
             number, what = groups[rare], "samples" if self.samples.alone else "groups"
             return (
                 f"{self.class_names[rare]} has {number} {what}: with fewer than {FEWEST}, an "
@@ -155,11 +152,12 @@ class Statistics:
                 row: Estimate(of.value - base.value, NAN, NAN)
                 for row, of in zip(rows, own, strict=True)
             }
-        found = self._simultaneous(
-            {row: self._contrast(row, other, metric) for row in rows}, metric
-        )
-        if self.why_no_interval(metric) is not None:
-            return {row: Estimate(of.value, NAN, NAN) for row, of in found.items()}
+        contrasts = [self._contrast(row, other, metric) for row in rows]
+        unit, found = unit_of(metric), {}
+        shown = self.why_no_interval(metric) is None
+        ends = intervals(contrasts, self.seed) if shown else [(NAN, NAN)] * len(rows)
+        for row, of, (low, high) in zip(rows, contrasts, ends, strict=True):
+            found[row] = Estimate(unit * of.influence.value, unit * low, unit * high)
         return found
 
     def above_curve(
@@ -174,7 +172,22 @@ class Statistics:
             curve: by tau, the predictions of one row, adjusted post hoc.
             base: the trained row that ``curve`` is read off; the first by default.
         """
-        raise NotImplementedError
+
+        def both(row: Prediction) -> Both:
+            accuracy, balanced = (
+                self.samples.influence(self._parts_of(row, metric))
+                for metric in ("accuracy", "balanced_accuracy")
+            )
+            return accuracy, balanced
+
+        line = Curve([both(curve[tau]) for tau in sorted(curve)])
+        found = [Above(both(self._rows[row]), line, self._training[row]) for row in rows]
+        ends = intervals([of.contrast for of in found], self.seed)
+        shown = {}
+        for row, of, (low, high) in zip(rows, found, ends, strict=True):
+            low, high = of.widened(low, high)
+            shown[row] = Estimate(100 * of.contrast.influence.value, 100 * low, 100 * high)
+        return shown
 
     # -----------------------------------------------------------------------------------------
     # How it is found
@@ -192,9 +205,12 @@ class Statistics:
 
     def _parts(self, row: str, family: str, c: int | None = None) -> list[list[Part]]:
         """What a metric is the mean of, of each repeat."""
-        of = self.samples.target, self.samples.weight, self.samples.num_classes
-        found = [parts_of(self._rows[row], r, family, *of) for r in self.samples.repeats]
+        found = self._parts_of(self._rows[row], family)
         return found if c is None else [[parts[c]] for parts in found]
+
+    def _parts_of(self, row: Prediction, family: str) -> list[list[Part]]:
+        of = self.samples.target, self.samples.weight, self.samples.num_classes
+        return [parts_of(row, repeat, family, *of) for repeat in self.samples.repeats]
 
     def _rank(self, row: str) -> None:
         """Sorting takes most of the time: all metrics that need it are found together."""
@@ -252,7 +268,7 @@ class Statistics:
         influence = self._influence(row, metric) - self._influence(other, metric)
         training = self._training[row]
         family, c = self._family(metric)
-        size = self.samples.support
+        size = self.samples.size
         if same(self._rows[row], self._rows[other]):
             return Contrast(influence, training)
         if family == "accuracy":
@@ -268,22 +284,6 @@ class Statistics:
             return Contrast(influence, training, freedom=float(max(freedom - 1, 1)))
         few = self.samples.few(self._right(row) - self._right(other), share)
         return Contrast(influence, training, *few)
-
-    def _simultaneous(self, contrasts: dict[str, Contrast], metric: str) -> dict[str, Estimate]:
-        unit = unit_of(metric)
-        ends = intervals(list(contrasts.values()), self._prior(metric), self.seed)
-        return {
-            row: Estimate(unit * of.influence.value, unit * low, unit * high)
-            for (row, of), (low, high) in zip(contrasts.items(), ends, strict=True)
-        }
-
-    def _prior(self, metric: str) -> NDArray[np.float64]:
-        """How much trainings vary, from all pairs of rows that were trained."""
-        if metric not in self._priors:
-            of = [self._influence(row, metric) for row in self.trained]
-            pairs = [Contrast(a - b, "") for a, b in itertools.combinations(of, 2)]
-            self._priors[metric] = learned(likelihoods(pairs), len(of)) if pairs else PRIOR
-        return self._priors[metric]
 
 
 def same(one: Prediction, other: Prediction) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 METRICS = {
     "accuracy": "accuracy",
@@ -88,9 +89,7 @@ def names_of(class_names: Sequence[str], with_utility: bool) -> list[str]:
     return [*METRICS, *named, *(["utility"] if with_utility else [])]
 
 
-def ratio(
-    above: NDArray[np.floating], below: NDArray[np.floating], index: NDArray[np.int64]
-) -> Part:
+def ratio(above: NDArray[np.float64], below: NDArray[np.float64], index: NDArray[np.int64]) -> Part:
     """The ratio of two sums (n,)."""
     total = below.sum()
     value = above.sum() / total if total > 0 else np.nan
@@ -124,13 +123,16 @@ def f1_scores(
     for c, taken in enumerate(indices_of(predicted, num_classes)):
         index = np.concatenate([members[c], taken[target[taken] != c]])
         of, said = target[index] == c, predicted[index] == c
-        found.append(ratio(2 * weight[index] * (of & said), weight[index] * (of + 1.0 * said), index))
+        found.append(
+            ratio(2 * weight[index] * (of & said), weight[index] * (of + 1.0 * said), index)
+        )
     return found
 
 
 def indices_of(classes: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
     """Of each class, which samples have it."""
-    order = np.argsort(classes, kind="stable")
+    small = np.uint16 if num_classes < 2**16 else np.int64  # integers of 16 bits sort fastest
+    order = np.argsort(classes.astype(small), kind="stable")
     return np.split(order, np.bincount(classes, minlength=num_classes).cumsum()[:-1])
 
 
@@ -176,30 +178,31 @@ def calibration_gaps(
     predicted: NDArray[np.int64], confidence: NDArray[np.float64], target: NDArray[np.int64],
     weight: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-    """Of each bin of confidence, the sum of right minus confidence, and its deviation if calibrated.
+    """Of each bin of confidence: right minus confidence, summed, and what that would vary by chance.
 
     The expected calibration error is the sum of the absolute gaps over the sum of the weights.
     """
     edge = np.ceil(confidence * BINS).clip(1, BINS).astype(np.int64) - 1
-    gap = np.bincount(edge, weight * ((predicted == target) - confidence), BINS)
-    spread = np.bincount(edge, weight**2 * confidence * (1 - confidence), BINS)
-    return gap, np.sqrt(spread)
+    error, chance = (predicted == target) - confidence, confidence * (1 - confidence)
+    gap = np.bincount(edge, weight * error, BINS).astype(np.float64)
+    spread: NDArray[np.float64] = np.sqrt(np.bincount(edge, weight**2 * chance, BINS))
+    return gap, spread
 
 
 def debiased(gap: NDArray[np.float64], spread: NDArray[np.float64]) -> float:
     """The sum of absolute gaps without what chance adds to it.
 
     Chance alone makes a gap of 0.8 ``spread`` in each bin, so that a calibrated model has an error
-    above 0, the more so the fewer samples there are. What it adds is less where gaps are large:
-    for gaps of deviation tau in units of spread it is sqrt(2 / pi) (sqrt(1 + tau^2) - tau), and
-    tau is known from their squares. A smooth version of what Kumar, Liang and Ma, Verified
-    uncertainty calibration, NeurIPS 2019, subtract, which leaves more than half of it.
+    above 0, the more so the fewer samples there are. To a gap of t spreads it adds
+    2 phi(t) - 2 t Phi(-t) of them, the mean of an absolute normal number minus t; t is known from
+    the squares of all gaps. Kumar, Liang and Ma, Verified uncertainty calibration, NeurIPS 2019,
+    take each gap for its own t instead, which leaves more than half of the 0.8.
     """
     if not spread.any():
         return float(np.abs(gap).sum())
-    tau = np.sqrt(max((gap**2).sum() / (spread**2).sum() - 1, 0))
-    added = np.sqrt(2 / np.pi) * (np.sqrt(1 + tau**2) - tau) * spread.sum()
-    return float(max(np.abs(gap).sum() - added, 0))
+    t = np.sqrt(max((gap**2).sum() / (spread**2).sum() - 1, 0))
+    added = 2 * np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi) - 2 * t * ndtr(-t)
+    return float(max(np.abs(gap).sum() - added * spread.sum(), 0))
 
 
 def mean_of_known(values: Iterable[float]) -> float:

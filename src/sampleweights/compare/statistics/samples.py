@@ -73,11 +73,14 @@ class Samples:
         return np.bincount(self.target, minlength=self.num_classes)
 
     @cached_property
+    def size(self) -> NDArray[np.float64]:
+        """(C,), the weight of the samples of each class."""
+        return np.bincount(self.target, self.weight, self.num_classes).astype(np.float64)
+
+    @cached_property
     def _cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Of each sample its class and group as one number, and the class of each such number."""
-        cell, of_sample = np.unique(
-            self.target * self.num_groups + self.group, return_inverse=True
-        )
+        cell, of_sample = np.unique(self.target * self.num_groups + self.group, return_inverse=True)
         return of_sample, cell // self.num_groups
 
     @cached_property
@@ -113,12 +116,13 @@ class Samples:
         amount = np.concatenate([of.influence for of_repeat in parts for of in of_repeat])
         where = self.group[index]
         if len(index) > number * size / 4:
-            dense = np.bincount(rows * size + where, amount, number * size).reshape(number, size)
-            found: NDArray[np.float64] = dense @ dense.T
+            dense = np.bincount(rows * size + where, amount, number * size).astype(np.float64)
+            found = dense.reshape(number, size) @ dense.reshape(number, size).T
         else:
             sparse = csr_array((amount, (rows, where)), shape=(number, size))
             found = (sparse @ sparse.T).toarray()
-        return found / len(parts) ** 2
+        averaged: NDArray[np.float64] = found / len(parts) ** 2
+        return averaged
 
     def few(
         self, difference: NDArray[np.float64], share: NDArray[np.float64]
@@ -139,19 +143,17 @@ class Samples:
             with which that variance is known.
         """
         cell, class_of = self._cells
-        size = np.bincount(self.target, self.weight, self.num_classes)
+        size = self.size
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.bincount(self.target, self.weight * difference, self.num_classes) / size
             square = np.bincount(self.target, self.weight * difference**2, self.num_classes) / size
             around = self.weight * (difference - mean[self.target])
             of_cell = np.bincount(cell, around) / size[class_of]
             variance = np.bincount(class_of, of_cell**2, self.num_classes)
-            number = np.where(
-                variance > 0, (square - mean**2) / variance, self.groups_of_class
-            )
-            square = (number * square + 2) / (number + 2)
-            smaller = mean * number / (number + 2)
-            wider = (square - smaller**2) / (number + 2)
+            number = np.where(variance > 0, (square - mean**2) / variance, self.groups_of_class)
+            square = (number * square + 1) / (number + 1)
+            smaller = mean * number / (number + 1)
+            wider = (square - smaller**2) / (number + 1)
             freedom = np.inf
             if not self.alone:
                 parts = share**2 * wider
