@@ -2,8 +2,8 @@
 
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
-python -m benchmarks losses sizes selection selective sampling distributed history comparing import \
-    --save                                    # everything, and reports into benchmarks/results
+python -m benchmarks losses sizes selection selective sampling distributed history comparing \
+    import --save                             # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
 

@@ -178,7 +178,7 @@ def calibration_gaps(
     predicted: NDArray[np.int64], confidence: NDArray[np.float64], target: NDArray[np.int64],
     weight: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-    """Of each bin of confidence: right minus confidence, summed, and what that would vary by chance.
+    """Of each bin of confidence, right minus confidence, summed, and by how much chance moves it.
 
     The expected calibration error is the sum of the absolute gaps over the sum of the weights.
     """
