@@ -187,7 +187,7 @@ def test_what_is_left_open():
         "The rarest class, g (115 samples): recall from 40.0 to 52.0 % (50.6 to 53.4), precision "
         "from 40.0 to 52.0 % (50.6 to 53.4).",
         "If you use the probabilities, mind that they fit worse: the expected calibration error "
-        "rises from 40.0 to 52.0 %.",
+        "is 52.0 instead of 40.0 %.",
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -241,7 +241,7 @@ class Comparison:
         found = {}
         for tau in CURVE.round(6).tolist():
             row = self._predicted(self.adjusted(self.baseline, tau))
-            found[tau] = Prediction(row.predicted, row.confidence)
+            found[tau] = replace(row, probability=None)
         return found
 
     @cached_property

@@ -21,6 +21,8 @@ __all__ = ["Verdict", "further", "of"]
 Comparison = Any  # sampleweights.compare.Comparison, which imports this module
 
 MOST_FURTHER = 2
+WORSE_CALIBRATION = 1.0
+"""Points of the calibration error, which has no interval, from which on it is told."""
 
 
 @dataclass(frozen=True)
@@ -235,15 +237,14 @@ def further(comparison: Comparison) -> list[str]:
             f"The rarest class, {rare} ({min(counts):,} samples): recall {changed(*recall)}, "
             f"precision {changed(*precision)}."
         )
-        by = comparison.difference(chosen, comparison.baseline, "calibration_error")
-        if by.low > 0:
-            before, after = (
-                comparison.estimate(row, "calibration_error").value
-                for row in (comparison.baseline, chosen)
-            )
+        before, after = (
+            comparison.estimate(row, "calibration_error").value
+            for row in (comparison.baseline, chosen)
+        )
+        if after >= before + WORSE_CALIBRATION:
             found.append(
                 f"If you use the probabilities, mind that they fit worse: the "
-                f"{METRICS['calibration_error']} rises from {before:.1f} to {after:.1f} %."
+                f"{METRICS['calibration_error']} is {after:.1f} instead of {before:.1f} %."
             )
     return found
 

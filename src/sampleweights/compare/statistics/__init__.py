@@ -1,6 +1,7 @@
 """From logits out of fold to metrics and their intervals."""
 
-from sampleweights.compare.statistics.intervals import Estimate, Statistics, interval
+from sampleweights.compare.statistics.estimates import Estimate
+from sampleweights.compare.statistics.intervals import Statistics
 from sampleweights.compare.statistics.metrics import (
     METRICS,
     POSTHOC,
@@ -16,6 +17,5 @@ __all__ = [
     "Estimate",
     "Prediction",
     "Statistics",
-    "interval",
     "metrics_of_row",
 ]
