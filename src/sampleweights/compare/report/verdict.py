@@ -173,7 +173,8 @@ def reason(judged: Judgement, row: str) -> str:
         )
     if row == judged.simple and not judged.better_than(row):
         return "No other method tried here is shown to reach more."
-    if not is_adjusted(row) and judged.metric != "accuracy" and judged.simple in judged.helps:
+    other = not row.startswith(judged.simple)
+    if other and judged.metric != "accuracy" and judged.simple in judged.helps:
         value = judged.comparison.estimate(judged.simple, judged.metric).value
         accuracy = judged.comparison.estimate(judged.simple, "accuracy").value
         return (
