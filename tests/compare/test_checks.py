@@ -194,7 +194,7 @@ def test_a_rare_class_that_another_row_fits_is_not_fitted():
     logits = {"plain": 9 * np.eye(3, dtype=np.float32)[np.where(TARGET == 2, 0, TARGET)][None]}
     text = told(made(TARGET, train_recall=learnt, logits=logits), "rare-class-not-fitted")
     assert text.startswith("plain has not fitted class 2 (12 %)")
-    assert "weighted fits more of them in the same number of epochs." in text
+    assert "In the same number of epochs, weighted fits more." in text
     assert "train longer" in text
 
 
@@ -202,6 +202,7 @@ def test_a_rare_class_that_no_row_fits_is_not_fitted():
     learnt = recalls(plain=[99, 90, 12], weighted=[98, 95, 30])
     text = told(made(TARGET, train_recall=learnt), "rare-class-not-fitted")
     assert "class 2 (12 %)" in text
+    assert "No other row fits it. If this recall rises when you train longer" in text
     assert "weighted" not in text
 
 
