@@ -373,6 +373,13 @@ def test_classes_that_overlap_are_not_wrong_labels(share, factor):
     assert (gain > 5) == (share > 0)
 
 
+def test_a_part_of_many_samples_is_enough():
+    logits, target = drawn(0.1, size=90_000)
+    found, temperature, _ = share_at_random(logits, target)
+    assert found == pytest.approx(0.1, abs=0.02)
+    assert temperature == pytest.approx(1, rel=0.2)
+
+
 def test_coin_flips_are_not_wrong_labels():
     generator = np.random.default_rng(4)
     logits = {"plain": generator.normal(size=(1, 600, 2)).astype(np.float32)}
