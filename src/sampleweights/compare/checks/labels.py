@@ -19,8 +19,8 @@ SURE = 5.0
 """Gain in log-likelihood; by chance, that of clean labels is as large in one data set of 1,000."""
 FEW = 0.005
 """The share of listed labels below which nothing is said."""
-ENOUGH = 20_000
-"""Samples from which temperature and share are estimated."""
+ENOUGH = 20_000, 2_000_000
+"""Samples, and logits, from which temperature and share are estimated."""
 
 
 def share_at_random(
@@ -37,7 +37,7 @@ def share_at_random(
     Returns:
         The share e, the temperature, and what e adds to the log-likelihood.
     """
-    step = -(-len(target) // ENOUGH)
+    step = max(-(-len(target) // ENOUGH[0]), -(-logits.size // ENOUGH[1]))
     logits, target = logits[::step].astype(np.float64), target[::step]
     label, classes = np.arange(len(target)), logits.shape[1]
     likelihood = np.empty((len(TEMPERATURES), len(SHARES)))

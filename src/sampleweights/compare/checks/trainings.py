@@ -15,8 +15,9 @@ __all__ = ["BaselineNotAdjustable", "EpochNeverTold", "RareClassNotFitted"]
 
 NOT_FITTED, FITTED = 50, 80
 """Training recall in percent: below, a class is not fitted; above, the largest class is."""
-NO_LOSS = 1
-"""Percentage points of accuracy on the training part."""
+TOLERANCE = 1
+"""Percentage points by which two rows are alike."""
+BALANCED = "balanced_accuracy"
 
 
 class RareClassNotFitted(Check):
@@ -40,13 +41,26 @@ class RareClassNotFitted(Check):
         largest = int(np.argmax(comparison.class_counts))
         if not recall[plain][largest] > FITTED:
             return None
-        better = [row for row in recall if self._is_better(comparison, recall, row)]
+        adjusted = Prediction.of(comparison.adjusted(plain))
+        classes = len(comparison.class_names)
+        posthoc = max(  # whatever strength was chosen, and for whatever objective
+            comparison.estimate(plain + POSTHOC, BALANCED).value,
+            metrics_of_row(adjusted, comparison.target, classes)[BALANCED],
+        )
+        balanced = {row: comparison.estimate(row, BALANCED).value for row in recall}
+        counts = comparison.counts.sum((0, 1)) / comparison.counts.sum()
+        better = {
+            row
+            for row in recall
+            if counts @ recall[row] > counts @ recall[plain] - TOLERANCE
+            and balanced[row] > posthoc + TOLERANCE
+        }
         missed, by = [], set()
         for c in np.argsort(recall[plain]):
-            fitting = [row for row in recall if recall[row][c] >= NOT_FITTED]
-            if recall[plain][c] < NOT_FITTED and (not fitting or {*fitting} & {*better}):
+            fitting = {row for row in recall if recall[row][c] >= NOT_FITTED}
+            if recall[plain][c] < NOT_FITTED and (not fitting or fitting & better):
                 missed.append(f"{comparison.class_names[c]} ({recall[plain][c]:.0f} %)")
-                by |= {*fitting} & {*better}
+                by |= fitting & better
         if not missed:
             return None
         text = (
@@ -55,22 +69,15 @@ class RareClassNotFitted(Check):
             f"{recall[plain][largest]:.0f} %. "
         )
         if by:
-            row = max(by, key=lambda row: comparison.estimate(row, "balanced_accuracy").value)
-            text += f"{row} fits more of them in the same number of epochs. "
+            return (
+                f"{text}In the same number of epochs, {max(by, key=balanced.__getitem__)} fits "
+                f"more. Post-hoc adjustment cannot help with what the model has not learnt yet: "
+                f"train longer, or weight the classes in training."
+            )
         return (
-            f"{text}Post-hoc adjustment cannot help with what the model has not learnt yet: train "
-            f"longer, or weight the classes in training, before you compare with it."
+            f"{text}No other row fits it. If this recall rises when you train longer, the training "
+            f"is too short: post-hoc adjustment cannot help with what the model has not learnt yet."
         )
-
-    def _is_better(self, comparison: Any, recall: dict[str, NDArray[np.float64]], row: str) -> bool:
-        counts, plain = comparison.counts.sum((0, 1)), comparison.baseline
-        before, after = (counts @ recall[name] / counts.sum() for name in (plain, row))
-        metric = "balanced_accuracy"
-        adjusted = Prediction.of(comparison.adjusted(plain))  # whatever the other row's strength
-        posthoc = metrics_of_row(adjusted, comparison.target, len(counts))[metric]
-        posthoc = max(posthoc, comparison.estimate(plain + POSTHOC, metric).value)
-        balanced = comparison.estimate(row, metric).value
-        return bool(after >= before - NO_LOSS and balanced > posthoc)
 
 
 def mean(recall: NDArray[np.float64]) -> NDArray[np.float64]:
