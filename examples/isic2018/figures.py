@@ -131,7 +131,8 @@ def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
                 row, target[split.validation], len(classes), split.sample_weight, DRAWN.values()
             )
             lines.append({"tau": tau, **found})
-    return pd.DataFrame(lines).groupby("tau", as_index=False).mean()
+    curve = pd.DataFrame(lines, columns=["tau", *DRAWN.values()])
+    return curve.groupby("tau", as_index=False).mean()
 
 
 def recall(results: Results, model: str, optimizer: str) -> Figure:
