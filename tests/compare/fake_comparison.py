@@ -110,7 +110,7 @@ class FakeComparison:
 
     @property
     def ranking(self) -> list[str]:
-        return sorted(self.rows, key=lambda row: -self.estimate(row, self.objective).value)
+        return sorted(self.rows, key=lambda row: -self.estimate(row, self.goal.metric).value)
 
     def why_no_interval(self, metric: str) -> str | None:
         return "It has none." if metric == "worst_recall" else None

@@ -44,13 +44,15 @@ class Judgement:
 
     def _recommend(self) -> tuple[str | None, str | None]:
         """The row for the objective, and the one for the objective at no loss of accuracy."""
-        best = self._preferred(self.helps, self.simple)
+        free_row = self.comparison.baseline + POSTHOC_FREE
+        simple = self.simple if self.simple in self.helps else free_row
+        best = self._preferred(self.helps, simple)
         if self.metric == "accuracy":
             return best, best
         keeps = [row for row in self.helps if self.accuracy_change[row].value >= -NO_LOSS]
         if best in keeps:
             return best, best
-        free = self._preferred(keeps, self.comparison.baseline + POSTHOC_FREE)
+        free = self._preferred(keeps, free_row)
         if free in self.comparison.trained:  # a training is worth it: the best of those that help
             free = self._highest([row for row in keeps if row in self.comparison.trained])
         if best is not None and free is not None and self.value(free) >= self.value(best):

@@ -108,10 +108,11 @@ def _without_interval(comparison: Any) -> str:
         why = comparison.why_no_interval(metric)
         if why is not None:
             reasons.setdefault(why, []).append(words)
-    return "".join(
-        f'<p class="quiet">{_escape(", ".join(words))}: {_escape(why)}</p>'
+    lines = [
+        why if why.startswith("The ") else f"{', '.join(words)}: {why}"  # it names itself
         for why, words in reasons.items()
-    )
+    ]
+    return "".join(f'<p class="quiet">{_escape(line)}</p>' for line in lines)
 
 
 def _kind(comparison: Any, row: str) -> str:

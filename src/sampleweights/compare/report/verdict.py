@@ -171,8 +171,16 @@ def reason(judged: Judgement, row: str) -> str:
             "An adjustment at test time is no substitute here: plain training has not fitted "
             "its rare classes, not even on the samples it was trained on."
         )
-    if row == judged.simple and not judged.better_than(row):
-        return "No other method tried here is shown to reach more."
+    if row.startswith(judged.simple) and not judged.better_than(row):
+        text = "No other method tried here is shown to reach more"
+        top = judged.comparison.ranking[0]
+        if judged.metric == "utility" or judged.value(top) <= judged.value(row) + NO_LOSS:
+            return f"{text}."
+        reached = amount(judged.value(top), judged.metric)
+        return (
+            f'{text}: "{top}" reached {reached}, but that may be chance; more repeats of the '
+            f"comparison show whether it is."
+        )
     other = not row.startswith(judged.simple)
     if other and judged.metric != "accuracy" and judged.simple in judged.helps:
         value = judged.comparison.estimate(judged.simple, judged.metric).value
