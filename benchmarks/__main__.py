@@ -2,8 +2,8 @@
 
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
-python -m benchmarks losses sizes selection selective sampling distributed history import --save
-                                              # everything, and reports into benchmarks/results
+python -m benchmarks losses sizes selection selective sampling distributed history comparing \
+    import --save                             # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
 
@@ -14,7 +14,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import distributed, history, importing, losses, sampling, selection, selective
+from benchmarks import (
+    distributed,
+    history,
+    importing,
+    losses,
+    sampling,
+    selection,
+    selective,
+)
 from benchmarks.measure import RESULTS, Report, keep_freed_memory
 
 SUITES = [
@@ -25,6 +33,7 @@ SUITES = [
     "sampling",
     "distributed",
     "history",
+    "comparing",
     "import",
     "plot",
 ]
@@ -34,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Time and memory of losses, selection, selective backpropagation, sampling "
-        "and global batches, as ratios within one run.",
+        "global batches and comparisons, as ratios within one run.",
     )
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"{', '.join(SUITES)} (losses)")
     parser.add_argument("--shapes", nargs="+", choices=losses.SHAPES | losses.ON_CUDA, default=[])
@@ -65,6 +74,10 @@ def main() -> None:
             sampling.run(report, args.seconds / 4)
         elif suite == "history":
             history.run(report, args.seconds / 2)
+        elif suite == "comparing":
+            from benchmarks import comparing  # alone it needs scipy
+
+            comparing.run(report)
         elif suite == "import":
             importing.run(report)
         elif suite == "selective":

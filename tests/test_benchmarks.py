@@ -60,6 +60,15 @@ def test_sampling(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert rows[1][4] == "-"
 
 
+def test_comparing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scipy")
+    comparing = pytest.importorskip("benchmarks.comparing")
+    monkeypatch.setattr(comparing, "SIZES", [400])
+    run(monkeypatch, "comparing", "--device", "cpu")
+    [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 400 |")]
+    assert all(float(cell) >= 0 for cell in row.strip("| ").split(" | ")[1:])
+
+
 def test_an_unknown_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit):
         run(monkeypatch, "loses")

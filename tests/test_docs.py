@@ -143,7 +143,13 @@ def of_comparing() -> dict[str, Any]:
         pytest.importorskip(package)
     target = torch.arange(60) % 3
     features = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)) + target[:, None]
-    return {"features": features, "target": target, "patients": torch.arange(60) // 2}
+    return {
+        "features": features,
+        "target": target,
+        "patients": torch.arange(60) // 2,
+        "is_malignant": target == 0,
+        "logits": torch.randn(4, 2),
+    }
 
 
 SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from examples.isic2018.bootstrap import interval
 from examples.isic2018.recipes import LOSSES, MODELS, OPTIMIZERS, PAPER
 from examples.isic2018.results import Results
 from examples.isic2018.training import Row
-from sampleweights.compare.statistics import Estimate, interval
+from sampleweights.compare.statistics import Estimate
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def difference(claim: Claim, results: Results, metric: str) -> Estimate | None:
         return None
     mean = np.mean([summary.loc[a, metric] - summary.loc[b, metric] for a, b in known])
     samples = np.mean([bootstrap[a][metric] - bootstrap[b][metric] for a, b in known], axis=0)
-    return interval(float(mean), samples, 0.0)
+    return interval(float(mean), samples)
 
 
 def claims_table(results: Results) -> str:

@@ -17,15 +17,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
+from examples.isic2018.bootstrap import interval
 from examples.isic2018.outputs import output
 from examples.isic2018.recipes import LOSSES, PAPER, POSTHOC, READINGS, WEIGHTINGS
 from examples.isic2018.results import DRAWN, Results
 from examples.isic2018.training import MODEL, Run, restored
 from sampleweights import LogitAdjustment
-from sampleweights.compare import METRICS, Estimate
-from sampleweights.compare.comparison import TAUS
+from sampleweights.compare import Estimate
+from sampleweights.compare.adjustment import TAUS
 from sampleweights.compare.report.picture import plot, size
-from sampleweights.compare.statistics import Prediction, interval, metrics_of_row
+from sampleweights.compare.statistics import Prediction, metrics_of_row
 
 matplotlib.use("agg")  # figures go to files; no screen is needed
 
@@ -105,7 +106,7 @@ def tradeoff(results: Results, model: str, optimizer: str, loss: str) -> Figure:
         plain("none"),
         posthoc_frontier(results, results.of_row((*of, "none"))),
         {
-            (plain(w), metric): interval(summary.loc[(*of, w), name], draws[w][name], 0.0).bounded
+            (plain(w), metric): interval(summary.loc[(*of, w), name], draws[w][name]).bounded
             for w in rows
             for name, metric in DRAWN.items()
         },
@@ -126,9 +127,12 @@ def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
         logits = torch.from_numpy(results.probabilities(run)).log()
         for tau in TAUS:
             row = Prediction.of(LogitAdjustment(counts, tau=tau).posthoc(logits).numpy()[None])
-            found = metrics_of_row(row, target[split.validation], len(classes), split.sample_weight)
+            found = metrics_of_row(
+                row, target[split.validation], len(classes), split.sample_weight, DRAWN.values()
+            )
             lines.append({"tau": tau, **found})
-    return pd.DataFrame(lines, columns=["tau", *METRICS]).groupby("tau", as_index=False).mean()
+    curve = pd.DataFrame(lines, columns=["tau", *DRAWN.values()])
+    return curve.groupby("tau", as_index=False).mean()
 
 
 def recall(results: Results, model: str, optimizer: str) -> Figure:

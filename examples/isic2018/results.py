@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from examples.isic2018.bootstrap import resample
 from examples.isic2018.data import Dataset
 from examples.isic2018.training import RESULT, Row, Run
-from sampleweights.compare.statistics import Prediction, Statistics
 
 ROW = ["model", "optimizer", "loss", "weighting"]
 METRICS = {
@@ -109,10 +109,6 @@ class Results:
                 return file["validation_greedy"]
             return file["validation_probabilities"].argmax(1)
 
-    def prediction(self, run: Run) -> Prediction:
-        confidence = self.probabilities(run).max(1).astype(np.float64)
-        return Prediction(self.predicted(run)[None], confidence[None])
-
     def curves(self, run: Run) -> pd.DataFrame:
         return pd.read_csv(self.folder / run.name / "curves.csv")
 
@@ -132,17 +128,16 @@ class Results:
         for number in dict.fromkeys(run.split for run in self.main):
             split = self.dataset.split[number]
             runs = [run for run in self.main if run.split == number]
-            found = Statistics(
+            found = resample(
                 target[split.validation],
                 pd.factorize(lesions.iloc[split.validation])[0],
-                np.zeros((1, len(split.validation)), np.int64),  # one model predicted all of them
-                self.dataset.classes,
-                {run.name: self.prediction(run) for run in runs},
+                {run.name: self.predicted(run) for run in runs},
+                len(self.dataset.classes),
+                split.sample_weight,
                 seed=number,
-                weight=split.sample_weight,
             )
             for run in runs:
-                collected.setdefault(run.row, []).append(found.draws(run.name))
+                collected.setdefault(run.row, []).append(found[run.name])
         return {
             row: {
                 name: np.mean([d[metric] for d in draws], axis=0) for name, metric in DRAWN.items()

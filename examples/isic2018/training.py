@@ -33,7 +33,7 @@ from examples.isic2018.official import DataError, write_atomically
 from examples.isic2018.prepare import digest
 from examples.isic2018.recipes import POSTHOC, Recipe, build_criterion
 from sampleweights import LogitAdjustment, WeightedSampler
-from sampleweights.compare.statistics import Prediction, metrics_of_row
+from sampleweights.compare.statistics.metrics import calibration_gaps
 
 Row = tuple[str, str, str, str]
 """Model, optimiser, loss, weighting."""
@@ -327,14 +327,13 @@ def evaluate(
         target, predicted, labels=range(len(classes)), zero_division=0, sample_weight=weight
     )
     confidence = probabilities.max(1).astype(np.float64)
-    decided = Prediction(probabilities.argmax(1)[None], confidence[None])
-    named = metrics_of_row(decided, target, len(classes), weight)
+    gap, _ = calibration_gaps(probabilities.argmax(1), confidence, target, weight)
     metrics = {
         "acc": np.average(predicted == target, weights=weight),
         "bacc": recall.mean(),
         "mean_precision": precision.mean(),
         "mean_f1": f1.mean(),
-        "calibration_error": named["calibration_error"] / 100,
+        "calibration_error": np.abs(gap).sum() / weight.sum(),
     }
     for name, values in (("recall", recall), ("precision", precision), ("f1", f1)):
         metrics |= {f"{name}_{c}": value for c, value in zip(classes, values, strict=True)}

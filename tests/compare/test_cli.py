@@ -21,6 +21,8 @@ pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
 from sampleweights.compare import default_entries  # noqa: E402
+from sampleweights.compare.checks import CODES  # noqa: E402
+from sampleweights.compare.cli import utility_table  # noqa: E402
 from sampleweights.compare.training import protocol  # noqa: E402
 
 COUNTS = [40, 12, 6]
@@ -63,16 +65,59 @@ def test_it_writes_and_says_the_answer(
     out, err = capsys.readouterr()
     page = output / "comparison.html"
     assert f"The page is {page}" in out
-    assert out.index("balanced accuracy") < out.index("The page")
+    assert out.index("import sampleweights as sw") < out.index("The page")
     assert page.read_text(encoding="utf-8").count("rarest") > 0
     assert (output / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = pd.read_csv(output / "table.csv", index_col=0)
     trained = ["no weighting", "OHEM", "LogitAdjustment"]
-    assert [row for row in table.index if not row.endswith("post-hoc")] == trained
+    assert [row for row in table.index if " + post-hoc" not in row] == trained
     assert "recall_rarest" in table.columns
     assert [err.index(f"{row}: accuracy") for row in trained] == sorted(
         err.index(f"{row}: accuracy") for row in trained
     )
+
+
+def test_the_objective_may_be_a_table_of_utilities(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [data, "--output", tmp_path / "c", "--no-progress", "--utility"]
+    table = np.array([[1, 0, 0, 0.2], [0, 1, 0, 0.2], [-2, 0, 1, 0.2]])
+    np.save(tmp_path / "utility.npy", table)
+    np.savetxt(tmp_path / "utility.csv", table, delimiter=",")
+    for name in ("utility.npy", "utility.csv"):
+        assert utility_table(tmp_path / name).tolist() == table.tolist()
+    assert compare(*few, tmp_path / "utility.csv") == 0
+    assert "expected utility" in capsys.readouterr().out
+    assert "utility" in pd.read_csv(tmp_path / "c" / "table.csv").columns
+    (tmp_path / "named.csv").write_text("a,b\n1,2\n")
+    np.save(tmp_path / "small.npy", np.eye(2))
+    for name, message in (
+        ("named.csv", "--utility must be a table of numbers without a header"),
+        ("utility.txt", "--utility must be an .npy or a .csv file"),
+        ("none.npy", "none.npy"),
+        ("small.npy", "a utility table of shape (3, D)"),
+    ):
+        assert compare(*few, tmp_path / name) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_check_is_told_unless_it_is_ignored(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (data, "--output", tmp_path / "out", "--no-progress")
+    assert compare(*command) == 0
+    page = tmp_path / "out" / "comparison.html"
+    for text in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert "small-classes" in text
+    assert compare(*command, "--ignore", "small-classes", "few-groups") == 0
+    for text in (capsys.readouterr().out, page.read_text(encoding="utf-8")):
+        assert "small-classes" not in text
+    with pytest.raises(SystemExit):
+        compare(*command, "--ignore", "small-class")
+    error = capsys.readouterr().err
+    assert "--ignore" in error
+    assert "'small-class'" in error
+    assert all(code in error for code in CODES)
 
 
 def test_started_again_it_goes_on(
@@ -118,6 +163,11 @@ def test_an_error_is_one_sentence(
         ([], "INPUT"),
         (["x.npz", "--folds", "1"], "--folds: must be an integer of at least 2, got 1"),
         (["x.npz", "--workers", "two"], "--workers: must be an integer of at least 1, got two"),
+        (["x.npz", "--objective", "recall"], "--objective: invalid choice: 'recall'"),
+        (
+            ["x.npz", "--objective", "accuracy", "--utility", "u.npy"],
+            "--utility is an objective of its own",
+        ),
         (["x.npz", "--rows", "ohem"], "--rows must be of no weighting, ClassBalanced"),
     ],
 )

@@ -24,6 +24,7 @@ from sampleweights.compare.outputs import (  # noqa: E402
     FEATURES,
     PAGE,
     PICTURE,
+    SUSPICIOUS,
     TABLE,
     check_output,
     replacing,
@@ -82,7 +83,7 @@ def test_an_input_is_not_replaced(
 
 
 @pytest.mark.usefixtures("untrained")
-@pytest.mark.parametrize("name", [TABLE, PICTURE, PAGE])
+@pytest.mark.parametrize("name", [TABLE, PICTURE, PAGE, SUSPICIOUS])
 @pytest.mark.parametrize("content", [b"", b"row,accuracy\nmine,1\n", b"\x89PNG mine", None])
 def test_a_file_of_somebody_else_is_not_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None
@@ -159,6 +160,38 @@ def test_an_earlier_comparison_is_replaced_and_all_else_stays(
 
     error = refused(capsys, tmp_path, tmp_path / TABLE, "--target", "row", "--output", tmp_path)
     assert "is an input" in error
+
+
+@pytest.mark.slow
+def test_labels_that_look_wrong_are_listed_while_they_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier list is removed when no label looks wrong any more, or when it is ignored."""
+    monkeypatch.setattr(picture, "plot", lambda *_: Figure().subplots())
+    right = np.repeat(["a", "b", "c"], 40)
+    wrong = right.copy()
+    wrong[::20] = np.roll(right, 40)[::20]
+    given, output = tmp_path / "data.npz", tmp_path / "out"
+    features = np.eye(3)[np.repeat(range(3), 40)] + np.random.default_rng(0).normal(
+        size=(120, 3), scale=0.1
+    )
+
+    def told(target: Any, *arguments: str) -> bool:
+        np.savez(given, features=features, target=target)
+        settings = ["--folds", "3", "--num-epochs", "40", "--workers", "1", "--rows", "OHEM"]
+        command = ["compare", str(given), "--output", str(output), *settings, "--no-progress"]
+        assert main([*command, *arguments]) == 0
+        told = "[suspicious-labels]" in capsys.readouterr().out
+        assert (output / SUSPICIOUS).exists() == told
+        return told
+
+    assert told(wrong)
+    table = pd.read_csv(output / SUSPICIOUS)
+    assert sorted(table["index"]) == list(range(0, 120, 20))
+    assert (table["predicted"] == right[table["index"]]).all()
+    assert not told(right)
+    assert told(wrong)
+    assert not told(wrong, "--ignore", "suspicious-labels")
 
 
 def test_a_file_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:

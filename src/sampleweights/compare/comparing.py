@@ -16,11 +16,20 @@ from torch import Tensor
 
 import sampleweights
 from sampleweights._checks import as_whole_number
+from sampleweights.compare.checks import check_codes
+from sampleweights.compare.checks.samples import equal_features
 from sampleweights.compare.comparison import Comparison
 from sampleweights.compare.inputs.arrays import not_finite
 from sampleweights.compare.inputs.classes import ClassNames, categories, classes
-from sampleweights.compare.statistics import METRICS, POSTHOC, Prediction, metrics_of_row
-from sampleweights.compare.training.entries import Build, default_entries, is_adjustable
+from sampleweights.compare.objective import Objective
+from sampleweights.compare.statistics import (
+    METRICS,
+    POSTHOC,
+    POSTHOC_FREE,
+    Prediction,
+    metrics_of_row,
+)
+from sampleweights.compare.training.entries import Build, default_entries, is_adjustable, recipe_of
 from sampleweights.compare.training.head import Head
 from sampleweights.compare.training.protocol import Plan, class_counts, folds_of, run_all
 
@@ -32,6 +41,7 @@ def compare(
     target: ArrayLike | Tensor,
     *,
     groups: ArrayLike | None = None,
+    objective: str | ArrayLike = "balanced_accuracy",
     entries: Mapping[str, Build] | None = None,
     folds: int = 5,
     repeats: int = 1,
@@ -40,6 +50,7 @@ def compare(
     class_names: ClassNames | None = None,
     cache: str | Path | None = None,
     workers: int | None = None,
+    ignore: Sequence[str] = (),
     progress: bool = True,
 ) -> Comparison:
     """Train every row on the same folds, and say which is worth its training.
@@ -59,6 +70,11 @@ def compare(
             (0, 1, 10, 2), pandas' ordered categories as they are ordered, all else by value. The
             logits of a ``fit`` have the classes in this order; its integers must be 0 to C - 1.
         groups: ``(N,)``, what must not be on both sides: patients, lesions, videos.
+        objective: what the verdict and the strength of post-hoc adjustment are to maximise:
+            ``"balanced_accuracy"``, ``"accuracy"``, ``"macro_f1"``, ``"average_precision"``, or a
+            utility table ``(C, D)``: what decision d is worth for a sample of class c. Decisions
+            may be more than the classes, such as "ask an expert"; each is the one with the highest
+            expected utility under the softmax of the logits.
         entries: names and builders; the first is the baseline (`default_entries`).
         folds: of the cross-validation, at least 2.
         repeats: of the whole, on other folds and with other seeds; more narrow the intervals.
@@ -73,6 +89,8 @@ def compare(
             told from a changed one, such as an open file, a warning says so and nothing is kept.
         workers: processes; one per core unless given, one on a GPU. The result does not depend on
             their number.
+        ignore: codes of checks that are not to be told, such as ``["small-classes"]``; those
+            that were found are ``comparison.checks``.
         progress: show a bar, and each row as it is finished.
 
     Returns:
@@ -102,13 +120,16 @@ def compare(
     repeats = as_whole_number("repeats", repeats, 1)
     if num_epochs is not None:
         num_epochs = as_whole_number("num_epochs", num_epochs, 1)
+    goal = Objective.of(objective, len(names))
     entries = dict(default_entries() if entries is None else entries)
     if not entries:
         raise ValueError("entries must have at least one row, got none")
     for name in entries:
         if not isinstance(name, str):
             raise TypeError(f"entries must have names that are strings, got {name!r}")
+    ignore = check_codes(ignore)
     fit: Callable[..., Any]
+    same_features = None
     trained = "a fit of one's own"
     if callable(data):
         if num_epochs is None:
@@ -119,6 +140,7 @@ def compare(
     else:
         fit = Head(_features(data, len(index)), index, len(names), num_epochs)
         num_epochs = fit.num_epochs
+        same_features = equal_features(fit.features)
         trained = f"a head on {fit.features.shape[1]} features"
     fold = folds_of(index, group, names, folds, repeats, seed)
     counts = class_counts(index, fold, len(names))
@@ -128,43 +150,46 @@ def compare(
     first = torch.from_numpy(counts[0, 0])
     adjustable = [n for n, entry in entries.items() if is_adjustable(n, entry, first, num_epochs)]
     for name in adjustable:
-        if name + POSTHOC in entries:
-            raise ValueError(
-                f"entries must not have {name + POSTHOC!r}, which is read off the row {name!r}"
-            )
+        for taken in (name + POSTHOC, name + POSTHOC_FREE):
+            if taken in entries:
+                raise ValueError(
+                    f"entries must not have {taken!r}, which is read off the row {name!r}"
+                )
+    recipes = {n: recipe_of(n, entry, first, num_epochs) for n, entry in entries.items()}
     folder = None if cache is None else Path(cache)
     plan = Plan(fit, entries, index, fold, counts, num_epochs, seed, folder)
 
     def tell(name: str, outcomes: Sequence[Any]) -> str:
         row = Prediction.of(_assemble(outcomes, fold, len(names)))
-        found = metrics_of_row(row, index, len(names))
-        shown = ", ".join(f"{METRICS[m]} {found[m]:.1f}" for m in ("accuracy", "balanced_accuracy"))
+        both = ("accuracy", "balanced_accuracy")  # quickly
+        found = metrics_of_row(row, index, len(names), metrics=both)
+        shown = ", ".join(f"{METRICS[metric]} {found[metric]:.1f}" for metric in both)
         return f"{name}: {shown}"
 
     outcomes = run_all(plan, workers, progress, tell)
-    silent = [name for name, runs in outcomes.items() if not all(run.told_epoch for run in runs)]
-    notes = []
-    if silent:
-        notes.append(
-            f"fit never called criterion.set_epoch in the rows {', '.join(silent)}: what depends "
-            f"on the epoch stayed as in the first one, so that these rows do not show what they "
-            f"are for. Call criterion.set_epoch(epoch) at the start of each epoch."
-        )
+    never_told = [n for n, runs in outcomes.items() if not all(run.told_epoch for run in runs)]
     seconds = sum(run.seconds for runs in outcomes.values() for run in runs)
     return Comparison(
         {name: _assemble(runs, fold, len(names)) for name, runs in outcomes.items()},
         adjustable,
-        index, group, fold, counts, names, seed, notes,
+        index, group, fold, counts, names, seed, [],
         {
             "samples": f"{len(index):,} of {len(names)} classes",
             "protocol": f"{folds} folds, {repeats} repeat{'s' * (repeats > 1)}, seed {seed}",
             "training": f"{trained}, {num_epochs} epochs",
+            "objective": goal.words,
             "versions": f"sampleweights {sampleweights.__version__}, torch {torch.__version__}, "
             f"scikit-learn {sklearn.__version__}, Python {platform.python_version()}",
             "hardware": torch.cuda.get_device_name() if on_gpu
             else f"{platform.machine()} CPU, {workers} process{'es' * (workers > 1)}",
             "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
         },
+        objective=goal, recipes=recipes, num_epochs=num_epochs,
+        train_recall={
+            name: np.stack([run.train_recall for run in runs]).reshape(counts.shape)
+            for name, runs in outcomes.items()
+        },
+        never_told=never_told, same_features=same_features, ignore=ignore,
     )  # fmt: skip
 
 

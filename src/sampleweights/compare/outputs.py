@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 
 __all__ = [
-    "FEATURES", "MARK", "PAGE", "PICTURE", "RUNS", "TABLE", "check_output", "replacing",
+    "FEATURES", "MARK", "PAGE", "PICTURE", "RUNS", "SUSPICIOUS", "TABLE", "check_output",
+    "remove_own", "replacing",
 ]  # fmt: skip
 
 TABLE, PICTURE, PAGE = "table.csv", "comparison.png", "comparison.html"
 FEATURES = "features.npz"
 """Of a folder of images."""
+SUSPICIOUS = "suspicious_labels.csv"
+"""Where labels look wrong."""
 RUNS = "runs"
 """The folder of finished runs, whose names say what they are of."""
 MARK = "written by sampleweights.compare"
-"""In the page and the picture; a table and features are known by their columns and names."""
+"""In the page and the picture; tables and features are known by their columns and names."""
 
 
 def check_output(folder: Path, inputs: Sequence[Path]) -> None:
@@ -32,7 +35,7 @@ def check_output(folder: Path, inputs: Sequence[Path]) -> None:
     Raises:
         ValueError: a file with one of these names is an input, or was not written by the command.
     """
-    for name in (TABLE, PICTURE, PAGE):
+    for name in (TABLE, PICTURE, PAGE, SUSPICIOUS):
         path = folder / name
         for given in inputs:
             if path.exists() and given.exists() and path.samefile(given):
@@ -59,6 +62,12 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def remove_own(path: Path) -> None:
+    """Remove what an earlier run has written, and nothing else."""
+    if path.exists() and _is_own(path):
+        path.unlink()
+
+
 _ANOTHER = "give another folder with --output"
 
 
@@ -80,6 +89,8 @@ def _is_own(path: Path) -> bool:
         return False
     if path.name == TABLE:
         return start.startswith(b"row,accuracy,accuracy_low,")
+    if path.name == SUSPICIOUS:
+        return start.startswith(b"index,label,predicted,score")
     # a page of the user's own may quote the words, but not as a comment of its markup
     mark = f"<!-- {MARK} -->" if path.name == PAGE else MARK
     return mark.encode() in start

@@ -1,14 +1,21 @@
 """From logits out of fold to metrics and their intervals."""
 
-from sampleweights.compare.statistics.intervals import Estimate, Statistics, interval
-from sampleweights.compare.statistics.metrics import METRICS, POSTHOC, Prediction, metrics_of_row
+from sampleweights.compare.statistics.estimates import Estimate
+from sampleweights.compare.statistics.intervals import Statistics
+from sampleweights.compare.statistics.metrics import (
+    METRICS,
+    POSTHOC,
+    POSTHOC_FREE,
+    Prediction,
+    metrics_of_row,
+)
 
 __all__ = [
     "METRICS",
     "POSTHOC",
+    "POSTHOC_FREE",
     "Estimate",
     "Prediction",
     "Statistics",
-    "interval",
     "metrics_of_row",
 ]

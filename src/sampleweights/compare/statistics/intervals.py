@@ -1,61 +1,44 @@
-"""Intervals of metrics that know of samples and of trainings.
+"""Metrics of rows with intervals that know of samples and of trainings.
 
 A difference between two rows is uncertain for two reasons: other samples would have been
-predicted otherwise, and other random numbers would have trained other models. A bootstrap over the
-samples (or groups of them) sees the first alone. How much wider the second makes the intervals is
-estimated from how much the differences vary from fold to fold, over all pairs of rows together.
+predicted otherwise, and other random numbers would have trained other models. The first is the sum
+of the squared influences of the samples, or of the groups (the infinitesimal jackknife: a bootstrap
+without resampling). How much wider the second makes the intervals is known from how much the
+differences vary from fold to fold.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.stats import norm, t
 
+from sampleweights.compare.statistics.contrasts import Contrast, intervals
+from sampleweights.compare.statistics.curve import Above, Both, Curve
+from sampleweights.compare.statistics.estimates import Estimate, of_mean, of_part
 from sampleweights.compare.statistics.metrics import (
-    BINS,
     METRICS,
+    RANKED,
+    Part,
     Prediction,
-    columns,
-    metrics_of,
+    areas_of,
+    metrics_of_row,
+    names_of,
+    parts_of,
+    unit_of,
 )
+from sampleweights.compare.statistics.samples import Influence, Samples
 
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its 95 % interval, in percent or percentage points."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return self._text("")
-
-    @property
-    def signed(self) -> str:
-        """With a sign before each number, as differences are written."""
-        return self._text("+")
-
-    @property
-    def bounded(self) -> Estimate:
-        """Its interval cut to what a metric can be, 0 to 100; a difference can be negative."""
-        return replace(self, low=max(self.low, 0.0), high=min(self.high, 100.0))
-
-    def _text(self, sign: str) -> str:
-        # adding 0 makes -0.0 a 0.0
-        value, low, high = (
-            format(round(number, 1) + 0.0, f"{sign}.1f")
-            for number in (self.value, self.low, self.high)
-        )
-        return f"{value} ({low} to {high})"
+FEWEST = 20
+"""Samples of a class below which average precision and AUROC have no honest interval."""
+NAN = float("nan")
+WITHOUT = {
+    "worst_recall": "The worst recall has no interval: the lowest of several numbers is low by "
+    "chance too. Look at the recall of each class.",
+    "calibration_error": "The calibration error has no interval: what chance adds to it is "
+    "subtracted, and what remains is too uncertain near 0 for an honest one.",
+}
 
 
 class Statistics:
@@ -68,7 +51,7 @@ class Statistics:
         class_names: C names.
         rows: by name, of the rows that were trained: those whose differences tell how much a
             training varies.
-        seed: of the resamples.
+        seed: of the random numbers with which simultaneous intervals are computed.
         weight: (N,), of the samples in the metrics; None for 1 each.
     """
 
@@ -82,19 +65,14 @@ class Statistics:
         seed: int = 0,
         weight: NDArray[np.float64] | None = None,
     ) -> None:
-        self.target, self.group, self.fold, self.seed = target, group, fold, seed
-        self.weight = np.ones(len(target)) if weight is None else weight
-        self.num_classes = len(class_names)
-        self.metrics = [*METRICS, *(f"recall_{name}" for name in class_names)]
-        self._values: dict[str, NDArray[np.float64]] = {}
-        self._draws: dict[str, NDArray[np.float64]] = {}
-        self._without_fold: dict[str, NDArray[np.float64]] = {}
-        self._fold_support = [
-            self._collect(of_repeat, target, self.weight, self.num_classes).toarray()
-            for of_repeat in fold
-        ]
+        weight = np.ones(len(target)) if weight is None else weight
+        self.samples = Samples(target, group, fold, weight, len(class_names))
+        self.class_names, self.seed = list(class_names), seed
+        self._rows: dict[str, Prediction] = {}
+        self._training: dict[str, str] = {}
+        self._influences: dict[tuple[str, str], Influence] = {}
+        self._estimates: dict[tuple[str, str], Estimate] = {}
         self.add(rows)
-        self._excess = self._excess_variance(list(rows))
 
     # -----------------------------------------------------------------------------------------
     # What is asked for
@@ -102,154 +80,214 @@ class Statistics:
 
     @property
     def names(self) -> list[str]:
-        return list(self._values)
+        return list(self._rows)
 
-    def add(self, rows: Mapping[str, Prediction]) -> None:
-        """Take in rows, to ask for them later; many at once take little longer than one."""
-        target, classes = self.target, self.num_classes
-        support = np.bincount(target, self.weight, classes).astype(np.float64)
-        sums = {}
-        for name, row in rows.items():
-            values, without, of_groups = [], [], []
-            for predicted, confidence, fold, fold_support in zip(
-                row.predicted, row.confidence, self.fold, self._fold_support, strict=True
-            ):
-                column, amount = columns(predicted, confidence, target, self.weight, classes)
-                sample = np.tile(np.arange(len(target)), len(column) // len(target))
-                width = 2 * classes + BINS
-                of_groups.append(self._collect(self.group[sample], column, amount, width))
-                of_fold = self._collect(fold[sample], column, amount, width).toarray()
-                total = of_fold.sum(0)
-                values.append(metrics_of(total, support, classes))
-                without.append(metrics_of(total - of_fold, support - fold_support, classes))
-            self._values[name] = np.mean(values, axis=0)
-            self._without_fold[name] = np.stack(without)
-            sums[name] = [of_group.T.tocsr() for of_group in of_groups]
-        self._resample(sums)
+    @property
+    def metrics(self) -> list[str]:
+        with_utility = all(row.utility is not None for row in self._rows.values())
+        return names_of(self.class_names, with_utility)
+
+    def add(
+        self, rows: Mapping[str, Prediction], trained_as: Mapping[str, str] | None = None
+    ) -> None:
+        """Take in rows, to ask for them later.
+
+        Args:
+            rows: by name.
+            trained_as: of rows that were read off others, the name of the row that was trained.
+        """
+        self._rows |= rows
+        self._training |= {name: (trained_as or {}).get(name, name) for name in rows}
+
+    def why_no_interval(self, metric: str) -> str | None:
+        """Why no interval of a metric is shown, in a sentence; None where there is one."""
+        family, c = self._family(metric)
+        if metric in WITHOUT:
+            return WITHOUT[metric]
+        if self.samples.num_groups < 2:
+            return "All samples are in one group: that others vary cannot be seen."
+        if metric in ("accuracy", "utility"):
+            return None
+        support, groups = self.samples.support, self.samples.groups_of_class
+        of_class = [c] if c is not None else np.flatnonzero(support).tolist()
+        rare = min(of_class, key=lambda c: (groups[c], support[c]))
+        if groups[rare] == 1 < support[rare]:
+            return f"All samples of {self.class_names[rare]} are in one group."
+        if family in RANKED and groups[rare] < FEWEST:
+            number, what = groups[rare], "samples" if self.samples.alone else "groups"
+            return (
+                f"{self.class_names[rare]} has {number} {what}: with fewer than {FEWEST}, an "
+                f"interval would not hold what it says."
+            )
+        return None
 
     def estimate(self, row: str, metric: str) -> Estimate:
         """A row's metric, with the interval of the samples."""
-        which = self._which(metric)
-        draws = self._draws[row][:, :, which].mean(0)
-        found = interval(self._values[row][which], draws, 0.0).bounded
-        position = which - len(METRICS)
-        if position >= 0 and np.isfinite(found.value):  # resampling a few that are right shows less
-            size = len(np.unique(self.group[self.target == position]))
-            low, high = wilson(found.value, size)
-            found = replace(found, low=min(low, found.low), high=max(high, found.high))
-        return found
+        if (row, metric) not in self._estimates:
+            family, c = self._family(metric)
+            if metric in WITHOUT:
+                of = self.samples.target, self.samples.num_classes, self.samples.weight
+                [value] = metrics_of_row(self._rows[row], *of, [metric]).values()
+                self._estimates[row, metric] = Estimate(value, NAN, NAN)
+            elif family in RANKED:
+                self._rank(row)
+            else:
+                parts = self._parts(row, family, c)
+                self._estimates[row, metric] = self._estimate(metric, parts)
+        return self._estimates[row, metric]
 
     def difference(self, row: str, other: str, metric: str) -> Estimate:
         """A row's metric minus another's, paired, with the interval of samples and trainings."""
-        which = self._which(metric)
-        value = self._values[row][which] - self._values[other][which]
-        draws = self._draws[row][:, :, which] - self._draws[other][:, :, which]
-        excess = self._excess[which] * variance(draws).mean() / len(draws)
-        return interval(value, draws.mean(0), float(excess))
+        return self.differences([row], other, metric)[row]
 
-    def draws(self, row: str) -> dict[str, NDArray[np.float64]]:
-        """Of each metric its values (resamples,), averaged over the repeats.
+    def differences(self, rows: Sequence[str], other: str, metric: str) -> dict[str, Estimate]:
+        """Metrics of rows minus another's, paired, with the intervals of samples and trainings.
 
-        The same samples are drawn for every row: differences of draws are paired.
+        The intervals of all ``rows`` hold their truth together in 95 %.
         """
-        mean = self._draws[row].mean(0, dtype=np.float64)
-        return dict(zip(self.metrics, mean.T, strict=True))
+        self._family(metric)
+        if metric in WITHOUT:
+            base, own = self.estimate(other, metric), [self.estimate(r, metric) for r in rows]
+            return {
+                row: Estimate(of.value - base.value, NAN, NAN)
+                for row, of in zip(rows, own, strict=True)
+            }
+        contrasts = [self._contrast(row, other, metric) for row in rows]
+        unit, found = unit_of(metric), {}
+        shown = self.why_no_interval(metric) is None
+        ends = intervals(contrasts, self.seed) if shown else [(NAN, NAN)] * len(rows)
+        for row, of, (low, high) in zip(rows, contrasts, ends, strict=True):
+            found[row] = Estimate(unit * of.influence.value, unit * low, unit * high)
+        return found
 
-    def _which(self, metric: str) -> int:
+    def above_curve(
+        self, rows: Sequence[str], curve: Mapping[float, Prediction], base: str | None = None
+    ) -> dict[str, Estimate]:
+        """Balanced accuracy of rows minus that of a curve where it has their accuracy.
+
+        The intervals of all ``rows`` hold their truth together in 95 %.
+
+        Args:
+            rows: names.
+            curve: by tau, the predictions of one row, adjusted post hoc.
+            base: the trained row that ``curve`` is read off; the first by default.
+        """
+
+        def both(row: Prediction) -> Both:
+            accuracy, balanced = (
+                self.samples.influence(self._parts_of(row, metric))
+                for metric in ("accuracy", "balanced_accuracy")
+            )
+            return accuracy, balanced
+
+        line = Curve([both(curve[tau]) for tau in sorted(curve)])
+        found = [Above(both(self._rows[row]), line, self._training[row]) for row in rows]
+        ends = intervals([of.contrast for of in found], self.seed)
+        shown = {}
+        for row, of, (low, high) in zip(rows, found, ends, strict=True):
+            low, high = of.widened(low, high)
+            shown[row] = Estimate(100 * of.contrast.influence.value, 100 * low, 100 * high)
+        return shown
+
+    # -----------------------------------------------------------------------------------------
+    # How it is found
+    # -----------------------------------------------------------------------------------------
+
+    def _family(self, metric: str) -> tuple[str, int | None]:
+        """What kind of metric it is, and of which class: recall_NAME is a recall."""
         if metric not in self.metrics:
             raise ValueError(f"metric must be one of {self.metrics}, got {metric!r}")
-        return self.metrics.index(metric)
+        for family in ("recall", "precision", "average_precision"):
+            name = metric.removeprefix(f"{family}_")
+            if name != metric and name in self.class_names:
+                return family, self.class_names.index(name)
+        return metric, None
 
-    # -----------------------------------------------------------------------------------------
-    # Resampling
-    # -----------------------------------------------------------------------------------------
+    def _parts(self, row: str, family: str, c: int | None = None) -> list[list[Part]]:
+        """What a metric is the mean of, of each repeat."""
+        found = self._parts_of(self._rows[row], family)
+        return found if c is None else [[parts[c]] for parts in found]
 
-    def _collect(
-        self, row: NDArray[np.int64], column: NDArray[np.int64], amount: NDArray[np.float64],
-        width: int,
-    ) -> csr_array:  # fmt: skip
-        return csr_array((amount, (row, column)), shape=(int(row.max()) + 1, width))
+    def _parts_of(self, row: Prediction, family: str) -> list[list[Part]]:
+        of = self.samples.target, self.samples.weight, self.samples.num_classes
+        return [parts_of(row, repeat, family, *of) for repeat in self.samples.repeats]
 
-    def _resample(self, rows: Mapping[str, Sequence[csr_array]]) -> None:
-        """Draw groups, the same ones for every row, and keep what each row's metrics become.
+    def _rank(self, row: str) -> None:
+        """Sorting takes most of the time: all metrics that need it are found together."""
+        of = self.samples.target, self.samples.weight, self.samples.num_classes
+        both = [areas_of(self._rows[row], r, *of) for r in self.samples.repeats]
+        for which, metric in enumerate(RANKED):
+            parts = [of_repeat[which] for of_repeat in both]
+            self._influences[row, metric] = self.samples.influence(parts)
+            self._estimates[row, metric] = self._estimate(metric, parts)
+            if metric == "average_precision":
+                for c, name in enumerate(self.class_names):
+                    only = [[of_repeat[c]] for of_repeat in parts]
+                    self._estimates[row, f"{metric}_{name}"] = self._estimate(
+                        f"{metric}_{name}", only
+                    )
 
-        To draw takes much longer than to add up, so that it is done once for all ``rows``, by
-        name the sums (width, groups) of each repeat.
-        """
-        support = self._collect(self.group, self.target, self.weight, self.num_classes).T.tocsr()
-        groups = support.shape[1]
-        draws: dict[str, list[NDArray[np.float32]]] = {name: [] for name in rows}
-        generator = np.random.default_rng(self.seed)
-        step = max(1, 2**19 // groups)  # what is drawn stays in the cache
-        for first in range(0, RESAMPLES, step):
-            times = np.empty((groups, min(step, RESAMPLES - first)))
-            for i in range(times.shape[1]):
-                times[:, i] = np.bincount(generator.integers(0, groups, groups), minlength=groups)
-            drawn = (support @ times).T
-            for name, sums in rows.items():
-                found = [metrics_of((of_row @ times).T, drawn, self.num_classes) for of_row in sums]
-                draws[name].append(np.stack(found).astype(np.float32))
-        for name, parts in draws.items():
-            self._draws[name] = np.concatenate(parts, axis=1)
+    def _estimate(self, metric: str, parts: list[list[Part]]) -> Estimate:
+        (family, only), unit = self._family(metric), unit_of(metric)
+        means = np.mean([[part.value for part in of] for of in parts], axis=0)
+        known = np.flatnonzero(np.isfinite(means)).tolist()
+        value = float(np.mean(means[known])) if known else NAN
+        if not known or self.why_no_interval(metric) is not None:
+            return Estimate(unit * value, NAN, NAN)
+        covariance = self.samples.covariance([[of[p] for p in known] for of in parts])
+        variance = covariance.diagonal()
+        ends = []
+        for p, of_part_alone in zip(known, variance, strict=True):
+            if family in RANKED:
+                units = int(self.samples.groups_of_class[p if only is None else only])
+            else:
+                units = self.samples.groups_among(parts[0][p].index)
+            ends.append(of_part(family, means[p], of_part_alone, units, self.samples.alone))
+        scale = np.sqrt(np.where(variance > 0, variance, 1))
+        correlation = np.where(np.eye(len(known)), 1, covariance / scale / scale[:, None])
+        low, high = of_mean(means[known].tolist(), ends, correlation)
+        return Estimate(unit * value, unit * low, unit * high)
 
-    def _excess_variance(self, rows: Sequence[str]) -> NDArray[np.float64]:
-        """By metric: the variance of differences that trainings add, over that of the samples.
+    def _influence(self, row: str, metric: str) -> Influence:
+        if (row, metric) not in self._influences:
+            if metric in RANKED:
+                self._rank(row)
+            else:
+                found = self.samples.influence(self._parts(row, *self._family(metric)))
+                if metric not in METRICS:  # of each class: many, and quickly found again
+                    return found
+                self._influences[row, metric] = found
+        return self._influences[row, metric]
 
-        The jackknife over folds sees both, since each fold has models of its own; the bootstrap
-        sees the samples. A single pair has few folds, all pairs together have many.
-        """
-        seen = np.zeros((2, len(self.metrics)))
-        if self.fold.max() == 0:  # one model predicted all: nothing tells how trainings vary
-            return np.zeros(len(self.metrics))
-        for one, other in itertools.combinations(rows, 2):
-            without = self._without_fold[one] - self._without_fold[other]
-            folds = without.shape[1]
-            by_fold = (folds - 1) * without.var(1).mean(0)
-            by_sample = variance(self._draws[one] - self._draws[other]).mean(0)
-            known = np.isfinite(by_fold) & np.isfinite(by_sample)
-            seen += np.where(known, [by_fold, by_sample], 0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            excess = np.maximum(seen[0] / seen[1] - 1, 0)
-        # that variance is itself estimated: quantiles of Student's t instead of the normal ones
-        freedom = max(len(rows) - 1, 1) * (int(self.fold.max())) * len(self.fold)
-        excess *= (t.ppf(0.975, freedom) / norm.ppf(0.975)) ** 2
-        return np.where(seen[1] > 0, excess, 0)
+    def _right(self, row: str) -> NDArray[np.float64]:
+        """(N,), the share of repeats in which a sample is predicted right."""
+        right: NDArray[np.float64] = (self._rows[row].predicted == self.samples.target).mean(0)
+        return right
 
-
-def variance(draws: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Over the resamples (repeats, resamples, ...), but for those in which a class is absent."""
-    known = np.isfinite(draws)
-    number = np.maximum(known.sum(1), 1)
-    mean = np.where(known, draws, 0).sum(1) / number
-    spread: NDArray[np.floating] = (np.where(known, draws - mean[:, None], 0) ** 2).sum(1) / number
-    return spread
-
-
-def wilson(percent: float, size: int) -> tuple[float, float]:
-    """The 95 % interval of a share of ``size`` independent samples.
-
-    Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
-    """
-    share, z = min(max(percent / 100, 0.0), 1.0), float(norm.ppf(0.975))
-    center = (share + z**2 / (2 * size)) / (1 + z**2 / size)
-    half = z / (1 + z**2 / size) * np.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
-    return 100 * float(max(center - half, 0.0)), 100 * float(min(center + half, 1.0))
+    def _contrast(self, row: str, other: str, metric: str) -> Contrast:
+        influence = self._influence(row, metric) - self._influence(other, metric)
+        training = self._training[row]
+        family, c = self._family(metric)
+        size = self.samples.size
+        if same(self._rows[row], self._rows[other]):
+            return Contrast(influence, training)
+        if family == "accuracy":
+            share = size / size.sum()
+        elif family == "balanced_accuracy":
+            share = (size > 0) / (size > 0).sum()
+        elif family == "recall":
+            share = np.eye(len(size))[c]
+        else:
+            groups = self.samples.groups_of_class
+            least = groups[groups > 0].min() if c is None else groups[c]
+            freedom = self.samples.num_groups if family == "utility" else least
+            return Contrast(influence, training, freedom=float(max(freedom - 1, 1)))
+        few = self.samples.few(self._right(row) - self._right(other), share)
+        return Contrast(influence, training, *few)
 
 
-def interval(value: float, draws: NDArray[np.floating], excess: float) -> Estimate:
-    """Percentiles of the draws around the value.
-
-    The draws are moved to have the value as their mean, since resampling adds to some metrics (a
-    calibration error) and takes from others (the worst recall); and they are moved apart by a
-    variance that they do not have.
-    """
-    draws = draws[np.isfinite(draws)].astype(np.float64)
-    if not np.isfinite(value) or not len(draws):
-        return Estimate(float(value), float("nan"), float("nan"))
-    spread, center = draws.var(), draws.mean()
-    wider = np.sqrt(1 + excess / spread) if spread > 0 else 1.0
-    bias = center - value
-    if bias**2 <= 9 * spread / len(draws):  # as much as the number of resamples explains
-        bias = 0.0
-    low, high = np.percentile(center - bias + wider * (draws - center), [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high))
+def same(one: Prediction, other: Prediction) -> bool:
+    """Whether two rows are one: no number of either differs."""
+    return np.array_equal(one.predicted, other.predicted) and np.array_equal(
+        one.confidence, other.confidence
+    )
