@@ -22,13 +22,13 @@ from examples.isic2018.recipes import LOSSES, PAPER, POSTHOC, READINGS, WEIGHTIN
 from examples.isic2018.results import DRAWN, Results
 from examples.isic2018.training import MODEL, Run, restored
 from sampleweights import LogitAdjustment
-from sampleweights.compare import METRICS, Estimate
-from sampleweights.compare.comparison import TAUS
+from sampleweights.compare import Estimate
 from sampleweights.compare.report.picture import plot, size
 from sampleweights.compare.statistics import Prediction, interval, metrics_of_row
 
 matplotlib.use("agg")  # figures go to files; no screen is needed
 
+TAUS = np.linspace(0, 1, 21)
 LOSS_NAMES = {"ce": "CE", "focal": "Focal"}
 WEIGHTING_NAMES = {
     "none": "-",
@@ -79,8 +79,9 @@ class Weightings:
     rows: list[str]
     trained: list[str]
     baseline: str
-    frontier: pd.DataFrame
+    frontier: pd.DataFrame | None
     estimates: dict[tuple[str, str], Estimate]
+    verdict: None = None
 
     def estimate(self, row: str, metric: str) -> Estimate:
         return self.estimates[row, metric]
@@ -116,8 +117,13 @@ def tradeoff(results: Results, model: str, optimizer: str, loss: str) -> Figure:
     return figure
 
 
-def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
-    """The metrics of runs adjusted post hoc, by tau (0 to 1.5), averaged over the splits."""
+def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame | None:
+    """The metrics of runs adjusted post hoc, by tau (0 to 1), averaged over the splits.
+
+    None without a run. The splits share images, so the curve has no interval.
+    """
+    if not runs:
+        return None
     target, classes = results.dataset.target.numpy(), results.dataset.classes
     lines = []
     for run in runs:
@@ -128,7 +134,8 @@ def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
             row = Prediction.of(LogitAdjustment(counts, tau=tau).posthoc(logits).numpy()[None])
             found = metrics_of_row(row, target[split.validation], len(classes), split.sample_weight)
             lines.append({"tau": tau, **found})
-    return pd.DataFrame(lines, columns=["tau", *METRICS]).groupby("tau", as_index=False).mean()
+    frontier = pd.DataFrame(lines).groupby("tau", as_index=False).mean()
+    return frontier.assign(balanced_accuracy_low=np.nan, balanced_accuracy_high=np.nan)
 
 
 def recall(results: Results, model: str, optimizer: str) -> Figure:

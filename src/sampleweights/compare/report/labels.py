@@ -9,8 +9,8 @@ __all__ = ["place"]
 
 Floats = NDArray[np.float64]
 
-_DIRECTIONS = np.arange(32) * np.pi / 16
-_DISTANCES = np.concatenate([np.arange(2.5, 26, 4), np.arange(30, 200, 8)])
+_DIRECTIONS = np.arange(24) * np.pi / 12
+_DISTANCES = np.array([2.5, 5, 8, 12, 16, 21, 27, 34, 42, 52, 64, 80, 100, 125, 160])
 _GAP = 2.0  # between a label and all that it must not touch
 _SWEEPS = 4
 # what must not be, what could be misread, and what is only less handsome; the rest is distance
@@ -38,10 +38,11 @@ def place(sizes: Floats, anchors: Floats, area: Floats, dots: Floats, lines: Flo
     centres, starts = anchors.astype(np.float64), anchors.astype(np.float64)
     # labels in a crowd choose first: the others find room elsewhere
     near = np.hypot(*(anchors[:, None] - anchors[None]).transpose(2, 0, 1)) < 60
+    places = [_places(*label, area, dots, lines) for label in zip(sizes, anchors, strict=True)]
     for i in [*np.argsort(-near.sum(1), kind="stable")] * _SWEEPS:
         placed[i] = False
-        centre, start, cost = _candidates(sizes[i], anchors[i], area, dots, lines)
-        half, other = sizes[i] / 2 + _GAP, sizes[placed] / 2
+        centre, start, own = places[i]
+        cost, half, other = own.copy(), sizes[i] / 2 + _GAP, sizes[placed] / 2
         touching = np.abs(centre[:, None] - centres[placed]) < half + other
         cost += _TOUCHES * touching.all(-1).sum(1)
         # whose leader passes which label, and which leaders cross
@@ -54,7 +55,7 @@ def place(sizes: Floats, anchors: Floats, area: Floats, dots: Floats, lines: Flo
     return centres
 
 
-def _candidates(
+def _places(
     size: Floats, anchor: Floats, area: Floats, dots: Floats, lines: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Places (K, 2) of one label, where its leader starts (K, 2), and their costs (K,)."""
@@ -65,7 +66,8 @@ def _candidates(
     radius = dots[own < 1e-6, 2].max(initial=0.0)
     reach = radius + _DISTANCES[:, None, None]
     centre = (anchor + attach + unit * reach).reshape(-1, 2)
-    centre = centre[((centre - size / 2 >= area[:2]) & (centre + size / 2 <= area[2:])).all(1)]
+    half = size / 2 + _GAP
+    centre = centre[((centre - half >= area[:2]) & (centre + half <= area[2:])).all(1)]
     if len(centre) == 0:  # it is larger than the area
         centre = (area[None, :2] + area[None, 2:]) / 2
     start = np.clip(anchor, centre - size / 2, centre + size / 2)
@@ -75,8 +77,8 @@ def _candidates(
     # a leader may come closer to another dot only at its own end, where the two overlap
     apart = np.minimum(dots[:, 2] + _GAP, own - 1e-6)
     cost += _MISLEADS * (_distance(start, anchor, dots[:, :2]) < apart).sum(1)
-    inside = (np.abs(lines[None] - centre[:, None]) < size / 2 + _GAP).all(-1)
-    return centre, start, cost + _ON_LINE * inside.sum(1)
+    inside = [np.abs(lines[:, i] - centre[:, i, None]) < size[i] / 2 + _GAP for i in (0, 1)]
+    return centre, start, cost + _ON_LINE * (inside[0] & inside[1]).sum(1)
 
 
 def _distance(start: Floats, end: Floats, points: Floats) -> Floats:
@@ -90,12 +92,9 @@ def _distance(start: Floats, end: Floats, points: Floats) -> Floats:
 
 def _passes(start: Floats, end: Floats, centre: Floats, half: Floats) -> NDArray[np.bool_]:
     """(K, M): whether each leader passes each label, looked at along its way."""
-    step = np.linspace(0, 1, 16)[:, None, None]
-    on_way = start + step * (end - start)
-    passes: NDArray[np.bool_] = (
-        (np.abs(on_way[:, :, None] - centre) < half).all(-1).any(0)
-    )
-    return passes
+    way = start + np.linspace(0, 1, 10)[:, None, None] * (end - start)
+    apart = [np.abs(way[..., None, i] - centre[:, i]) < half[..., i] for i in (0, 1)]
+    return np.asarray((apart[0] & apart[1]).any(0))
 
 
 def _cross(start: Floats, end: Floats, begin: Floats, to: Floats) -> NDArray[np.bool_]:

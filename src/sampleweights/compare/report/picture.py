@@ -329,7 +329,7 @@ def _draw_labels(
         for line in map(to_points, lines)
         for a, b in itertools.pairwise(line)
         if np.isfinite([a, b]).all()
-        for t in np.arange(0, 1, 4 / max(np.hypot(*(b - a)), 4))
+        for t in np.arange(0, 1, 6 / max(np.hypot(*(b - a)), 6))
     ]
     anchors = to_points([label[1] for label in labels])
     dots = np.column_stack([anchors, [label[2] for label in labels]])
@@ -352,4 +352,4 @@ def _draw_labels(
         )  # fmt: skip
         artist.set_in_layout(False)
         gap = np.linalg.norm(np.maximum(np.abs(anchor - center) - extent / 2, 0)) - radius
-        artist.arrow_patch.set_visible(gap > 4)  # closer, a label needs no leader
+        artist.arrow_patch.set_visible(gap > 3)  # closer, a label needs no leader
