@@ -19,8 +19,15 @@ from sampleweights._checks import as_whole_number
 from sampleweights.compare.comparison import Comparison
 from sampleweights.compare.inputs.arrays import not_finite
 from sampleweights.compare.inputs.classes import ClassNames, categories, classes
-from sampleweights.compare.statistics import METRICS, POSTHOC, Prediction, metrics_of_row
-from sampleweights.compare.training.entries import Build, default_entries, is_adjustable
+from sampleweights.compare.objective import Objective
+from sampleweights.compare.statistics import (
+    METRICS,
+    POSTHOC,
+    POSTHOC_FREE,
+    Prediction,
+    metrics_of_row,
+)
+from sampleweights.compare.training.entries import Build, default_entries, is_adjustable, recipe_of
 from sampleweights.compare.training.head import Head
 from sampleweights.compare.training.protocol import Plan, class_counts, folds_of, run_all
 
@@ -32,6 +39,7 @@ def compare(
     target: ArrayLike | Tensor,
     *,
     groups: ArrayLike | None = None,
+    objective: str | ArrayLike = "balanced_accuracy",
     entries: Mapping[str, Build] | None = None,
     folds: int = 5,
     repeats: int = 1,
@@ -59,6 +67,11 @@ def compare(
             (0, 1, 10, 2), pandas' ordered categories as they are ordered, all else by value. The
             logits of a ``fit`` have the classes in this order; its integers must be 0 to C - 1.
         groups: ``(N,)``, what must not be on both sides: patients, lesions, videos.
+        objective: what the verdict and the strength of post-hoc adjustment are to maximise:
+            ``"balanced_accuracy"``, ``"accuracy"``, ``"macro_f1"``, ``"average_precision"``, or a
+            utility table ``(C, D)``: what decision d is worth for a sample of class c. Decisions
+            may be more than the classes, such as "ask an expert"; each is the one with the highest
+            expected utility under the softmax of the logits.
         entries: names and builders; the first is the baseline (`default_entries`).
         folds: of the cross-validation, at least 2.
         repeats: of the whole, on other folds and with other seeds; more narrow the intervals.
@@ -102,6 +115,7 @@ def compare(
     repeats = as_whole_number("repeats", repeats, 1)
     if num_epochs is not None:
         num_epochs = as_whole_number("num_epochs", num_epochs, 1)
+    goal = Objective.of(objective, len(names))
     entries = dict(default_entries() if entries is None else entries)
     if not entries:
         raise ValueError("entries must have at least one row, got none")
@@ -128,10 +142,12 @@ def compare(
     first = torch.from_numpy(counts[0, 0])
     adjustable = [n for n, entry in entries.items() if is_adjustable(n, entry, first, num_epochs)]
     for name in adjustable:
-        if name + POSTHOC in entries:
-            raise ValueError(
-                f"entries must not have {name + POSTHOC!r}, which is read off the row {name!r}"
-            )
+        for taken in (name + POSTHOC, name + POSTHOC_FREE):
+            if taken in entries:
+                raise ValueError(
+                    f"entries must not have {taken!r}, which is read off the row {name!r}"
+                )
+    recipes = {n: recipe_of(n, entry, first, num_epochs) for n, entry in entries.items()}
     folder = None if cache is None else Path(cache)
     plan = Plan(fit, entries, index, fold, counts, num_epochs, seed, folder)
 
@@ -159,12 +175,14 @@ def compare(
             "samples": f"{len(index):,} of {len(names)} classes",
             "protocol": f"{folds} folds, {repeats} repeat{'s' * (repeats > 1)}, seed {seed}",
             "training": f"{trained}, {num_epochs} epochs",
+            "objective": goal.words,
             "versions": f"sampleweights {sampleweights.__version__}, torch {torch.__version__}, "
             f"scikit-learn {sklearn.__version__}, Python {platform.python_version()}",
             "hardware": torch.cuda.get_device_name() if on_gpu
             else f"{platform.machine()} CPU, {workers} process{'es' * (workers > 1)}",
             "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
         },
+        objective=goal, recipes=recipes, num_epochs=num_epochs,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,32 +11,33 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sampleweights.compare.report import advice
+from sampleweights.compare.adjustment import Choice, adjusted, choose_tau
+from sampleweights.compare.objective import Objective
+from sampleweights.compare.report import table, verdict
 from sampleweights.compare.statistics import (
-    METRICS,
     POSTHOC,
+    POSTHOC_FREE,
     Estimate,
     Prediction,
     Statistics,
     metrics_of_row,
 )
-from sampleweights.margins import LogitAdjustment
+from sampleweights.compare.training.entries import Recipe
 
 __all__ = ["Comparison"]
 
-TAUS = np.linspace(0, 1.5, 31)
+CURVE = np.linspace(0, 1, 21)
+"""The strengths of the curve of post-hoc adjustment."""
 
 
 @dataclass
 class Comparison:
-    """What `compare` found: a table with intervals, a picture, a page and advice.
+    """What `compare` found: a verdict, a table with intervals, a picture and a page.
 
-    Metrics are in percent. Intervals are 95 % intervals of a paired bootstrap over samples (over
-    groups where there are groups); those of differences also contain what another training
-    would have changed.
+    Metrics are in percent; a utility has the units of its table. Intervals are 95 % intervals;
+    those of differences also contain what another training would have changed.
     """
 
     logits: Mapping[str, NDArray[np.float32]]
@@ -54,6 +56,18 @@ class Comparison:
     """What the user must know before believing a row."""
     facts: dict[str, str] = field(default_factory=dict)
     """Versions, seed, hardware, time."""
+    objective: str | ArrayLike | Objective = "balanced_accuracy"
+    """What decides the verdict: balanced_accuracy, accuracy, macro_f1, average_precision, or a
+    utility table (C, D)."""
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """How each entry is told, and the code that builds it; by name alone where there is none."""
+    num_epochs: int | None = None
+    """Of each training."""
+
+    @cached_property
+    def goal(self) -> Objective:
+        """The objective, with its metric, its words and its table."""
+        return Objective.of(self.objective, len(self.class_names))
 
     @property
     def trained(self) -> list[str]:
@@ -62,8 +76,22 @@ class Comparison:
     @property
     def rows(self) -> list[str]:
         """All rows; one that was adjusted follows the one it was read off."""
-        both = [(n, n + POSTHOC) if n in self.adjustable else (n,) for n in self.logits]
-        return [name for names in both for name in names]
+        found = []
+        for name in self.logits:
+            found.append(name)
+            if name in self.adjustable:
+                found.append(name + POSTHOC)
+                # of accuracy itself, nothing would be left to choose
+                if name == self.baseline and self.goal.metric != "accuracy":
+                    found.append(name + POSTHOC_FREE)
+        return found
+
+    @property
+    def ranking(self) -> list[str]:
+        """The rows, the best for the objective first; what has no value comes last."""
+        metric = self.goal.metric
+        value = {row: self.estimate(row, metric).value for row in self.rows}
+        return sorted(self.rows, key=lambda row: -np.nan_to_num(value[row], nan=-np.inf))
 
     @property
     def baseline(self) -> str:
@@ -91,25 +119,64 @@ class Comparison:
     def folds(self) -> int:
         return int(self.fold.max()) + 1
 
-    def adjusted(self, row: str, tau: float = 1.0) -> NDArray[np.float32]:
-        """Logits after post-hoc adjustment, by the class frequencies of each training part."""
-        logits = self.logits[row].copy()
-        for repeat, of_repeat in enumerate(self.fold):
-            for fold, counts in enumerate(self.counts[repeat]):
-                inside = of_repeat == fold
-                adjustment = LogitAdjustment(torch.from_numpy(counts), tau=tau)
-                part = torch.from_numpy(logits[repeat, inside])
-                logits[repeat, inside] = adjustment.posthoc(part).numpy()
-        return logits
+    def adjusted(self, row: str, tau: float | NDArray[np.float64] = 1.0) -> NDArray[np.float32]:
+        """Logits after post-hoc adjustment, by the class frequencies of each training part.
+
+        Args:
+            row: a row that was trained.
+            tau: the strength; or one for each fold, (repeats, folds).
+        """
+        strength = np.broadcast_to(np.asarray(tau, np.float64), self.counts.shape[:2])
+        return adjusted(self.logits[row], self.fold, self.counts, strength)
+
+    def at_tau(self, row: str, tau: float) -> dict[str, float]:
+        """The metrics of a trained row that is adjusted with one strength in all folds."""
+        found = self._predicted(self.adjusted(row, tau))
+        return metrics_of_row(found, self.target, len(self.class_names))
+
+    @cached_property
+    def _choices(self) -> dict[str, Choice]:
+        found = {}
+        for name in self.adjustable:
+            best, free = choose_tau(
+                self.logits[name], self.target, self.fold, self.counts, self.goal
+            )
+            found[name + POSTHOC] = best
+            if name + POSTHOC_FREE in self.rows:
+                found[name + POSTHOC_FREE] = free
+        return found
+
+    @property
+    def taus(self) -> dict[str, NDArray[np.float64]]:
+        """Of each post-hoc row the strength (repeats, folds), each chosen on the other folds."""
+        return {row: choice.by_fold for row, choice in self._choices.items()}
+
+    def tau(self, row: str) -> float:
+        """The strength to use for a post-hoc row: the best on all samples."""
+        if row not in self._choices:
+            raise ValueError(f"row must be one of {list(self._choices)}, got {row!r}")
+        return self._choices[row].overall
+
+    def _predicted(self, logits: NDArray[np.float32]) -> Prediction:
+        return Prediction.of(logits, self.goal.table, self.target)
 
     @cached_property
     def _statistics(self) -> Statistics:
         group = np.arange(len(self.target))
         if self.groups is not None:
             group = np.unique(self.groups, return_inverse=True)[1]
-        rows = {name: Prediction.of(logits) for name, logits in self.logits.items()}
+        rows = {name: self._predicted(logits) for name, logits in self.logits.items()}
         found = Statistics(self.target, group, self.fold, self.class_names, rows, self.seed)
-        found.add({name + POSTHOC: Prediction.of(self.adjusted(name)) for name in self.adjustable})
+        source = {
+            row: row.removesuffix(POSTHOC_FREE).removesuffix(POSTHOC) for row in self._choices
+        }
+        found.add(
+            {
+                row: self._predicted(self.adjusted(source[row], tau))
+                for row, tau in self.taus.items()
+            },
+            trained_as=source,
+        )
         return found
 
     def estimate(self, row: str, metric: str) -> Estimate:
@@ -117,8 +184,8 @@ class Comparison:
 
         Args:
             row: one of ``rows``.
-            metric: accuracy, balanced_accuracy, macro_f1, worst_recall, calibration_error, or
-                ``recall_`` and the name of a class.
+            metric: a key of `METRICS`; ``recall_``, ``precision_`` or ``average_precision_`` and
+                the name of a class; or ``utility`` where it is the objective.
         """
         self._check_row("row", row)
         return self._statistics.estimate(row, metric)
@@ -129,65 +196,109 @@ class Comparison:
         self._check_row("other", other)
         return self._statistics.difference(row, other, metric)
 
+    def differences(self, metric: str, other: str | None = None) -> dict[str, Estimate]:
+        """A metric of all other rows minus that of one, the baseline by default.
+
+        The intervals hold their truth together in 95 %, so that the best of many rows that are
+        alike is not taken for better.
+        """
+        other = self.baseline if other is None else other
+        self._check_row("other", other)
+        if (metric, other) not in self._differences:
+            rows = [row for row in self.rows if row != other]
+            found = self._statistics.differences(rows, other, metric) if rows else {}
+            self._differences[metric, other] = found
+        return self._differences[metric, other]
+
+    @cached_property
+    def _differences(self) -> dict[tuple[str, str], dict[str, Estimate]]:
+        return {}
+
+    def why_no_interval(self, metric: str) -> str | None:
+        """Why a metric is shown without an interval; None where it has one."""
+        return self._statistics.why_no_interval(metric)
+
     def _check_row(self, name: str, row: str) -> None:
         if row not in self.rows:
             raise ValueError(f"{name} must be one of {self.rows}, got {row!r}")
 
     @cached_property
-    def frontier(self) -> pd.DataFrame:
-        """Accuracy and balanced accuracy of the baseline, adjusted post hoc, by tau (0 to 1.5)."""
-        rows = []
-        for tau in TAUS:
-            row = Prediction.of(self.adjusted(self.baseline, tau))
-            found = metrics_of_row(row, self.target, len(self.class_names))
-            rows.append({"tau": tau, **found})
-        return pd.DataFrame(rows, columns=["tau", "accuracy", "balanced_accuracy"])
+    def _curve(self) -> dict[float, Prediction]:
+        """The baseline, adjusted with each strength; its decisions alone."""
+        found = {}
+        for tau in CURVE.round(6).tolist():
+            row = self._predicted(self.adjusted(self.baseline, tau))
+            found[tau] = Prediction(row.predicted, row.confidence)
+        return found
+
+    @cached_property
+    def frontier(self) -> pd.DataFrame | None:
+        """Accuracy and balanced accuracy of the baseline, adjusted post hoc, by tau (0 to 1).
+
+        With ``balanced_accuracy_low`` and ``_high``, its 95 % interval. None where the baseline
+        must not be adjusted, since its training knows the class frequencies already.
+        """
+        if self.baseline not in self.adjustable:
+            return None
+        names = {f"{self.baseline}, tau {tau:g}": row for tau, row in self._curve.items()}
+        self._statistics.add(names, trained_as=dict.fromkeys(names, self.baseline))
+        lines = []
+        for tau, name in zip(self._curve, names, strict=True):
+            balanced = self._statistics.estimate(name, "balanced_accuracy")
+            lines.append(
+                {
+                    "tau": tau,
+                    "accuracy": self._statistics.estimate(name, "accuracy").value,
+                    "balanced_accuracy": balanced.value,
+                    "balanced_accuracy_low": balanced.low,
+                    "balanced_accuracy_high": balanced.high,
+                }
+            )
+        return pd.DataFrame(lines)
+
+    @cached_property
+    def _above(self) -> dict[str, Estimate]:
+        rows = [row for row in self.rows if not row.startswith(self.baseline + POSTHOC)]
+        rows.remove(self.baseline)
+        return self._statistics.above_curve(rows, self._curve, self.baseline) if rows else {}
 
     def above_frontier(self, row: str) -> Estimate:
         """Balanced accuracy of a row minus that of the best tau with at least its accuracy.
 
         Above 0, no post-hoc adjustment of the baseline has both accuracies. Where no tau has the
-        row's accuracy, the one with the highest accuracy is taken.
+        row's accuracy, the one with the highest accuracy is taken. The intervals of all rows hold
+        their truth together in 95 %.
+
+        Args:
+            row: one that is not the baseline, nor read off it.
         """
-        self._check_row("row", row)
-        curve = self.frontier
-        accuracy = self.estimate(row, "accuracy").value
-        least = min(accuracy, curve["accuracy"].max()) - 1e-9  # two sums may round differently
-        tau = float(
-            curve.loc[curve.loc[curve["accuracy"] >= least, "balanced_accuracy"].idxmax(), "tau"]
-        )
-        name = f"{self.baseline}, tau {tau:.2f}"
-        if name not in self._statistics.names:
-            self._statistics.add({name: Prediction.of(self.adjusted(self.baseline, tau))})
-        return self._statistics.difference(row, name, "balanced_accuracy")
+        if self.baseline not in self.adjustable:
+            raise ValueError(
+                f"the baseline {self.baseline!r} must not be adjusted post hoc, since its training "
+                f"knows the class frequencies already: there is no curve to compare with"
+            )
+        if row not in self._above:
+            raise ValueError(f"row must be one of {list(self._above)}, got {row!r}")
+        return self._above[row]
 
     def table(self) -> pd.DataFrame:
         """A line for each row: its metrics, and what they differ by from the baseline's.
 
-        Columns are the metrics and the recall of each class; of accuracy and balanced accuracy
-        also ``_low`` and ``_high``, the ends of the interval, and ``_difference`` to the baseline
-        with its ``_difference_low`` and ``_difference_high``.
+        Columns are the metrics, and recall, precision and average precision of each class; of
+        accuracy, balanced accuracy and the objective also ``_low`` and ``_high``, the ends of the
+        interval, and ``_difference`` to the baseline with its ``_difference_low`` and
+        ``_difference_high``, which hold for all rows together.
         """
-        lines = []
-        for row in self.rows:
-            line: dict[str, float] = {}
-            for metric in [*METRICS, *(f"recall_{name}" for name in self.class_names)]:
-                own = self.estimate(row, metric)
-                line[metric] = own.value
-                if metric in ("accuracy", "balanced_accuracy"):
-                    by = self.difference(row, self.baseline, metric)
-                    line |= {f"{metric}_low": own.low, f"{metric}_high": own.high}
-                    line |= {f"{metric}_difference": by.value}
-                    line |= {
-                        f"{metric}_difference_low": by.low,
-                        f"{metric}_difference_high": by.high,
-                    }
-            lines.append(line)
-        return pd.DataFrame(lines, index=pd.Index(self.rows, name="row"))
+        return table.frame(self)
+
+    @cached_property
+    def verdict(self) -> verdict.Verdict:
+        """What to do, in two sentences, and the code for it."""
+        return verdict.of(self)
 
     def advice(self) -> list[str]:
-        """Sentences that are computed from the rows, with the interval behind each."""
-        return advice.sentences(self)
+        """What the verdict leaves open: a few sentences, each with its numbers."""
+        return verdict.further(self)
 
     def plot(self, axes: Any = None) -> Any:
         """Accuracy over balanced accuracy, with the frontier; matplotlib's axes."""
@@ -202,11 +313,8 @@ class Comparison:
         return page.write(self, Path(path))
 
     def __str__(self) -> str:
-        lines = [f"{'':32}{'accuracy':>26}{'balanced accuracy':>26}"]
-        for row in self.rows:
-            acc, bacc = (self.estimate(row, m) for m in ("accuracy", "balanced_accuracy"))
-            lines.append(f"{row:32}{acc!s:>26}{bacc!s:>26}")
-        return "\n".join([*lines, "", *self.advice(), *self.notes])
+        text = [textwrap.fill(sentence, 96) for sentence in (*self.advice(), *self.notes)]
+        return "\n".join([str(self.verdict), "", table.text(self), "", *text])
 
     def __repr__(self) -> str:
         return (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,13 +18,27 @@ from sampleweights.weighters import OHEM, ClassBalanced, Deferred, EffectiveNumb
 from sampleweights.weighters.base import EpochWeighter
 from sampleweights.weighters.class_frequency import ClassFrequency
 
-__all__ = ["Build", "Built", "build", "default_entries", "is_adjustable", "waits_for_epoch"]
+__all__ = [
+    "Build", "Built", "Recipe", "build", "default_entries", "is_adjustable", "recipe_of",
+    "waits_for_epoch",
+]  # fmt: skip
 
 MakeSampler = Callable[..., Iterable[int]]
 """``make_sampler(target, seed=seed)``: positions within the training part, an epoch at a time."""
 Build = Callable[[Tensor, int], "nn.Module | tuple[nn.Module, MakeSampler]"]
 """``build(class_counts, num_epochs)``: a criterion, or a criterion and a ``make_sampler``."""
 Built = tuple[nn.Module, "MakeSampler | None"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an entry is told to a reader."""
+
+    words: str
+    """What one does, after "to raise balanced accuracy, "."""
+    code: str
+    """What builds it, after ``import sampleweights as sw``; it may name ``class_counts``,
+    ``num_epochs`` and ``train_target``."""
 
 
 def default_entries() -> dict[str, Build]:
@@ -35,24 +51,88 @@ def default_entries() -> dict[str, Build]:
             entries["focal, gamma 2"] = lambda class_counts, num_epochs: FocalLoss(2)
             compare(features, target, entries=entries)
     """
-    return {
-        "no weighting": lambda n, epochs: CrossEntropyLoss(),
-        "ClassBalanced": lambda n, epochs: CrossEntropyLoss(weighter=ClassBalanced(n)),
-        "EffectiveNumber": lambda n, epochs: CrossEntropyLoss(weighter=EffectiveNumber(n)),
-        "FocalLoss": lambda n, epochs: FocalLoss(),
-        "OHEM": lambda n, epochs: CrossEntropyLoss(weighter=OHEM(epochs)),
-        "SelfPaced per class": lambda n, epochs: CrossEntropyLoss(
-            weighter=SelfPaced(epochs, per_class=True)
-        ),
-        "EffectiveNumber + OHEM": lambda n, epochs: CrossEntropyLoss(
-            weighter=[EffectiveNumber(n), OHEM(epochs)]
-        ),
-        "LogitAdjustment": lambda n, epochs: CrossEntropyLoss(margin=LogitAdjustment(n)),
-        "LDAM + deferred weights": lambda n, epochs: CrossEntropyLoss(
-            margin=LDAM(n), weighter=Deferred(EffectiveNumber(n), 0.8 * epochs)
-        ),
-        "balanced sampling": lambda n, epochs: (CrossEntropyLoss(), WeightedSampler.from_targets),
-    }
+    return dict(_ENTRIES)
+
+
+_ENTRIES: dict[str, Build] = {
+    "no weighting": lambda n, epochs: CrossEntropyLoss(),
+    "ClassBalanced": lambda n, epochs: CrossEntropyLoss(weighter=ClassBalanced(n)),
+    "EffectiveNumber": lambda n, epochs: CrossEntropyLoss(weighter=EffectiveNumber(n)),
+    "FocalLoss": lambda n, epochs: FocalLoss(),
+    "OHEM": lambda n, epochs: CrossEntropyLoss(weighter=OHEM(epochs)),
+    "SelfPaced per class": lambda n, epochs: CrossEntropyLoss(
+        weighter=SelfPaced(epochs, per_class=True)
+    ),
+    "EffectiveNumber + OHEM": lambda n, epochs: CrossEntropyLoss(
+        weighter=[EffectiveNumber(n), OHEM(epochs)]
+    ),
+    "LogitAdjustment": lambda n, epochs: CrossEntropyLoss(margin=LogitAdjustment(n)),
+    "LDAM + deferred weights": lambda n, epochs: CrossEntropyLoss(
+        margin=LDAM(n), weighter=Deferred(EffectiveNumber(n), 0.8 * epochs)
+    ),
+    "balanced sampling": lambda n, epochs: (CrossEntropyLoss(), WeightedSampler.from_targets),
+    "square-root sampling": lambda n, epochs: (
+        CrossEntropyLoss(),
+        functools.partial(WeightedSampler.from_targets, power=0.5),
+    ),
+}
+# a test runs each line of code, and sees that it builds what the entry builds
+_RECIPES = {
+    "no weighting": Recipe("train without any weighting", "criterion = sw.CrossEntropyLoss()"),
+    "ClassBalanced": Recipe(
+        "train with class weights (ClassBalanced)",
+        "criterion = sw.CrossEntropyLoss(weighter=sw.ClassBalanced(class_counts))",
+    ),
+    "EffectiveNumber": Recipe(
+        "train with class weights (EffectiveNumber)",
+        "criterion = sw.CrossEntropyLoss(weighter=sw.EffectiveNumber(class_counts))",
+    ),
+    "FocalLoss": Recipe("train with the focal loss", "criterion = sw.FocalLoss()"),
+    "OHEM": Recipe(
+        "train with hard example mining (OHEM)",
+        "criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(num_epochs))",
+    ),
+    "SelfPaced per class": Recipe(
+        "train on the easy samples of each class first (SelfPaced)",
+        "criterion = sw.CrossEntropyLoss(weighter=sw.SelfPaced(num_epochs, per_class=True))",
+    ),
+    "EffectiveNumber + OHEM": Recipe(
+        "train with class weights and hard example mining (EffectiveNumber, OHEM)",
+        "criterion = sw.CrossEntropyLoss(\n"
+        "    weighter=[sw.EffectiveNumber(class_counts), sw.OHEM(num_epochs)]\n)",
+    ),
+    "LogitAdjustment": Recipe(
+        "train with logits that are adjusted by the class frequencies (LogitAdjustment)",
+        "criterion = sw.CrossEntropyLoss(margin=sw.LogitAdjustment(class_counts))",
+    ),
+    "LDAM + deferred weights": Recipe(
+        "train with larger margins for rare classes (LDAM), and with class weights in the last "
+        "fifth of the epochs",
+        "criterion = sw.CrossEntropyLoss(\n    margin=sw.LDAM(class_counts),\n"
+        "    weighter=sw.Deferred(sw.EffectiveNumber(class_counts), 0.8 * num_epochs),\n)",
+    ),
+    "balanced sampling": Recipe(
+        "show every class equally often in training (balanced sampling)",
+        "criterion = sw.CrossEntropyLoss()\n"
+        "sampler = sw.WeightedSampler.from_targets(train_target)  # of the DataLoader",
+    ),
+    "square-root sampling": Recipe(
+        "show rare classes more often in training, in proportion to the square root of their "
+        "frequency (square-root sampling)",
+        "criterion = sw.CrossEntropyLoss()\n"
+        "sampler = sw.WeightedSampler.from_targets(train_target, power=0.5)  # of the DataLoader",
+    ),
+}
+
+
+def recipe_of(name: str, entry: Build, class_counts: Tensor, num_epochs: int) -> Recipe:
+    """How to do what an entry does; of one that is not ours, the code calls it by its name."""
+    if entry is _ENTRIES.get(name):
+        return _RECIPES[name]
+    _, make_sampler = build(name, entry, class_counts, num_epochs)
+    made = "criterion" if make_sampler is None else "criterion, make_sampler"
+    call = f"entries[{name!r}](torch.tensor(class_counts), num_epochs)  # your own entry"
+    return Recipe(f"train with \u201c{name}\u201d", f"{made} = {call}")
 
 
 def build(name: str, entry: Build, class_counts: Tensor, num_epochs: int) -> Built:

@@ -1,0 +1,168 @@
+"""Post-hoc logit adjustment: its strength tau, chosen on other folds than it is judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sampleweights.compare.objective import Objective
+from sampleweights.margins import LogitAdjustment
+
+__all__ = ["COARSE_TAUS", "TAUS", "TOLERANCE", "Choice", "adjusted", "choose_tau"]
+
+TAUS = np.linspace(0, 1.5, 31).round(2)
+COARSE_TAUS = np.linspace(0, 1.5, 7)
+"""For average precision, which has to sort all samples for every tau and class."""
+TOLERANCE = 0.5
+"""Points of accuracy that count as no loss."""
+
+Floats = NDArray[np.float64]
+
+
+def adjusted(
+    logits: NDArray[np.float32], fold: NDArray[np.int64], counts: NDArray[np.int64], tau: Floats
+) -> NDArray[np.float32]:
+    """Logits (repeats, N, C) after adjustment by the class frequencies of each training part.
+
+    Args:
+        logits: (repeats, N, C), out of fold.
+        fold: (repeats, N), in which each sample was predicted.
+        counts: (repeats, folds, C), of the training parts.
+        tau: (repeats, folds).
+    """
+    none = torch.zeros(1, counts.shape[-1])  # as one row: two numbers alone would be two samples
+    moved = logits.copy()
+    for repeat, of_repeat in enumerate(fold):
+        by_fold = [
+            LogitAdjustment(torch.from_numpy(of_fold), tau=float(strength)).posthoc(none)[0]
+            for of_fold, strength in zip(counts[repeat], tau[repeat], strict=True)
+        ]
+        moved[repeat] += torch.stack(by_fold).numpy()[of_repeat]
+    return moved
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strengths of one row."""
+
+    by_fold: Floats
+    """(repeats, folds), each the best one on the samples of all other folds."""
+    overall: float
+    """The best one on all samples: the one to use for data that are still to come."""
+
+
+def choose_tau(
+    logits: NDArray[np.float32],
+    target: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    objective: Objective,
+) -> tuple[Choice, Choice]:
+    """The tau that is best for the objective, and the best of those that cost no accuracy.
+
+    The second is the best one among those that lose at most 0.5 points of accuracy against tau = 0,
+    on the same samples. Among equals the smallest is taken.
+    """
+    taus = COARSE_TAUS if objective.metric == "average_precision" else TAUS
+    scores, accuracies = [], []
+    for tau in taus:
+        moved = adjusted(logits, fold, counts, np.full(counts.shape[:2], tau))
+        found = [
+            _without_folds(of_repeat, target, where, counts.shape[1], objective)
+            for of_repeat, where in zip(moved, fold, strict=True)
+        ]
+        scores.append(np.stack([score for score, _ in found]))
+        accuracies.append(np.stack([accuracy for _, accuracy in found]))
+    score, accuracy = _columns(scores), _columns(accuracies)
+    cheap = accuracy >= accuracy[0] - TOLERANCE / 100 - 1e-9
+
+    def best(score: Floats) -> Choice:
+        found = taus[(score >= score.max(0) - 1e-9).argmax(0)]
+        return Choice(found[:-1].reshape(counts.shape[:2]), float(found[-1]))
+
+    return best(score), best(np.where(cheap, score, -np.inf))
+
+
+def _columns(scores: list[Floats]) -> Floats:
+    """Of all but each fold, and of all samples in the mean over the repeats: (T, R K + 1)."""
+    by_tau = np.stack(scores)
+    by_fold = by_tau[..., :-1].reshape(len(by_tau), -1)
+    return np.concatenate([by_fold, by_tau[..., -1].mean(1)[:, None]], 1)
+
+
+def _without_folds(
+    logits: NDArray[np.float32],
+    target: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    folds: int,
+    objective: Objective,
+) -> tuple[Floats, Floats]:
+    """Objective and accuracy (folds + 1,) without each fold, and at last of all samples."""
+    classes = logits.shape[-1]
+    predicted = logits.argmax(-1)
+
+    def count(column: NDArray[np.int64], amount: NDArray[Any] | None = None) -> Floats:
+        """Sums by class (folds + 1, C)."""
+        found = np.bincount(fold * classes + column, amount, folds * classes)
+        by_fold = found.reshape(folds, classes).astype(np.float64)
+        total = by_fold.sum(0)
+        return np.concatenate([total - by_fold, total[None]])
+
+    support, hit = count(target), count(target, predicted == target)
+    score = accuracy = hit.sum(-1) / support.sum(-1)
+    if objective.metric == "balanced_accuracy":
+        score = _mean(hit, support, support > 0)
+    elif objective.metric == "macro_f1":
+        score = _mean(2 * hit, support + count(predicted), support > 0)
+    elif objective.metric == "average_precision":
+        score = _average_precision(_softmax(logits), target, fold, folds)
+    elif objective.table is not None:
+        decision = (_softmax(logits) @ objective.table.astype(np.float32)).argmax(-1)
+        score = count(target, objective.table[target, decision]).sum(-1) / support.sum(-1)
+    return score, accuracy
+
+
+def _mean(part: Floats, whole: Floats, known: NDArray[np.bool_]) -> Floats:
+    """The mean ratio over the classes that have samples."""
+    ratio = np.where(known, part / np.where(known, whole, 1), 0)
+    mean: Floats = ratio.sum(-1) / np.maximum(known.sum(-1), 1)
+    return mean
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    exponential = np.exp(logits - logits.max(-1, keepdims=True))
+    probability: NDArray[np.float32] = exponential / exponential.sum(-1, keepdims=True)
+    return probability
+
+
+def _average_precision(
+    probability: NDArray[np.float32],
+    target: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    folds: int,
+) -> Floats:
+    """Of one class against the rest, averaged over the classes: (folds + 1,).
+
+    Each class is sorted once for all folds. Samples with the same probability count together.
+    """
+    found = np.zeros((folds + 1, probability.shape[1]))
+    known = np.zeros(found.shape, bool)
+    for c in range(probability.shape[1]):
+        order = np.argsort(-probability[:, c])
+        score, positive, of_sample = probability[order, c], target[order] == c, fold[order]
+        ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+        # only where something is found does the recall, and so the area, grow
+        ends = np.unique(ends[np.searchsorted(ends, np.flatnonzero(positive))])
+        for k in range(folds + 1):
+            inside = of_sample != k  # of the last, which no sample has: all of them
+            hits = (positive & inside).cumsum(dtype=np.int32)[ends]
+            among = inside.cumsum(dtype=np.int32)[ends]
+            total = hits[-1] if len(hits) else 0
+            gained = np.diff(hits, prepend=0) / max(total, 1)
+            found[k, c] = (gained * hits / np.maximum(among, 1)).sum()
+            known[k, c] = total > 0
+    return _mean(found, np.ones_like(found), known)

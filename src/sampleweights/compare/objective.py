@@ -1,0 +1,57 @@
+"""What a comparison should maximise: a metric, or the expected utility of decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sampleweights.compare.statistics import METRICS
+
+__all__ = ["OBJECTIVES", "Objective"]
+
+OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "average_precision")
+"""By name; a utility table is the other kind."""
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A metric, and the table behind it where the metric is the utility."""
+
+    metric: str
+    """A name in METRICS, or ``utility``."""
+    table: NDArray[np.float64] | None = None
+    """(C, D), what decision d is worth for a sample of class c."""
+
+    @classmethod
+    def of(cls, given: Any, num_classes: int) -> Objective:
+        """What ``objective=`` means; the argument may also be one that is made already."""
+        if isinstance(given, Objective):
+            return given
+        expected = (
+            f"objective must be one of {', '.join(map(repr, OBJECTIVES))}, or a utility table of "
+            f"shape ({num_classes}, D), a row for each class and a column for each decision"
+        )
+        if isinstance(given, str):
+            if given not in OBJECTIVES:
+                raise ValueError(f"{expected}, got {given!r}")
+            return cls(given)
+        try:
+            table = np.asarray(given)
+            table = table.astype(np.float64) if table.dtype.kind in "fiub" else table
+        except ValueError:  # rows of different lengths
+            raise ValueError(f"{expected}, got {given!r}") from None
+        if table.dtype != np.float64:
+            raise ValueError(f"{expected}, got values of dtype {table.dtype}")
+        if table.ndim != 2 or len(table) != num_classes or table.shape[1] < 2:
+            raise ValueError(f"{expected}, at least 2 of them, got shape {table.shape}")
+        if not np.isfinite(table).all():
+            raise ValueError(f"{expected}, got values that are not finite")
+        return cls("utility", table)
+
+    @property
+    def words(self) -> str:
+        """Its name in a sentence."""
+        return METRICS.get(self.metric, "expected utility")

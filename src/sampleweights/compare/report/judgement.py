@@ -1,0 +1,102 @@
+"""What the numbers show, and what follows from it.
+
+A row is named only if its difference to the baseline is above 0 in intervals that hold for all rows
+together, so that the best of many rows that are alike is not taken for better.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from sampleweights.compare.statistics import POSTHOC, POSTHOC_FREE, Estimate
+
+__all__ = ["NO_LOSS", "Judgement", "is_adjusted"]
+
+Comparison = Any  # sampleweights.compare.Comparison, which imports what imports this module
+
+NO_LOSS = 0.5
+"""Points of accuracy that count as none, as in the choice of tau."""
+NOT_FITTED = "rare-class-not-fitted"
+"""The check after which an adjustment at test time is not recommended."""
+
+
+def is_adjusted(row: str) -> bool:
+    """Whether a row was read off another one."""
+    return row.endswith((POSTHOC, POSTHOC_FREE))
+
+
+class Judgement:
+    """Which rows are shown to do what, and which of them to take."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.metric: str = comparison.goal.metric
+        self.simple = comparison.baseline + POSTHOC
+        self.to_baseline: dict[str, Estimate] = comparison.differences(self.metric)
+        self.accuracy_change: dict[str, Estimate] = comparison.differences("accuracy")
+        self.helps = [row for row, by in self.to_baseline.items() if by.low > 0]
+        self.not_fitted = NOT_FITTED in {found.code for found in getattr(comparison, "checks", [])}
+        self.best, self.at_no_loss = self._recommend()
+
+    def value(self, row: str) -> float:
+        return float(self.comparison.estimate(row, self.metric).value)
+
+    def _recommend(self) -> tuple[str | None, str | None]:
+        """The row for the objective, and the one for the objective at no loss of accuracy."""
+        best = self._preferred(self.helps, self.simple)
+        if self.metric == "accuracy":
+            return best, best
+        keeps = [row for row in self.helps if self.accuracy_change[row].value >= -NO_LOSS]
+        if best in keeps:
+            return best, best
+        free = self._preferred(keeps, self.comparison.baseline + POSTHOC_FREE)
+        if best is not None and free is not None and self.value(free) >= self.value(best):
+            best = free  # not shown to be better, but it costs less
+        return best, free
+
+    def _preferred(self, rows: list[str], simple: str) -> str | None:
+        """The adjusted baseline, which needs no training, unless a row is shown to beat it."""
+        trained = [row for row in rows if not is_adjusted(row)]
+        if self.not_fitted and trained:  # what is not learned, no adjustment brings back
+            return self._highest(trained)
+        if simple not in rows:
+            return self._highest(rows)
+        better = self.better_than(simple)
+        return self._highest([row for row in rows if row in better]) or simple
+
+    def _highest(self, rows: list[str]) -> str | None:
+        """The best for the objective; among those that are as good, the most accurate."""
+        if not rows:
+            return None
+        slack = NO_LOSS if self.metric not in ("utility", "accuracy") else 0.0
+        least = max(map(self.value, rows)) - slack
+        as_good = [row for row in rows if self.value(row) >= least]
+        return max(as_good, key=lambda row: self.comparison.estimate(row, "accuracy").value)
+
+    def better_than(self, simple: str) -> list[str]:
+        """Rows that are shown to be better for the objective than the adjusted baseline.
+
+        Or as good, and shown to be more accurate: by at least what counts as a loss.
+        """
+        found = self.comparison.differences(self.metric, simple)
+        better = [row for row, by in found.items() if by.low > 0]
+        as_good = [row for row, by in found.items() if by.value >= 0]
+        if self.metric == "balanced_accuracy":
+            better += [row for row, _ in self.above_curve if row in as_good]
+        if self.metric != "accuracy":
+            accuracy = self.comparison.differences("accuracy", simple)
+            better += [
+                row for row in as_good if accuracy[row].low > 0 and accuracy[row].value >= NO_LOSS
+            ]
+        return better
+
+    @cached_property
+    def above_curve(self) -> list[tuple[str, Estimate]]:
+        """Rows that help, and have both accuracies as no adjustment of the baseline has them."""
+        comparison = self.comparison
+        if comparison.baseline not in comparison.adjustable:
+            return []
+        rows = [row for row in self.helps if not row.startswith(self.simple)]
+        found = [(row, comparison.above_frontier(row)) for row in rows]
+        return sorted((f for f in found if f[1].low > 0), key=lambda f: -f[1].value)

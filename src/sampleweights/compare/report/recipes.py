@@ -1,0 +1,82 @@
+"""What a row does, in words and in code to paste."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sampleweights.compare.statistics import POSTHOC, POSTHOC_FREE
+from sampleweights.compare.training.entries import Recipe
+
+__all__ = ["action", "code", "is_plain"]
+
+Comparison = Any  # sampleweights.compare.Comparison, which imports what imports this module
+
+MOST_COUNTS = 20
+"""Of more classes the code names the counts, and does not list them."""
+
+
+def is_plain(comparison: Comparison) -> bool:
+    """Whether the baseline is cross-entropy without more."""
+    return bool(recipe(comparison, comparison.baseline).code == "criterion = sw.CrossEntropyLoss()")
+
+
+def source(row: str) -> str:
+    """The row that was trained."""
+    return row.removesuffix(POSTHOC_FREE).removesuffix(POSTHOC)
+
+
+def recipe(comparison: Comparison, trained: str) -> Recipe:
+    if trained in comparison.recipes:
+        return comparison.recipes[trained]  # type: ignore[no-any-return]
+    call = f"criterion = entries[{trained!r}](torch.tensor(class_counts), num_epochs)"
+    return Recipe(f'train with "{trained}"', call)
+
+
+def action(comparison: Comparison, row: str, after: str | None = None) -> str:
+    """What to do, after "to raise balanced accuracy, "; ``after`` what was said before."""
+    trained = source(row)
+    words = recipe(comparison, trained).words
+    if trained == row:
+        return words
+    tau = comparison.tau(row)
+    times = "" if tau == 1 else f"{tau:.4g} * "
+    if after is not None and source(after) == trained != after:
+        return f"subtract only {times}log(class frequency)"
+    return (
+        f"{words} and, at test time, subtract {times}log(class frequency) from each logit "
+        f"(post-hoc adjustment)"
+    )
+
+
+def code(comparison: Comparison, row: str) -> str:
+    """Python that does what a row does: training, and what comes after it."""
+    trained = source(row)
+    lines = recipe(comparison, trained).code.splitlines()
+    if trained != row:
+        tau = comparison.tau(row)
+        call = f"sw.LogitAdjustment(class_counts, tau={tau:.4g}).posthoc(logits)"
+        lines.append(f"logits = {call}  # at test time")
+    table = comparison.goal.table
+    if table is not None:
+        lines.append("decision = (logits.softmax(-1) @ utility).argmax(-1)  # at test time")
+    text = "\n".join(lines)
+    before = ["import sampleweights as sw", ""]
+    if "class_counts" in text:
+        counts = comparison.class_counts
+        if len(counts) <= MOST_COUNTS:
+            before.append(f"class_counts = {counts}")
+        else:
+            of = f"training samples of each of the {len(counts)} classes"
+            before.append(f"class_counts = torch.bincount(train_target)  # {of}")
+    if "num_epochs" in text:
+        before.append(
+            f"num_epochs = {comparison.num_epochs or 100}  # of your training; "
+            f"call criterion.set_epoch(epoch) in each"
+        )
+    if table is not None:
+        shown = table.size <= MOST_COUNTS
+        what = f"torch.tensor({table.tolist()})" if shown else "torch.tensor(table)  # your own"
+        before.append(f"utility = {what}")
+    if any("torch." in line for line in [*before, *lines]):
+        before.insert(0, "import torch")
+    return "\n".join([*before, *lines])

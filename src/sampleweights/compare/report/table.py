@@ -1,0 +1,68 @@
+"""The table of a comparison, for programs and for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from sampleweights.compare.statistics import METRICS, Estimate
+
+__all__ = ["frame", "metrics", "number", "text"]
+
+Comparison = Any  # sampleweights.compare.Comparison, which imports this module
+
+
+def metrics(comparison: Comparison) -> dict[str, str]:
+    """The metrics that are shown, the objective among them, and their words."""
+    goal = comparison.goal
+    return METRICS if goal.metric in METRICS else {**METRICS, goal.metric: goal.words}
+
+
+def frame(comparison: Comparison) -> pd.DataFrame:
+    """A line for each row; see `Comparison.table`."""
+    classes = [
+        f"{metric}_{name}"
+        for metric in ("recall", "precision", "average_precision")
+        for name in comparison.class_names
+    ]
+    lines = []
+    for row in comparison.rows:
+        line: dict[str, float] = {}
+        for metric in [*metrics(comparison), *classes]:
+            own = comparison.estimate(row, metric)
+            line[metric] = own.value
+            if metric in ("accuracy", "balanced_accuracy", comparison.goal.metric):
+                by = comparison.differences(metric).get(row, Estimate(0.0, 0.0, 0.0))
+                line |= {f"{metric}_low": own.low, f"{metric}_high": own.high}
+                line |= {f"{metric}_difference": by.value}
+                line |= {
+                    f"{metric}_difference_low": by.low,
+                    f"{metric}_difference_high": by.high,
+                }
+        lines.append(line)
+    return pd.DataFrame(lines, index=pd.Index(comparison.rows, name="row"))
+
+
+def text(comparison: Comparison) -> str:
+    """The metrics by which one chooses, the best row for the objective first."""
+    words = metrics(comparison)
+    shown = list(dict.fromkeys(["accuracy", "balanced_accuracy", comparison.goal.metric]))
+    names = {
+        row: f"{row} (baseline)" if row == comparison.baseline else row
+        for row in comparison.ranking
+    }
+    width = max(map(len, names.values())) + 2
+    lines = [" " * width + "".join(f"{words[metric]:>24}" for metric in shown)]
+    for row, name in names.items():
+        cells = "".join(f"{number(comparison.estimate(row, m), m):>24}" for m in shown)
+        lines.append(f"{name:{width}}{cells}")
+    return "\n".join(lines)
+
+
+def number(estimate: Estimate, metric: str) -> str:
+    """As estimates are written, but for the units of a utility."""
+    if metric != "utility":
+        return str(estimate)
+    interval = f" ({estimate.low:.3g} to {estimate.high:.3g})" if estimate.shown else ""
+    return f"{estimate.value:.3g}{interval}"

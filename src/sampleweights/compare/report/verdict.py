@@ -1,0 +1,260 @@
+"""What to do, in words for somebody who has not read the documentation, and the code for it.
+
+All sentences follow from one judgement of what is shown, so that none contradicts another.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sampleweights.compare.report.judgement import NO_LOSS, Judgement, is_adjusted
+from sampleweights.compare.report.recipes import action, code, is_plain
+from sampleweights.compare.statistics import METRICS, Estimate
+
+__all__ = ["Verdict", "further", "of"]
+
+Comparison = Any  # sampleweights.compare.Comparison, which imports this module
+
+MOST_FURTHER = 2
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do, what it brings, and the code for it."""
+
+    row: str | None
+    """The row behind it; None where nothing is shown to help."""
+    what: str
+    """What to do, a sentence."""
+    effect: str
+    """What it brings and costs, in sentences."""
+    code: str
+    """To paste, complete in itself; empty where nothing is to be done."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.what} {self.effect}".strip()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `compare` recommends; ``print(verdict)`` shows it with its code."""
+
+    best: Recommendation
+    """For the objective."""
+    at_no_loss: Recommendation
+    """For the objective, without losing accuracy; ``best`` itself where that costs none."""
+
+    @property
+    def row(self) -> str | None:
+        """The row to take for the objective; None where nothing is shown to help."""
+        return self.best.row
+
+    @property
+    def row_at_no_loss(self) -> str | None:
+        """The row that brings most without losing accuracy; None where none is shown to."""
+        return self.at_no_loss.row
+
+    @property
+    def code(self) -> str:
+        """To paste: what does ``row``, or the baseline."""
+        return self.best.code
+
+    @property
+    def parts(self) -> list[tuple[Recommendation, str]]:
+        """Each recommendation, and its code but for the lines that were shown before."""
+        if self.at_no_loss is self.best:
+            return [(self.best, self.best.code)]
+        lines, before = self.at_no_loss.code.splitlines(), self.best.code.splitlines()
+        while lines and before and lines[0] == before.pop(0):
+            lines.pop(0)
+        return [(self.best, self.best.code), (self.at_no_loss, "\n".join(lines))]
+
+    @property
+    def text(self) -> str:
+        """The sentences, without the code."""
+        return " ".join(part.text for part, _ in self.parts)
+
+    def __str__(self) -> str:
+        blocks = []
+        for part, lines in self.parts:
+            blocks.append(textwrap.fill(part.text, 96, break_on_hyphens=False))
+            blocks.append(textwrap.indent(lines, "    "))
+        return "\n\n".join(filter(None, blocks))
+
+
+def of(comparison: Comparison) -> Verdict:
+    """The verdict on a comparison."""
+    judged = Judgement(comparison)
+    row, free = judged.best, judged.at_no_loss
+    words = comparison.goal.words
+    if row is None:
+        none = Recommendation(None, *nothing_helps(judged), code(comparison, comparison.baseline))
+        return Verdict(none, none)
+    effect = gain(judged, row)
+    if row != free:
+        effect += f", while accuracy goes {accuracy_change(judged, row)}"
+    effect += f". {no_loss(judged, row) if row == free else ''} {reason(judged, row)}"
+    best = Recommendation(
+        row,
+        f"To raise {words}, {action(comparison, row)}.",
+        " ".join(effect.split()),
+        code(comparison, row),
+    )
+    if row == free:
+        return Verdict(best, best)
+    if free is None:
+        nothing = f"Nothing tried here is shown to raise {words} at no loss of accuracy."
+        return Verdict(best, Recommendation(None, nothing, "", ""))
+    return Verdict(
+        best,
+        Recommendation(
+            free,
+            f"To lose no accuracy, {action(comparison, free, after=row)}.",
+            f"{gain(judged, free)}. {no_loss(judged, free)}",
+            code(comparison, free),
+        ),
+    )
+
+
+def gain(judged: Judgement, row: str) -> str:
+    before, after = judged.value(judged.comparison.baseline), judged.value(row)
+    by = judged.to_baseline[row]
+    words = judged.comparison.goal.words
+    words = words[0].upper() + words[1:]
+    if judged.metric == "utility":
+        return f"{words} rises from {before:.4g} to {after:.4g} (by {by.low:.3g} to {by.high:.3g})"
+    return (
+        f"{words} rises from {before:.1f} to {after:.1f} % (by {by.low:.1f} to {by.high:.1f} "
+        f"points)"
+    )
+
+
+def accuracy_change(judged: Judgement, row: str) -> str:
+    """From what to what, after a verb."""
+    values = [
+        judged.comparison.estimate(r, "accuracy").value for r in (judged.comparison.baseline, row)
+    ]
+    change, text = judged.accuracy_change[row], "from {:.1f} to {:.1f} %".format(*values)
+    if change.shown:
+        text += f" (a change of {change.low:+.1f} to {change.high:+.1f} points)"
+    return text
+
+
+def no_loss(judged: Judgement, row: str) -> str:
+    if judged.metric == "accuracy":
+        return ""
+    if judged.accuracy_change[row].low > 0:
+        return f"Accuracy rises as well, {accuracy_change(judged, row)}."
+    if judged.accuracy_change[row].low >= -NO_LOSS:
+        return f"This costs no accuracy, which goes {accuracy_change(judged, row)}."
+    return f"No loss of accuracy is seen: it goes {accuracy_change(judged, row)}."
+
+
+def reason(judged: Judgement, row: str) -> str:
+    """Why this one, in a sentence; or nothing."""
+    if judged.not_fitted:
+        if is_adjusted(row):
+            return (
+                "But plain training has not fitted its rare classes yet, not even on the "
+                "samples it was trained on, and no adjustment at test time helps those: train "
+                "longer or with a weighting, and compare again."
+            )
+        return (
+            "An adjustment at test time is no substitute here: plain training has not fitted "
+            "its rare classes, not even on the samples it was trained on."
+        )
+    if row == judged.simple and not judged.better_than(row):
+        return "No other method tried here is shown to reach more."
+    if not is_adjusted(row) and judged.metric != "accuracy" and judged.simple in judged.helps:
+        value = judged.comparison.estimate(judged.simple, judged.metric).value
+        accuracy = judged.comparison.estimate(judged.simple, "accuracy").value
+        return (
+            f"Plain training whose logits are adjusted at test time reaches "
+            f"{amount(value, judged.metric)} at an accuracy of {accuracy:.1f} %."
+        )
+    return ""
+
+
+def nothing_helps(judged: Judgement) -> tuple[str, str]:
+    """What to do then, and how much could have been seen."""
+    comparison, words = judged.comparison, judged.comparison.goal.words
+    plain = "plain training" if is_plain(comparison) else f'"{comparison.baseline}"'
+    if not judged.to_baseline:
+        return "Only one way to train was given, so that there is nothing to choose from.", ""
+    width = [(by.high - by.low) / 2 for by in judged.to_baseline.values() if by.shown]
+    if not width:
+        why = comparison.why_no_interval(judged.metric) or ""
+        return f"Keep {plain}: these data do not say what raises {words}.", why
+    what = f"Keep {plain}: nothing tried here is shown to raise {words}."
+    half = float(np.median(width))
+    reached = amount(judged.value(comparison.baseline), judged.metric)
+    unseen = f"{half:.2g}" if judged.metric == "utility" else f"{half:.1f} points"
+    groups = comparison.num_groups
+    among = "" if groups is None else f" in {groups:,} groups"
+    effect = (
+        f"It reaches {reached}; with {comparison.num_samples:,} samples{among}, differences "
+        f"below about {unseen} cannot be seen. More samples, or more repeats of the "
+        f"comparison, show smaller ones."
+    )
+    if judged.not_fitted:
+        effect += (
+            " First of all, train longer: plain training has not fitted its rare classes, not "
+            "even on the samples it was trained on."
+        )
+    return what, effect
+
+
+def further(comparison: Comparison) -> list[str]:
+    """What the verdict leaves open, in a few sentences, each with its numbers."""
+    judged = Judgement(comparison)
+    chosen = judged.best or comparison.baseline
+    found = []
+    above = judged.above_curve if judged.metric == "balanced_accuracy" else []
+    others = [item for item in above if item[0] not in (chosen, judged.at_no_loss)]
+    for row, by in others[:MOST_FURTHER]:
+        found.append(
+            f"To {action(comparison, row)} is worth it too: at an accuracy of "
+            f"{comparison.estimate(row, 'accuracy').value:.1f} % its balanced accuracy is "
+            f"{by.value:.1f} points ({by.low:.1f} to {by.high:.1f}) above all adjustments of plain "
+            f"training that are as accurate."
+        )
+    counts = comparison.class_counts
+    rare = comparison.class_names[counts.index(min(counts))]
+    recall, precision = (
+        [comparison.estimate(row, f"{metric}_{rare}") for row in (comparison.baseline, chosen)]
+        for metric in ("recall", "precision")
+    )
+    if chosen != comparison.baseline:
+        found.append(
+            f"The rarest class, {rare} ({min(counts):,} samples): recall {changed(*recall)}, "
+            f"precision {changed(*precision)}."
+        )
+        by = comparison.difference(chosen, comparison.baseline, "calibration_error")
+        if by.low > 0:
+            before, after = (
+                comparison.estimate(row, "calibration_error").value
+                for row in (comparison.baseline, chosen)
+            )
+            found.append(
+                f"If you use the probabilities, mind that they fit worse: the "
+                f"{METRICS['calibration_error']} rises from {before:.1f} to {after:.1f} %."
+            )
+    return found
+
+
+def amount(value: float, metric: str) -> str:
+    return f"{value:.4g}" if metric == "utility" else f"{value:.1f} %"
+
+
+def changed(before: Estimate, after: Estimate) -> str:
+    def number(estimate: Estimate) -> str:
+        return f"{estimate.value:.1f}" if math.isfinite(estimate.value) else "undefined"
+
+    interval = f" ({after.low:.1f} to {after.high:.1f})" if after.shown else ""
+    return f"from {number(before)} to {number(after)} %{interval}"
