@@ -220,7 +220,7 @@ def test_an_interval_that_is_not_honest_is_not_drawn() -> None:
     [line] = [line for line in axes.lines if np.isfinite(line.get_xydata()).all()
               and line.get_marker() == "None"]  # fmt: skip
     np.testing.assert_array_equal(line.get_xdata(), comparison.frontier["balanced_accuracy"])
-    assert all(len(patch.get_path()) <= 1 for patch in axes.patches)
+    assert not axes.patches
 
 
 def test_the_curve_its_band_and_its_taus(usual: Any) -> None:
@@ -232,10 +232,22 @@ def test_the_curve_its_band_and_its_taus(usual: Any) -> None:
     at = {label.get_text(): label.xy for label in labels(usual)}
     assert at["τ = 0.8, chosen"] == pytest.approx(tuple(curve[16]))
     (band,) = usual.patches
-    low, high = (
-        table[[f"balanced_accuracy_{end}", "accuracy"]].to_numpy() for end in ("low", "high")
-    )
-    np.testing.assert_array_equal(band.get_xy()[:-1], [*low, *high[::-1]])
+    path = band.get_path()
+    inside = table[["balanced_accuracy_low", "balanced_accuracy_high"]].to_numpy() + [0.1, -0.1]
+    for end in (inside[1:-1, 0], inside[1:-1, 1]):
+        assert path.contains_points(np.column_stack([end, curve[1:-1, 1]])).all()
+    for end in (inside[:, 0] - 0.2, inside[:, 1] + 0.2):
+        assert not path.contains_points(np.column_stack([end, curve[:, 1]])).any()
+
+
+def test_the_band_of_a_curve_that_goes_up_and_down_has_no_holes() -> None:
+    comparison = FakeComparison()
+    comparison.frontier["accuracy"] = 80 + np.where(np.arange(21) % 2, 0.5, 0.0)
+    (band,) = draw(comparison).patches
+    strips = band.get_path().to_polygons()
+    areas = [((p[:-1, 0] * p[1:, 1]).sum() - (p[1:, 0] * p[:-1, 1]).sum()) / 2 for p in strips]
+    assert len(areas) == 20
+    assert min(areas) > 0  # all in one direction: where two overlap, both are filled
 
 
 @pytest.mark.parametrize(("tau", "texts"), [(0.5, 3), (1.25, 3), (0.35, 4)])

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
@@ -31,7 +33,7 @@ _MOST_NAMES = 6  # of more rows the labels are numbers, and a list says what the
 _RADIUS, _EDGE, _RING = 4.0, 1.6, 8.0  # of a marker, and around the recommended one, in points
 _ARROW = 16.0
 _MOST_NAMED_ARROWS = 3
-_LONGEST_TITLE = 150
+_LONGEST_TITLE = 180
 _INDENT = 34.0  # how far what stands over and under the axes begins left of them
 
 
@@ -169,9 +171,16 @@ def _marks(comparison: Any, curve: Floats) -> dict[str, Floats]:
 def _draw_curve(axes: Any, curve: Floats, marks: Mapping[str, Floats]) -> None:
     if len(curve) == 0:
         return
-    _, x, y, low, high = curve[np.isfinite(curve).all(1)].T
-    outline = np.concatenate([low, high[::-1]]), np.concatenate([y, y[::-1]])
-    axes.fill(*outline, color=BASELINE, alpha=0.13, linewidth=0, zorder=0)
+    _, _, y, low, high = curve[np.isfinite(curve).all(1)].T
+    # a strip between each tau and the next, all in one direction, so that none cuts out another
+    strips = []
+    for i, j in itertools.pairwise(range(len(y))):
+        i, j = (i, j) if y[i] <= y[j] else (j, i)
+        corners = [(low[i], y[i]), (high[i], y[i]), (high[j], y[j]), (low[j], y[j])]
+        strips.append(Path([*corners, corners[0]], closed=True))
+    if strips:
+        band = Path.make_compound_path(*strips)
+        axes.add_patch(PathPatch(band, color=BASELINE, alpha=0.13, linewidth=0, zorder=0))
     axes.plot(*curve[:, 1:3].T, color=BASELINE, linewidth=2, zorder=2, solid_capstyle="round")
     axes.plot(*np.array([*marks.values()]).T, "D", color=BASELINE, markersize=5, zorder=2)
 
