@@ -63,8 +63,8 @@ def discs(axes: Any) -> list[tuple[Any, float]]:
         for at in axes.transData.transform(line.get_xydata())
     ]
     for ring in axes.collections:
-        for at in axes.transData.transform(ring.get_offsets()):
-            found.append((at, np.sqrt(ring.get_sizes()[0]) / 2 * pixels))
+        radius = np.sqrt(ring.get_sizes()[0]) / 2 * pixels
+        found += [(at, radius) for at in axes.transData.transform(ring.get_offsets())]
     return found
 
 
@@ -73,7 +73,7 @@ def nearest(box: Any, point: Any) -> Any:
 
 
 def close_rows(seed: int) -> FakeComparison:
-    """12 to 16 rows of which all but the first lie within 2 points; every other set has outliers."""
+    """12 to 16 rows, all but the first within 2 points; in every other set some are outliers."""
     random = np.random.default_rng(seed)
     center = np.array([(68.0, 79.8), (63.2, 82.4), (65.0, 79.0)][seed % 3])
     points = {"no weighting": (63.2, 82.4)}
@@ -233,11 +233,10 @@ def test_the_curve_its_band_and_its_taus(usual: Any) -> None:
     assert at["τ = 0.8, chosen"] == pytest.approx(tuple(curve[16]))
     (band,) = usual.patches
     path = band.get_path()
-    inside = table[["balanced_accuracy_low", "balanced_accuracy_high"]].to_numpy() + [0.1, -0.1]
-    for end in (inside[1:-1, 0], inside[1:-1, 1]):
-        assert path.contains_points(np.column_stack([end, curve[1:-1, 1]])).all()
-    for end in (inside[:, 0] - 0.2, inside[:, 1] + 0.2):
-        assert not path.contains_points(np.column_stack([end, curve[:, 1]])).any()
+    for i, side in (("low", 1), ("high", -1)):
+        end = table[[f"balanced_accuracy_{i}", "accuracy"]].to_numpy()
+        assert path.contains_points((end + [0.1 * side, 0])[1:-1]).all()  # noqa: RUF005
+        assert not path.contains_points(end - [0.1 * side, 0]).any()
 
 
 def test_the_band_of_a_curve_that_goes_up_and_down_has_no_holes() -> None:

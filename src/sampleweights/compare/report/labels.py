@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["place"]
+__all__ = ["Label", "draw_labels", "place"]
 
 Floats = NDArray[np.float64]
 
@@ -15,6 +19,68 @@ _GAP = 2.0  # between a label and all that it must not touch
 _SWEEPS = 4
 # what must not be, what could be misread, and what is only less handsome; the rest is distance
 _TOUCHES, _MISLEADS, _ON_LINE = 1e4, 200.0, 0.6
+
+
+class Label(NamedTuple):
+    """Words beside a point of the axes."""
+
+    text: str
+    point: Floats
+    """In data coordinates, (2,)."""
+    radius: float
+    """Of what is drawn at the point, in points of 1/72 inch."""
+    color: str
+    """Of the leader."""
+    weight: str = "normal"
+
+
+def draw_labels(axes: Any, labels: Sequence[Label], lines: Sequence[Floats]) -> None:
+    """Write each label near its point, with a leader where it is not beside it.
+
+    Args:
+        axes: matplotlib's Axes, of a figure whose layout is done.
+        labels: what to write; none touches the point of another.
+        lines: (L, 2) each, in data coordinates, which labels should rather not cover.
+    """
+    points = 72 / axes.figure.dpi
+
+    def to_points(values: Any) -> Floats:
+        found: Floats = axes.transData.transform(np.reshape(values, (-1, 2))) * points
+        return found
+
+    style: dict[str, Any] = {"fontsize": 9.5, "linespacing": 0.95, "parse_math": False}
+    sizes, anchors = np.zeros((len(labels), 2)), to_points([label.point for label in labels])
+    for i, label in enumerate(labels):
+        artist = axes.text(0, 0, label.text, weight=label.weight, **style)
+        box = artist.get_window_extent()
+        # with other dots per inch, letters are some percent wider
+        sizes[i] = 1.03 * box.width * points, box.height * points
+        artist.remove()
+    along = [
+        a + (b - a) * t
+        for line in map(to_points, lines)
+        for a, b in itertools.pairwise(line)
+        if np.isfinite([a, b]).all()
+        for t in np.arange(0, 1, 6 / max(np.hypot(*(b - a)), 6))
+    ]
+    area = np.array(axes.bbox.extents) * points
+    dots = np.column_stack([anchors, [label.radius for label in labels]])
+    centres = place(sizes, anchors, area, dots, np.reshape(along, (-1, 2)).astype(np.float64))
+    for label, anchor, centre, size in zip(labels, anchors, centres, sizes, strict=True):
+        start = np.clip((anchor - centre) / size + 0.5, 0, 1)
+        artist = axes.annotate(
+            label.text, tuple(label.point), weight=label.weight, xytext=tuple(centre - anchor),
+            textcoords="offset points", ha="center", va="center", annotation_clip=False,
+            multialignment="right" if centre[0] < anchor[0] else "left",
+            arrowprops={
+                "arrowstyle": "-", "color": label.color, "linewidth": 0.8, "shrinkA": 0.5,
+                "shrinkB": label.radius, "relpos": tuple(start),
+            },
+            **style,
+        )  # fmt: skip
+        artist.set_in_layout(False)
+        gap = np.linalg.norm(np.maximum(np.abs(anchor - centre) - size / 2, 0))
+        artist.arrow_patch.set_visible(gap - label.radius > 3)  # closer, it needs no leader
 
 
 def place(sizes: Floats, anchors: Floats, area: Floats, dots: Floats, lines: Floats) -> Floats:

@@ -19,7 +19,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from sampleweights.compare.report.labels import place
+from sampleweights.compare.report.labels import Label, draw_labels
 from sampleweights.compare.statistics import POSTHOC
 
 __all__ = ["BASELINE", "TRAINED", "plot", "size", "trained_row"]
@@ -97,7 +97,8 @@ def plot(comparison: Any, axes: Any = None) -> Any:
     lines = [curve[:, 1:3]] * 3  # a label on the curve is worse than one on an interval
     for (x, *width), (y, *height) in (spans[row] for row in near):
         lines += [np.array([[end, y] for end in width]), np.array([[x, end] for end in height])]
-    _draw_labels(axes, comparison, {row: span[:, 0] for row, span in spans.items()}, marks, lines)
+    at = {row: span[:, 0] for row, span in spans.items()}
+    draw_labels(axes, _labels(axes, comparison, at, marks), lines)
     return axes
 
 
@@ -135,7 +136,7 @@ def _view(comparison: Any, spans: Mapping[str, Floats], curve: Floats) -> Floats
     chosen = [point for row, point in at.items() if row in named or point.sum() >= least]
     shown = np.concatenate([curve[:, 1:3], np.reshape(chosen, (-1, 2))])
     if len(shown) == 0:
-        shown = np.array([*at.values()] or [(0.0, 0.0), (100.0, 100.0)])
+        shown = np.array([*at.values()] or [np.zeros(2), np.full(2, 100.0)])
     reach = max(0.5 * np.ptp(shown, 0).max(), 3.0)
     room = np.array([shown.min(0) - reach, shown.max(0) + reach])
     near = [span.T for span in spans.values() if _within(room, span[:, 0])]
@@ -240,7 +241,7 @@ def _draw_names(axes: Any, comparison: Any) -> None:
     )  # fmt: skip
     for row, text in zip(rows, legend.get_texts(), strict=True):
         text.set_parse_math(False)
-        text.set_weight("bold" if row == _recommended(comparison) else "normal")
+        text.set_fontweight("bold" if row == _recommended(comparison) else "normal")
     axes.add_artist(legend)
     legend.set_clip_on(False)  # it stands outside, and the layout makes room for it
 
@@ -291,74 +292,26 @@ def _draw_title(axes: Any, comparison: Any, has_curve: bool, missing: list[str])
         above += 1.25 * fontsize * len(lines) + 4
 
 
-def _draw_labels(
-    axes: Any,
-    comparison: Any,
-    at: Mapping[str, Floats],
-    marks: Mapping[str, Floats],
-    lines: list[Floats],
-) -> None:
-    """The name or number of each row and tau, and arrows to the rows that are not on the axes."""
+def _labels(
+    axes: Any, comparison: Any, at: Mapping[str, Floats], marks: Mapping[str, Floats]
+) -> list[Label]:
+    """The name or number of each row and tau; draws arrows to the rows that are not on the axes."""
     rows, limits = list(comparison.rows), np.array([axes.get_xlim(), axes.get_ylim()]).T
     far = [row for row, point in at.items() if not _within(limits, point)]
     numbered = len(rows) > _MOST_NAMES
-    # text, point, how far from it its label stays, colour of the leader, weight of the letters
-    labels: list[tuple[str, Floats, float, str, str]] = []
-    points = 72 / axes.figure.dpi
-
-    def to_points(values: Any) -> Floats:
-        found: Floats = axes.transData.transform(np.reshape(values, (-1, 2))) * points
-        return found
-
+    labels = []
     for row, point in at.items():
         text = str(rows.index(row) + 1) if numbered else _short(row)
-        color, radius, weight = _color(comparison, row), _RADIUS + _EDGE / 2, "normal"
-        if row == _recommended(comparison):
-            radius, weight = _RING, "bold"
+        color, radius = _color(comparison, row), _RADIUS + _EDGE / 2
         if row in far:
             if numbered and len(far) <= _MOST_NAMED_ARROWS:
                 text = f"{text} {_short(row)}"
             out = (point < limits[0]) | (point > limits[1])
-            names = ("balanced", "accuracy")
-            text += "".join(f"\n{n} {v:.1f}" for n, v, o in zip(names, point, out, strict=True) if o)
-            point, radius = _draw_arrow(axes, point, limits, color), _ARROW / 2
-        labels.append((text, point, radius, color, weight))
-    for text, point in marks.items():
-        labels.append((text, point, 4.0, BASELINE, "normal"))
-
-    style: dict[str, Any] = {"fontsize": 9.5, "linespacing": 0.95, "parse_math": False}
-    sizes = []
-    for text, _, _, _, weight in labels:
-        artist = axes.text(0, 0, text, weight=weight, **style)
-        box = artist.get_window_extent()
-        sizes.append((box.width * points * 1.03, box.height * points))
-        artist.remove()
-    along = [
-        a + (b - a) * t
-        for line in map(to_points, lines)
-        for a, b in itertools.pairwise(line)
-        if np.isfinite([a, b]).all()
-        for t in np.arange(0, 1, 6 / max(np.hypot(*(b - a)), 6))
-    ]
-    anchors = to_points([label[1] for label in labels])
-    dots = np.column_stack([anchors, [label[2] for label in labels]])
-    sizes = np.reshape(sizes, (-1, 2))
-    area = np.array(axes.bbox.extents) * points
-    centers = place(sizes, anchors, area, dots, np.reshape(along, (-1, 2)).astype(float))
-    for (text, point, radius, color, weight), anchor, center, extent in zip(
-        labels, anchors, centers, sizes, strict=True
-    ):
-        relative = np.clip((anchor - center) / extent + 0.5, 0, 1)  # where the leader starts
-        artist = axes.annotate(
-            text, tuple(point), weight=weight, xytext=tuple(center - anchor),
-            textcoords="offset points", ha="center", va="center", annotation_clip=False,
-            multialignment="right" if center[0] < anchor[0] else "left",
-            arrowprops={
-                "arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 0.5,
-                "shrinkB": radius, "relpos": tuple(relative),
-            },
-            **style,
-        )  # fmt: skip
-        artist.set_in_layout(False)
-        gap = np.linalg.norm(np.maximum(np.abs(anchor - center) - extent / 2, 0)) - radius
-        artist.arrow_patch.set_visible(gap > 3)  # closer, a label needs no leader
+            numbers = zip(("balanced", "accuracy"), point, out, strict=True)
+            text += "".join(f"\n{name} {value:.1f}" for name, value, is_out in numbers if is_out)
+            labels.append(Label(text, _draw_arrow(axes, point, limits, color), _ARROW / 2, color))
+        elif row == _recommended(comparison):
+            labels.append(Label(text, point, _RING, color, "bold"))
+        else:
+            labels.append(Label(text, point, radius, color))
+    return labels + [Label(text, point, 4.0, BASELINE) for text, point in marks.items()]
