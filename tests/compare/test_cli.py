@@ -63,16 +63,45 @@ def test_it_writes_and_says_the_answer(
     out, err = capsys.readouterr()
     page = output / "comparison.html"
     assert f"The page is {page}" in out
-    assert out.index("balanced accuracy") < out.index("The page")
+    assert out.index("import sampleweights as sw") < out.index("The page")
     assert page.read_text(encoding="utf-8").count("rarest") > 0
     assert (output / "comparison.png").read_bytes().startswith(b"\x89PNG")
     table = pd.read_csv(output / "table.csv", index_col=0)
     trained = ["no weighting", "OHEM", "LogitAdjustment"]
-    assert [row for row in table.index if not row.endswith("post-hoc")] == trained
+    assert [row for row in table.index if " + post-hoc" not in row] == trained
     assert "recall_rarest" in table.columns
     assert [err.index(f"{row}: accuracy") for row in trained] == sorted(
         err.index(f"{row}: accuracy") for row in trained
     )
+
+
+def test_an_objective_by_name_or_as_a_table(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--output", tmp_path / "c", "--no-progress"]
+    assert compare(data, *few, "--objective", "macro_f1") == 0
+    assert "macro F1" in capsys.readouterr().out
+    table = np.array([[1, 0, 0, 0.2], [0, 1, 0, 0.2], [-2, 0, 1, 0.2]])
+    np.save(tmp_path / "utility.npy", table)
+    np.savetxt(tmp_path / "utility.csv", table, delimiter=",")
+    answers = []
+    for name in ("utility.npy", "utility.csv"):
+        assert compare(data, *few, "--utility", tmp_path / name) == 0
+        answers.append(capsys.readouterr().out)
+        assert "expected utility" in answers[-1]
+    assert answers[0] == answers[1]
+    assert "utility" in pd.read_csv(tmp_path / "c" / "table.csv").columns
+    (tmp_path / "named.csv").write_text("a,b\n1,2\n")
+    for name, message in (
+        ("named.csv", "--utility must be a table of numbers without a header"),
+        ("utility.txt", "--utility must be an .npy or a .csv file"),
+        ("none.npy", "none.npy"),
+    ):
+        assert compare(data, *few, "--utility", tmp_path / name) == 1
+        assert message in capsys.readouterr().err
+    np.save(tmp_path / "small.npy", np.eye(2))
+    assert compare(data, *few, "--utility", tmp_path / "small.npy") == 1
+    assert "a utility table of shape (3, D)" in capsys.readouterr().err
 
 
 def test_started_again_it_goes_on(
@@ -118,6 +147,11 @@ def test_an_error_is_one_sentence(
         ([], "INPUT"),
         (["x.npz", "--folds", "1"], "--folds: must be an integer of at least 2, got 1"),
         (["x.npz", "--workers", "two"], "--workers: must be an integer of at least 1, got two"),
+        (["x.npz", "--objective", "recall"], "--objective: invalid choice: 'recall'"),
+        (
+            ["x.npz", "--objective", "accuracy", "--utility", "u.npy"],
+            "--utility is an objective of its own",
+        ),
         (["x.npz", "--rows", "ohem"], "--rows must be of no weighting, ClassBalanced"),
     ],
 )

@@ -124,8 +124,15 @@ def test_the_prior_of_post_hoc_adjustment_is_that_of_the_training_part():
 def test_rows_without_class_frequencies_are_adjusted_and_no_others():
     comparison = compared()
     assert comparison.adjustable == ["no weighting", "FocalLoss", "OHEM", "SelfPaced per class"]
-    assert len(comparison.rows) == 14
-    assert comparison.rows[:3] == ["no weighting", "no weighting + post-hoc", "ClassBalanced"]
+    assert len(comparison.rows) == 16
+    assert comparison.rows[:4] == [
+        "no weighting",
+        "no weighting + post-hoc",
+        "no weighting + post-hoc at no loss",
+        "ClassBalanced",
+    ]
+    assert comparison.rows[-1] == "square-root sampling"
+    assert list(comparison.taus) == [row for row in comparison.rows if " + post-hoc" in row]
     weighted = {
         "torch": lambda n, e: nn.CrossEntropyLoss(),
         "weights": lambda n, e: nn.CrossEntropyLoss(1 / n),
@@ -137,29 +144,78 @@ def no_epochs(criterion, train, validation, sampler=None, seed=0):
     return torch.randn(len(validation), 3, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_frontier_begins_at_the_baseline_and_passes_its_adjusted_row():
+def test_each_post_hoc_row_has_the_tau_that_was_best_on_the_other_folds():
+    comparison = compared(entries=rows("no weighting", "OHEM"))
+    for row, taus in comparison.taus.items():
+        assert taus.shape == (1, 3)
+        trained = row.partition(" + post-hoc")[0]
+        adjusted = comparison.adjusted(trained, taus)
+        for k in range(3):
+            inside = comparison.fold[0] == k
+            logits = torch.from_numpy(comparison.logits[trained][0, inside])
+            expected = LogitAdjustment(comparison.counts[0, k], tau=taus[0, k]).posthoc(logits)
+            assert np.array_equal(adjusted[0, inside], expected.numpy())
+        accuracy = 100 * (adjusted[0].argmax(-1) == TARGET).mean()
+        assert comparison.estimate(row, "accuracy").value == pytest.approx(accuracy)
+        assert 0 <= comparison.tau(row) <= 1.5
+    with pytest.raises(ValueError, match="row must be one of .* got 'no weighting'"):
+        comparison.tau("no weighting")
+
+
+def test_the_frontier_begins_at_the_baseline_and_ends_at_tau_1():
     comparison = compared(entries=rows("no weighting", "OHEM"))
     frontier = comparison.frontier
-    assert frontier["tau"].iloc[[0, -1]].tolist() == [0, 1.5]
-    for row, index in (("no weighting", 0), ("no weighting + post-hoc", 20)):
+    assert frontier["tau"].iloc[[0, -1]].tolist() == [0, 1]
+    for tau, index in ((0, 0), (1, -1)):
+        found = comparison.at_tau("no weighting", tau)
         for metric in ("accuracy", "balanced_accuracy"):
-            assert frontier[metric].iloc[index] == pytest.approx(
-                comparison.estimate(row, metric).value
-            )
-    assert comparison.above_frontier("no weighting").value == pytest.approx(0, abs=20)
+            assert frontier[metric].iloc[index] == pytest.approx(found[metric])
+    balanced = comparison.estimate("no weighting", "balanced_accuracy")
+    names = ["balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"]
+    assert frontier[names].iloc[0].tolist() == pytest.approx(
+        [balanced.value, balanced.low, balanced.high]
+    )
+    assert isinstance(comparison.above_frontier("OHEM").value, float)
+    with pytest.raises(ValueError, match=r"row must be one of \['OHEM', 'OHEM \+ post-hoc'\]"):
+        comparison.above_frontier("no weighting")
 
 
-def test_the_distance_to_the_frontier_is_that_to_the_best_tau_of_at_least_the_accuracy():
-    comparison = compared(entries=rows("no weighting", "OHEM", "EffectiveNumber"))
-    curve = comparison.frontier
-    for row in comparison.rows:
-        accuracy, balanced = (
-            comparison.estimate(row, metric).value for metric in ("accuracy", "balanced_accuracy")
-        )
-        at_least = curve[curve["accuracy"] >= min(accuracy, curve["accuracy"].max()) - 1e-9]
-        expected = balanced - at_least["balanced_accuracy"].max()
-        assert comparison.above_frontier(row).value == pytest.approx(expected, abs=1e-6)
-    assert comparison.above_frontier("no weighting + post-hoc").value <= 1e-6
+def test_a_baseline_that_knows_the_frequencies_has_no_curve():
+    comparison = compared(no_epochs, entries=rows("LogitAdjustment", "OHEM"))
+    assert comparison.rows == ["LogitAdjustment", "OHEM", "OHEM + post-hoc"]
+    assert comparison.frontier is None
+    with pytest.raises(ValueError, match="the baseline 'LogitAdjustment' must not be adjusted"):
+        comparison.above_frontier("OHEM")
+    assert comparison.verdict.text in " ".join(str(comparison).split())
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "macro_f1", "average_precision", np.eye(3)])
+def test_the_objective_decides_the_order(objective):
+    comparison = compared(
+        objective=objective, entries=rows("no weighting", "EffectiveNumber", "OHEM")
+    )
+    metric = comparison.goal.metric
+    values = [comparison.estimate(row, metric).value for row in comparison.ranking]
+    assert values == sorted(values, reverse=True)
+    assert sorted(comparison.ranking) == sorted(comparison.rows)
+    assert (metric == "accuracy") == ("no weighting + post-hoc at no loss" not in comparison.rows)
+    printed = str(comparison)
+    assert comparison.verdict.text in " ".join(printed.split())
+    lines = [line for line in printed.splitlines() if line.startswith(tuple(comparison.rows))]
+    assert [line.partition("  ")[0].removesuffix(" (baseline)") for line in lines] == (
+        comparison.ranking
+    )
+    assert comparison.goal.words in printed
+    assert {metric, f"{metric}_low", f"{metric}_difference"} <= set(comparison.table().columns)
+
+
+def test_decisions_of_a_utility_table_may_be_more_than_the_classes():
+    table = np.array([[1, 0, 0, 0.5], [0, 1, 0, 0.5], [-3, -3, 1, 0.5]])
+    comparison = compared(objective=table, entries=rows("no weighting"))
+    logits = comparison.logits["no weighting"][0].astype(float)
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    earned = table[TARGET, (probability @ table).argmax(1)].mean()
+    assert comparison.estimate("no weighting", "utility").value == pytest.approx(earned)
 
 
 def test_equal_criteria_have_seeds_of_their_own():
@@ -280,7 +336,7 @@ def test_runs_that_cannot_be_told_apart_are_not_kept(tmp_path):
 
     with pytest.warns(UserWarning, match="no run is kept, since nothing says what holds.numbers"):
         comparison = compared(holds, entries=rows("no weighting"), cache=tmp_path)
-    assert len(comparison.rows) == 2
+    assert len(comparison.rows) == 3
 
     def entry(counts, epochs):
         criterion = CrossEntropyLoss()
@@ -374,7 +430,7 @@ def test_a_fit_that_never_sets_the_epoch_is_told():
     comparison = compared(no_epochs, entries=entries)
     (note,) = comparison.notes
     assert "set_epoch in the rows curriculum" in note
-    assert note in str(comparison)
+    assert note in " ".join(str(comparison).split())
     assert compared(entries=entries).notes == []
 
 
@@ -390,22 +446,31 @@ def test_labels_of_any_kind():
     assert comparison.class_counts == [30, 60, 12]
 
 
-def test_advice_holds_the_intervals_behind_it():
+def test_the_table_has_every_row_and_class():
     comparison = compared(entries=rows("no weighting", "EffectiveNumber"))
-    advice = " ".join(comparison.advice())
-    found = comparison.difference("EffectiveNumber", "no weighting + post-hoc", "balanced_accuracy")
-    assert found.signed in advice
     table = comparison.table()
     assert list(table.index) == comparison.rows
-    assert (
-        table.loc["EffectiveNumber", "recall_2"]
-        == comparison.estimate("EffectiveNumber", "recall_2").value
-    )
+    for metric in ("recall_2", "precision_2", "average_precision_2", "auroc"):
+        found = table.loc["EffectiveNumber", metric]
+        assert found == comparison.estimate("EffectiveNumber", metric).value
+    by = comparison.differences("accuracy")["EffectiveNumber"]
+    ends = ["accuracy_difference", "accuracy_difference_low", "accuracy_difference_high"]
+    assert table.loc["EffectiveNumber", ends].tolist() == [by.value, by.low, by.high]
+    assert table.loc["no weighting", ends].tolist() == [0, 0, 0]
+
+
+def test_entries_of_ones_own_stand_in_the_code_by_name():
+    entries = {**rows("no weighting"), "mine": lambda n, e: nn.CrossEntropyLoss()}
+    comparison = compared(no_epochs, entries=entries)
+    assert comparison.recipes["no weighting"].code == "criterion = sw.CrossEntropyLoss()"
+    assert comparison.recipes["mine"].code.startswith("criterion = entries['mine'](")
 
 
 def test_a_single_row_has_no_advice():
     weights = {"row": lambda n, e: CrossEntropyLoss(weighter=EffectiveNumber(n))}
-    assert compared(entries=weights).advice() == []
+    comparison = compared(entries=weights)
+    assert comparison.advice() == []
+    assert comparison.verdict.row is None
 
 
 @pytest.mark.parametrize(
@@ -421,6 +486,8 @@ def test_a_single_row_has_no_advice():
         ({"folds": 1}, r"folds must be at least 2, got 1"),
         ({"repeats": 0}, r"repeats must be at least 1, got 0"),
         ({"workers": 0}, r"workers must be at least 1, got 0"),
+        ({"objective": "bacc"}, r"objective must be one of 'balanced_accuracy', .* got 'bacc'"),
+        ({"objective": np.eye(2)}, r"a utility table of shape \(3, D\).* got shape \(2, 2\)"),
         ({"entries": {}}, r"entries must have at least one row, got none"),
         ({"class_names": ["a"]}, r"class_names must have one name for each of the 3.*got 1 names"),
         ({"class_names": ["a", "a", "b"]}, r"class_names must differ"),

@@ -20,6 +20,8 @@ from fake_comparison import NAN, POINTS, FakeComparison
 
 from sampleweights.compare import METRICS, Comparison, Estimate
 from sampleweights.compare.report import page, picture
+from sampleweights.compare.report.verdict import of
+from sampleweights.compare.training.entries import _RECIPES
 
 
 def write(comparison: FakeComparison, path: Path) -> str:
@@ -80,21 +82,39 @@ def test_it_is_whole_and_needs_no_network(usual: str) -> None:
     assert elements.of("meta")[1]["name"] == "viewport"
 
 
-def test_advice_comes_first_and_the_title_says_what_was_compared(tmp_path: Path) -> None:
+def test_the_verdict_comes_first_then_its_code_and_what_was_compared(tmp_path: Path) -> None:
     text = write(FakeComparison(num_groups=7470, repeats=3, notes=["a note"]), tmp_path)
     title = "10 ways to train, compared on 10,015 samples of 7 classes in 7,470 groups"
     assert f"<title>{title}</title>" in text
-    assert f"<h1>{title}</h1>" in text
+    assert f'<p class="what">{title}</p>' in text
+    assert "<h1>Adjust the plain model post hoc with τ = 0.8.</h1>" in text
     assert "In 5 folds, with 3 seeds, each sample was classified by a model" in text
     assert "had not seen its group" in text.replace("\n", " ")
-    order = ["<h1>", "does not beat post-hoc", "a note", "<svg", "<table", "Recall of", "<dd>2.13"]
+    order = [
+        "<h1>", "It costs 3 points", "<pre><code>criterion = sw.CrossEntropyLoss()</code></pre>",
+        "does not beat post-hoc", "a note", "<svg", "<table", "Recall and precision of",
+        "<dd>2.13",
+    ]  # fmt: skip
     assert sorted(order, key=text.index) == order
+
+
+def test_both_recommendations_are_shown_and_shared_lines_once(tmp_path: Path) -> None:
+    points = {"no weighting": (60.0, 90.0), "ClassBalanced": (70.0, 85.0)}
+    points |= {"no weighting + post-hoc at no loss": (65.0, 89.6)}
+    comparison = FakeComparison(points, recipes=_RECIPES)
+    comparison.verdict = of(comparison)
+    text = write(comparison, tmp_path)
+    assert "<h1>To raise balanced accuracy, train with class weights (ClassBalanced).</h1>" in text
+    assert "<h2>To lose no accuracy, train without any weighting and, at test time" in text
+    assert text.count("class_counts = ") == 1
+    assert text.count("<pre>") == 2
 
 
 def test_the_table_has_every_row_and_metric(usual: str) -> None:
     comparison = FakeComparison()
     expected = [
-        [repr(comparison.estimate(row, metric).value) for metric in METRICS] for row in POINTS
+        [repr(comparison.estimate(row, metric).value) for metric in METRICS]
+        for row in sorted(POINTS, key=lambda row: -POINTS[row][0])  # the best first
     ]
     assert cells(usual) == expected
     assert '<span class="value">82.4<small>81.0 to 83.8</small></span>' in usual
@@ -107,9 +127,11 @@ def test_the_table_can_be_sorted_from_the_keyboard_and_says_how_it_is(usual: str
     heads = re.findall(r"<th scope=\"col\".*?</th>", usual, re.S)
     assert len(heads) == 1 + len(METRICS)
     assert all('<button type="button">' in head for head in heads)
-    assert ["aria-sort" in head for head in heads] == [True] + [False] * len(METRICS)
+    sorted_by = [name for name, head in zip(METRICS, heads[1:], strict=True) if "aria-s" in head]
+    assert sorted_by == ["balanced_accuracy"]
+    assert "aria-sort" not in heads[0]
     first = [re.findall(r'data-first="(\w+)"', head)[0] for head in heads]
-    assert first == ["ascending"] + ["descending"] * 4 + ["ascending"]  # best first
+    assert first == ["ascending"] + ["descending"] * 6 + ["ascending"]  # best first
 
 
 def test_the_picture_is_there_for_both_widths_in_the_colours_of_the_page(tmp_path: Path) -> None:
@@ -138,10 +160,17 @@ def test_recall_of_each_class_has_rows_in_order_and_the_largest_class_first(tmp_
     for chart in charts:
         assert re.findall('class="name" title="(.*?)"', chart) == list(POINTS)
     recall = comparison.estimate("OHEM", "recall_many")
+    precision = comparison.estimate("OHEM", "precision_many")
     assert (
-        f'<i style="left:{recall.low:.1f}%;width:2.8%"></i><b style="left:{recall.value:.1f}%">'
+        f'<i style="left:{recall.low:.1f}%;width:2.8%"></i><u style="left:{precision.value:.1f}%">'
+        f'</u><b style="left:{recall.value:.1f}%"></b></span><span class="number">'
+        f'{recall.value:.1f}</span><span class="number quiet">{precision.value:.1f}</span>'
         in charts[0]
     )
+
+
+def test_why_a_metric_has_no_interval_is_said(usual: str) -> None:
+    assert "worst recall: It has none." in usual
 
 
 def test_everything_from_the_user_is_escaped(tmp_path: Path) -> None:
@@ -173,7 +202,7 @@ class Unknown(FakeComparison):
 
 def test_what_has_no_value_is_a_dash_and_sorts_last(tmp_path: Path) -> None:
     text = write(Unknown(class_counts=[30, 0]), tmp_path)
-    assert cells(text)[list(POINTS).index("OHEM")] == [""] * len(METRICS)
+    assert cells(text).count([""] * len(METRICS)) == 1
     assert "nan" not in re.sub(r"<script>.*?</script>", "", text, flags=re.S).lower()
     assert '<span class="value">\u2013</span>' in text
 
@@ -203,8 +232,11 @@ def test_of_a_real_comparison(tmp_path: Path) -> None:
     file = comparison.write_page(tmp_path / "page.html")
     text = file.read_text(encoding="utf-8")
     expected = [[comparison.estimate(row, m).value for m in METRICS] for row in comparison.rows]
-    assert [[float(cell) for cell in row] for row in cells(text)] == expected
-    assert text.count('class="baseline posthoc"') == 1 + 3  # in the table and for each class
+    best_first = [comparison.rows.index(row) for row in comparison.ranking]
+    assert [[float(cell) for cell in row] for row in cells(text)] == [
+        expected[i] for i in best_first
+    ]
+    assert text.count('class="baseline posthoc"') == 2 + 2 * 3  # in the table, for each class
     assert "a &amp; b" in text
     figure = mpl.figure.Figure(layout="constrained")
     axes = comparison.plot(figure.subplots())

@@ -10,19 +10,21 @@ from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 
 from sampleweights.compare import compare, default_entries
 from sampleweights.compare.inputs import load
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER
+from sampleweights.compare.objective import OBJECTIVES
 from sampleweights.compare.outputs import MARK, PAGE, PICTURE, RUNS, TABLE, check_output, replacing
 
 __all__ = ["main"]
 
 DESCRIPTION = """\
 Find out which class weighting, hard-example mining, margin or sampling is worth
-its training on your data. Each row is trained in the same cross-validation: a
-small head on features that do not change. The answer is a table with 95 %
-intervals, advice, a picture and a page.
+its training on your data. Each method is trained in the same cross-validation:
+a small head on features that do not change. The answer is a verdict with the
+code for it, a table with 95 % intervals, a picture and a page.
 
 The input is one of
   features.npz              arrays features (N, D) and target (N,), and optionally
@@ -91,6 +93,18 @@ def parser() -> argparse.ArgumentParser:
         "holds them)",
     )
     what = made.add_argument_group("comparison")
+    what.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        help=f"what the verdict is about (default: {OBJECTIVES[0]})",
+    )
+    what.add_argument(
+        "--utility",
+        type=Path,
+        metavar="FILE",
+        help="instead of --objective, a table of numbers, .npy or .csv without a header: a row "
+        "for each class, in it what each decision is worth for a sample of that class",
+    )
     what.add_argument("--folds", type=at_least(2), default=5, metavar="N", help="default: 5")
     what.add_argument(
         "--repeats",
@@ -144,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``compare``; the exit status is 0, or 1 for an error, which is told in one sentence."""
     given = parser()
     args = given.parse_args(arguments)
+    if args.utility is not None and args.objective is not None:
+        given.error("--utility is an objective of its own: give it without --objective")
     entries = default_entries()
     if args.rows is not None:
         unknown = [name for name in args.rows if name not in entries]
@@ -164,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     """Compare, show the answer and write it."""
-    read = [*args.input, *(Path(path) for path in (args.groups, args.weights) if path is not None)]
+    others = (args.groups, args.weights, args.utility)
+    read = [*args.input, *(Path(path) for path in others if path is not None)]
     check_output(args.output, read)
     inputs = load(
         args.input,
@@ -182,6 +199,7 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         inputs.features,
         inputs.target,
         groups=inputs.groups,
+        objective=utility_table(args.utility) if args.utility else args.objective or OBJECTIVES[0],
         entries=entries,
         folds=args.folds,
         repeats=args.repeats,
@@ -205,6 +223,22 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     with replacing(page) as path:
         comparison.write_page(path)
     print(f"{comparison}\n\nThe page is {page}")  # at last: the reader may close the pipe
+
+
+def utility_table(path: Path) -> np.ndarray[Any, Any]:
+    """What ``--utility`` names."""
+    if path.suffix == ".npy":
+        table: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+        return table
+    if path.suffix != ".csv":
+        raise ValueError(f"--utility must be an .npy or a .csv file, got {path}")
+    try:
+        return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8-sig")
+    except ValueError as error:
+        raise ValueError(
+            f"--utility must be a table of numbers without a header, a row for each class and a "
+            f"column for each decision, got {path}: {error}"
+        ) from None
 
 
 def sentence(error: Exception) -> str:

@@ -51,6 +51,8 @@ class Judgement:
         if best in keeps:
             return best, best
         free = self._preferred(keeps, self.comparison.baseline + POSTHOC_FREE)
+        if free in self.comparison.trained:  # a training is worth it: the best of those that help
+            free = self._highest([row for row in keeps if row in self.comparison.trained])
         if best is not None and free is not None and self.value(free) >= self.value(best):
             best = free  # not shown to be better, but it costs less
         return best, free

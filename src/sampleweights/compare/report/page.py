@@ -53,10 +53,10 @@ def write(comparison: Any, path: str | Path) -> Path:
         *_list("advice", comparison.advice()),
         *_checks(comparison),
         f"</div><figure>{''.join(_svg(comparison, name) for name in _WIDTHS)}</figure></div>",
-        f"<h2>All rows</h2><p>In {comparison.folds} folds{seeds}, each sample was classified by a "
-        f"model that had not seen {seen}. All numbers are in percent"
+        f"<h2>All methods</h2><p>In {comparison.folds} folds{seeds}, each sample was classified "
+        f"by a model that had not seen {seen}. All numbers are in percent"
         f"{', but for the utility' * (comparison.goal.metric == 'utility')}; the smaller ones are "
-        f"95&nbsp;% intervals. The best row for the {_escape(comparison.goal.words)} comes first.",
+        f"95&nbsp;% intervals. The best for the {_escape(comparison.goal.words)} comes first.",
         f'</p><div class="results">{_table(comparison)}</div>{_without_interval(comparison)}',
         f"<h2>Recall and precision of each class</h2>{_charts(comparison)}",
         "<h2>What was run</h2><dl>",
@@ -77,7 +77,7 @@ def _verdict(verdict: Any) -> list[str]:
     for i, (part, lines) in enumerate(verdict.parts):
         found.append(f"<h{i + 1}>{_escape(part.what)}</h{i + 1}>")
         if part.effect:
-            found.append(f"<p>{_escape(part.effect)}</p>")
+            found.append(f"<p>{_escape(part.effect).replace(' %', '&nbsp;%')}</p>")
         if lines:
             found.append(f"<pre><code>{_escape(lines)}</code></pre>")
     return found
@@ -161,7 +161,7 @@ def _table(comparison: Any) -> str:
     """A line for each row, sorted by a click, and a switch that shows differences instead."""
     heads = (
         '<th scope="col" role="columnheader" data-first="ascending">'
-        '<button type="button">row</button></th>'
+        '<button type="button">method</button></th>'
     )
     metrics = table.metrics(comparison)
     for metric, words in metrics.items():
@@ -197,7 +197,7 @@ def _table(comparison: Any) -> str:
         )
     return (
         f'<label><input type="checkbox"> differences to \u201c{_escape(comparison.baseline)}\u201d'
-        ", bold where all of them together are shown to differ</label>"
+        ", bold where they are shown to differ</label>"
         # as a grid on a phone it would lose its roles, were they not written out
         f'<table role="table"><thead role="rowgroup"><tr role="row">{heads}</tr></thead>'
         f'<tbody role="rowgroup">{"".join(lines)}</tbody></table>'

@@ -54,8 +54,8 @@ def code(comparison: Comparison, row: str) -> str:
     lines = recipe(comparison, trained).code.splitlines()
     if trained != row:
         tau = comparison.tau(row)
-        call = f"sw.LogitAdjustment(class_counts, tau={tau:.4g}).posthoc(logits)"
-        lines.append(f"logits = {call}  # at test time")
+        lines.append(f"adjustment = sw.LogitAdjustment(class_counts, tau={tau:.4g})")
+        lines.append("logits = adjustment.posthoc(logits)  # at test time")
     table = comparison.goal.table
     if table is not None:
         lines.append("decision = (logits.softmax(-1) @ utility).argmax(-1)  # at test time")
@@ -69,13 +69,15 @@ def code(comparison: Comparison, row: str) -> str:
             of = f"training samples of each of the {len(counts)} classes"
             before.append(f"class_counts = torch.bincount(train_target)  # {of}")
     if "num_epochs" in text:
-        before.append(
-            f"num_epochs = {comparison.num_epochs or 100}  # of your training; "
-            f"call criterion.set_epoch(epoch) in each"
-        )
+        before.append(f"num_epochs = {comparison.num_epochs or 100}  # of your training")
+        lines.append("# at the start of each epoch: criterion.set_epoch(epoch)")
     if table is not None:
         shown = table.size <= MOST_COUNTS
-        what = f"torch.tensor({table.tolist()})" if shown else "torch.tensor(table)  # your own"
+        what = (
+            f"torch.tensor({table.tolist()})"
+            if shown
+            else "torch.tensor(table).float()  # your own"
+        )
         before.append(f"utility = {what}")
     if any("torch." in line for line in [*before, *lines]):
         before.insert(0, "import torch")

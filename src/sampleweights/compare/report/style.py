@@ -9,7 +9,7 @@ STYLE = """
         --baseline: light-dark(#d9822b, #e69138); }
 h1, h3, tbody th, dd, li, p, label { overflow-wrap: anywhere; }
 .what, .question { color: var(--quiet); margin: 0; font-size: .875rem; }
-h1 { font-size: 1.75rem; margin: .4rem 0 .6rem; text-wrap: balance; }
+h1 { font-size: 1.75rem; margin: .4rem 0 .6rem; }
 .verdict h2 { border: 0; font-size: 1.125rem; line-height: 1.3; margin: 1.4rem 0 .4rem; }
 .verdict p { margin: .4rem 0; }
 pre { background: var(--card); border-radius: .5rem; border-left: .3rem solid var(--baseline);
@@ -42,10 +42,10 @@ th button:focus-visible { outline: 2px solid var(--trained); outline-offset: 3px
           gap: 1rem 1.5rem; }
 .chart { content-visibility: auto; contain-intrinsic-size: auto 22rem; font-size: .8rem; }
 .chart ul { list-style: none; margin: 0; padding: 0; }
-.chart li, .scale { display: grid; grid-template-columns: 10.4rem 1fr 2.1rem 2.1rem; gap: .5rem;
+.chart li, .scale { display: grid; grid-template-columns: 10.2rem 1fr 2.4rem 2.4rem; gap: .5rem;
                     align-items: center; line-height: 1.5; }
 .chart .name { font-size: .75rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.chart .number { text-align: right; font-variant-numeric: tabular-nums; }
+.chart .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .track { position: relative; height: 100%; min-height: 1.2em; border: solid var(--line);
          border-width: 0 1px;
          background: linear-gradient(var(--line), var(--line)) 50% / 1px 100% no-repeat; }
@@ -74,7 +74,7 @@ dt { color: var(--quiet); } dd { margin: 0; }
   /* the name of a row stands over its numbers, which keep their columns */
   tr { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); padding: .35rem 0; }
   h1 { font-size: 1.25rem; }
-  pre { padding: .5rem .7rem; font-size: .72rem; }
+  pre { padding: .5rem .6rem; font-size: .68rem; }
   th, td { padding: 0 .1rem; font-size: .875rem; } th:first-child { grid-column: 1 / -1; }
   thead th, thead th + th { width: auto; hyphens: manual; font-size: .75rem; align-self: end; }
   small { font-size: .65rem; letter-spacing: -.03em; white-space: normal; }

@@ -112,13 +112,13 @@ _RECIPES = {
         "    weighter=sw.Deferred(sw.EffectiveNumber(class_counts), 0.8 * num_epochs),\n)",
     ),
     "balanced sampling": Recipe(
-        "show every class equally often in training (balanced sampling)",
+        "sample all classes equally often in training (balanced sampling)",
         "criterion = sw.CrossEntropyLoss()\n"
         "sampler = sw.WeightedSampler.from_targets(train_target)  # of the DataLoader",
     ),
     "square-root sampling": Recipe(
-        "show rare classes more often in training, in proportion to the square root of their "
-        "frequency (square-root sampling)",
+        "sample each class in proportion to the square root of its frequency (square-root "
+        "sampling)",
         "criterion = sw.CrossEntropyLoss()\n"
         "sampler = sw.WeightedSampler.from_targets(train_target, power=0.5)  # of the DataLoader",
     ),
@@ -132,7 +132,7 @@ def recipe_of(name: str, entry: Build, class_counts: Tensor, num_epochs: int) ->
     _, make_sampler = build(name, entry, class_counts, num_epochs)
     made = "criterion" if make_sampler is None else "criterion, make_sampler"
     call = f"entries[{name!r}](torch.tensor(class_counts), num_epochs)  # your own entry"
-    return Recipe(f"train with \u201c{name}\u201d", f"{made} = {call}")
+    return Recipe(f'train with "{name}"', f"{made} = {call}")
 
 
 def build(name: str, entry: Build, class_counts: Tensor, num_epochs: int) -> Built:
