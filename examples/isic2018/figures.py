@@ -24,12 +24,12 @@ from examples.isic2018.results import DRAWN, Results
 from examples.isic2018.training import MODEL, Run, restored
 from sampleweights import LogitAdjustment
 from sampleweights.compare import Estimate
-from sampleweights.compare.adjustment import TAUS
 from sampleweights.compare.report.picture import plot, size
 from sampleweights.compare.statistics import Prediction, metrics_of_row
 
 matplotlib.use("agg")  # figures go to files; no screen is needed
 
+TAUS = np.linspace(0, 1, 21)
 LOSS_NAMES = {"ce": "CE", "focal": "Focal"}
 WEIGHTING_NAMES = {
     "none": "-",
@@ -80,8 +80,9 @@ class Weightings:
     rows: list[str]
     trained: list[str]
     baseline: str
-    frontier: pd.DataFrame
+    frontier: pd.DataFrame | None
     estimates: dict[tuple[str, str], Estimate]
+    verdict: None = None
 
     def estimate(self, row: str, metric: str) -> Estimate:
         return self.estimates[row, metric]
@@ -117,8 +118,13 @@ def tradeoff(results: Results, model: str, optimizer: str, loss: str) -> Figure:
     return figure
 
 
-def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
-    """The metrics of runs adjusted post hoc, by tau (0 to 1.5), averaged over the splits."""
+def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame | None:
+    """The metrics of runs adjusted post hoc, by tau (0 to 1), averaged over the splits.
+
+    None without a run. The splits share images, so the curve has no interval.
+    """
+    if not runs:
+        return None
     target, classes = results.dataset.target.numpy(), results.dataset.classes
     lines = []
     for run in runs:
@@ -132,7 +138,8 @@ def posthoc_frontier(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
             )
             lines.append({"tau": tau, **found})
     curve = pd.DataFrame(lines, columns=["tau", *DRAWN.values()])
-    return curve.groupby("tau", as_index=False).mean()
+    curve = curve.groupby("tau", as_index=False).mean()
+    return curve.assign(balanced_accuracy_low=np.nan, balanced_accuracy_high=np.nan)
 
 
 def recall(results: Results, model: str, optimizer: str) -> Figure:

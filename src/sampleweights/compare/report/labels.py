@@ -2,155 +2,175 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["place"]
+__all__ = ["Label", "draw_labels", "place"]
 
 Floats = NDArray[np.float64]
 
-_DISTANCES = (7.0, 14.0, 24.0, 38.0, 56.0, 78.0, 104.0)  # of a label's edge from its point
-_DIRECTIONS = 16
-_KEPT = 700  # positions of all labels together, so that the table of all pairs stays small
-_GAP = 2.5
-_AT_ONCE = 2**20  # pairs of a box and a point
-# what is not to happen costs most, what is only less handsome costs least
-_OUTSIDE, _ON_LABEL, _ON_DOT, _LEADER_ON_LABEL, _CROSSING = 300.0, 200.0, 40.0, 30.0, 12.0
-_STRAIGHT, _CLOSE, _PASSING, _ON_LINE, _FAR = 5.0, 6.0, 9.0, 0.25, 0.06
+_DIRECTIONS = np.arange(24) * np.pi / 12
+_DISTANCES = np.array([2.5, 5, 8, 12, 16, 21, 27, 34, 42, 52, 64, 80, 100, 125, 160])
+_GAP = 2.0  # between a label and all that it must not touch
+_SWEEPS = 4
+# what must not be, what could be misread, and what is only less handsome; the rest is distance
+_TOUCHES, _MISLEADS, _ON_LINE = 1e4, 200.0, 0.6
+
+
+class Label(NamedTuple):
+    """Words beside a point of the axes."""
+
+    text: str
+    point: Floats
+    """In data coordinates, (2,)."""
+    radius: float
+    """Of what is drawn at the point, in points of 1/72 inch."""
+    color: str
+    """Of the leader."""
+    weight: str = "normal"
+
+
+def draw_labels(axes: Any, labels: Sequence[Label], lines: Sequence[Floats]) -> None:
+    """Write each label near its point, with a leader where it is not beside it.
+
+    Args:
+        axes: matplotlib's Axes, of a figure whose layout is done.
+        labels: what to write; none touches the point of another.
+        lines: (L, 2) each, in data coordinates, which labels should rather not cover.
+    """
+    points = 72 / axes.figure.dpi
+
+    def to_points(values: Any) -> Floats:
+        found: Floats = axes.transData.transform(np.reshape(values, (-1, 2))) * points
+        return found
+
+    style: dict[str, Any] = {"fontsize": 9.5, "linespacing": 0.95, "parse_math": False}
+    sizes, anchors = np.zeros((len(labels), 2)), to_points([label.point for label in labels])
+    for i, label in enumerate(labels):
+        artist = axes.text(0, 0, label.text, weight=label.weight, **style)
+        box = artist.get_window_extent()
+        # with other dots per inch, letters are some percent wider
+        sizes[i] = 1.03 * box.width * points, box.height * points
+        artist.remove()
+    along = [
+        a + (b - a) * t
+        for line in map(to_points, lines)
+        for a, b in itertools.pairwise(line)
+        if np.isfinite([a, b]).all()
+        for t in np.arange(0, 1, 6 / max(np.hypot(*(b - a)), 6))
+    ]
+    area = np.array(axes.bbox.extents) * points
+    dots = np.column_stack([anchors, [label.radius for label in labels]])
+    centres = place(sizes, anchors, area, dots, np.reshape(along, (-1, 2)).astype(np.float64))
+    for label, anchor, centre, size in zip(labels, anchors, centres, sizes, strict=True):
+        start = np.clip((anchor - centre) / size + 0.5, 0, 1)
+        artist = axes.annotate(
+            label.text, tuple(label.point), weight=label.weight, xytext=tuple(centre - anchor),
+            textcoords="offset points", ha="center", va="center", annotation_clip=False,
+            multialignment="right" if centre[0] < anchor[0] else "left",
+            arrowprops={
+                "arrowstyle": "-", "color": label.color, "linewidth": 0.8, "shrinkA": 0.5,
+                "shrinkB": label.radius, "relpos": tuple(start),
+            },
+            **style,
+        )  # fmt: skip
+        artist.set_in_layout(False)
+        gap = np.linalg.norm(np.maximum(np.abs(anchor - centre) - size / 2, 0))
+        artist.arrow_patch.set_visible(gap - label.radius > 3)  # closer, it needs no leader
 
 
 def place(sizes: Floats, anchors: Floats, area: Floats, dots: Floats, lines: Floats) -> Floats:
     """Where the centre of each label goes, all lengths in points of 1/72 inch.
 
-    Each label has some positions around its point, and each position a cost: what it covers, how
-    far it is, and which others it meets there. From several orders, one label after the other takes
-    its best position until none moves; the arrangement that costs least is taken.
+    One label after the other takes the place that costs least: near its point, touching no dot and
+    no other label, with a leader that passes no other dot, label or leader. A few sweeps let the
+    first ones answer to the last ones.
 
     Args:
         sizes: (N, 2), width and height of each label.
         anchors: (N, 2), the point that each label belongs to.
         area: (left, bottom, right, top) in which the labels must stay.
-        dots: (M, 2), markers that no label or leader should cover.
+        dots: (M, 3), centre and radius of what no label may touch and no leader pass.
         lines: (L, 2), points along lines that labels should rather not cover.
 
     Returns:
         (N, 2), the centre of each label. The same for the same input.
     """
-    if len(sizes) == 0:
-        return np.zeros((0, 2))
-    centre, owner = _positions(sizes, anchors)
-    half = sizes[owner] / 2 + _GAP
-    near = _nearest(centre, sizes[owner] / 2, anchors[owner])
-    cost = _own_cost(centre, half, near, anchors[owner], area, dots, lines)
-    kept = max(_KEPT // len(sizes), 20)  # the best of each label
-    keep = np.concatenate(
-        [np.flatnonzero(owner == i)[np.argsort(cost[owner == i], kind="stable")[:kept]]
-         for i in range(len(sizes))]
-    )  # fmt: skip
-    centre, owner, half, near, cost = centre[keep], owner[keep], half[keep], near[keep], cost[keep]
-    pair = _pair_cost(centre, half, near, anchors[owner])
-    pair[owner[:, None] == owner[None, :]] = 0
-    members = [np.flatnonzero(owner == i) for i in range(len(sizes))]
-    random = np.random.default_rng(0)
-    best, least = np.zeros(len(sizes), np.int64), np.inf
-    for _ in range(12):
-        chosen = np.array([m[0] for m in members])
-        placed = np.zeros(len(members), bool)
-        for sweep in range(30):
-            before = chosen.copy()
-            for i in random.permutation(len(members)):
-                others = chosen[placed & (np.arange(len(members)) != i)]
-                total = cost[members[i]] + pair[np.ix_(members[i], others)].sum(1)
-                chosen[i] = members[i][total.argmin()]
-                placed[i] = True
-            if sweep and (chosen == before).all():
-                break
-        total_cost = cost[chosen].sum() + pair[np.ix_(chosen, chosen)].sum() / 2
-        if total_cost < least:
-            best, least = chosen, float(total_cost)
-    found: Floats = centre[best]
+    placed = np.zeros(len(sizes), bool)
+    centres, starts = anchors.astype(np.float64), anchors.astype(np.float64)
+    # labels in a crowd choose first: the others find room elsewhere
+    near = np.hypot(*(anchors[:, None] - anchors[None]).transpose(2, 0, 1)) < 60
+    places = [_places(*label, area, dots, lines) for label in zip(sizes, anchors, strict=True)]
+    for i in [*np.argsort(-near.sum(1), kind="stable")] * _SWEEPS:
+        placed[i] = False
+        centre, start, own = places[i]
+        cost, half, other = own.copy(), sizes[i] / 2 + _GAP, sizes[placed] / 2
+        touching = np.abs(centre[:, None] - centres[placed]) < half + other
+        cost += _TOUCHES * touching.all(-1).sum(1)
+        # whose leader passes which label, and which leaders cross
+        begin, end = starts[placed], anchors[placed]
+        cost += _MISLEADS * _passes(start, anchors[i], centres[placed], other).sum(1)
+        cost += _MISLEADS * _passes(begin, end, centre, half).sum(0)
+        cost += _MISLEADS * _cross(start, anchors[i], begin, end).sum(1)
+        best = int(cost.argmin())
+        centres[i], starts[i], placed[i] = centre[best], start[best], True
+    return centres
+
+
+def _places(
+    size: Floats, anchor: Floats, area: Floats, dots: Floats, lines: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Places (K, 2) of one label, where its leader starts (K, 2), and their costs (K,)."""
+    unit = np.stack([np.cos(_DIRECTIONS), np.sin(_DIRECTIONS)], 1)
+    # a label to the right begins at its point, one above is centred over it
+    attach = np.clip(1.5 * unit, -1, 1) * size / 2
+    own = np.hypot(*(dots[:, :2] - anchor).T)
+    radius = dots[own < 1e-6, 2].max(initial=0.0)
+    reach = radius + _DISTANCES[:, None, None]
+    centre = (anchor + attach + unit * reach).reshape(-1, 2)
+    half = size / 2 + _GAP
+    centre = centre[((centre - half >= area[:2]) & (centre + half <= area[2:])).all(1)]
+    if len(centre) == 0:  # it is larger than the area
+        centre = (area[None, :2] + area[None, 2:]) / 2
+    start = np.clip(anchor, centre - size / 2, centre + size / 2)
+    cost: Floats = np.hypot(*(start - anchor).T)
+    gap = np.maximum(np.abs(dots[None, :, :2] - centre[:, None]) - size / 2, 0)
+    cost += _TOUCHES * (np.hypot(*gap.transpose(2, 0, 1)) < dots[:, 2] + _GAP).sum(1)
+    # a leader may come closer to another dot only at its own end, where the two overlap
+    apart = np.minimum(dots[:, 2] + _GAP, own - 1e-6)
+    cost += _MISLEADS * (_distance(start, anchor, dots[:, :2]) < apart).sum(1)
+    inside = [np.abs(lines[:, i] - centre[:, i, None]) < size[i] / 2 + _GAP for i in (0, 1)]
+    return centre, start, cost + _ON_LINE * (inside[0] & inside[1]).sum(1)
+
+
+def _distance(start: Floats, end: Floats, points: Floats) -> Floats:
+    """(K, M): how far each point is from each leader."""
+    way = end - start
+    to = points[None] - start[:, None]
+    along = (to * way[:, None]).sum(-1) / np.maximum((way**2).sum(-1), 1e-9)[:, None]
+    found: Floats = np.linalg.norm(to - np.clip(along, 0, 1)[..., None] * way[:, None], axis=-1)
     return found
 
 
-def _positions(sizes: Floats, anchors: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """All positions of all labels: in each direction, at each distance, and whose they are."""
-    angle = np.arange(_DIRECTIONS) * 2 * np.pi / _DIRECTIONS
-    unit = np.stack([np.cos(angle), np.sin(angle)], 1)
-    # a label to the right begins at its point, one above is centred over it
-    attach = np.clip(1.5 * unit, -1, 1)[None, None] * sizes[:, None, None] / 2
-    reach = unit[None, None] * np.array(_DISTANCES)[None, :, None, None]
-    centre = anchors[:, None, None] + attach + reach
-    owner = np.repeat(np.arange(len(sizes)), _DIRECTIONS * len(_DISTANCES))
-    return centre.reshape(-1, 2), owner
+def _passes(start: Floats, end: Floats, centre: Floats, half: Floats) -> NDArray[np.bool_]:
+    """(K, M): whether each leader passes each label, looked at along its way."""
+    way = start + np.linspace(0, 1, 10)[:, None, None] * (end - start)
+    apart = [np.abs(way[..., None, i] - centre[:, i]) < half[..., i] for i in (0, 1)]
+    return np.asarray((apart[0] & apart[1]).any(0))
 
 
-def _nearest(centre: Floats, half: Floats, anchor: Floats) -> Floats:
-    """The point of each label that is nearest to its own: where the leader begins."""
-    return np.clip(anchor, centre - half, centre + half)
-
-
-def _inside(points: Floats, centre: Floats, half: Floats) -> NDArray[np.bool_]:
-    """(K, P): whether each box holds each point."""
-    inside: NDArray[np.bool_] = _closer(points, centre, half, 0)
-    inside &= _closer(points, centre, half, 1)
-    return inside
-
-
-def _closer(points: Floats, centre: Floats, half: Floats, axis: int) -> NDArray[np.bool_]:
-    """(K, P), on one axis: much faster than both at once, and half of the memory."""
-    apart = points[None, :, axis] - centre[:, None, axis]
-    closer: NDArray[np.bool_] = np.abs(apart, out=apart) < half[:, None, axis]
-    return closer
-
-
-def _count(points: Floats, centre: Floats, half: Floats) -> NDArray[np.int64]:
-    """(K,): how many points each box holds; of many points, a part of the boxes at a time."""
-    parts = range(0, len(centre), max(1, _AT_ONCE // max(len(points), 1)))
-    step = parts.step
-    counts = [_inside(points, centre[i : i + step], half[i : i + step]).sum(1) for i in parts]
-    return np.concatenate(counts)
-
-
-def _own_cost(
-    centre: Floats, half: Floats, near: Floats, anchor: Floats, area: Floats, dots: Floats,
-    lines: Floats,
-) -> Floats:  # fmt: skip
-    outside = (centre - half < area[:2]).any(1) | (centre + half > area[2:]).any(1)
-    cost: Floats = _OUTSIDE * outside + _FAR * np.hypot(*(near - anchor).T)
-    cost += _ON_DOT * _inside(dots, centre, half + 3).sum(1)
-    cost += _ON_LINE * _count(lines, centre, half)
-    # a long leader straight to the side or up seems to be a part of an interval
-    by = np.abs(near - anchor)
-    cost += _STRAIGHT * ((by.min(1) < 3) & (by.max(1) > 12))
-    # a label close to another marker seems to belong to it, as does a leader that passes one
-    own = np.hypot(*(dots[None] - anchor[:, None]).transpose(2, 0, 1)) < 1e-6
-    gap = np.maximum(np.abs(dots[None] - centre[:, None]) - half[:, None], 0)
-    cost += _CLOSE * (np.maximum(1 - np.hypot(*gap.transpose(2, 0, 1)) / 16, 0) * ~own).sum(1)
-    way = anchor - near
-    to = dots[None] - near[:, None]
-    t = (to * way[:, None]).sum(-1) / np.maximum((way**2).sum(-1), 1e-9)[:, None]
-    beside = to - np.clip(t, 0, 1)[..., None] * way[:, None]
-    cost += _PASSING * ((np.hypot(*beside.transpose(2, 0, 1)) < 5) & ~own).sum(1)
-    return cost
-
-
-def _pair_cost(centre: Floats, half: Floats, near: Floats, anchor: Floats) -> Floats:
-    """(K, K): what it costs when two positions are taken together."""
-    on_label = np.ones((len(centre), len(centre)), bool)
-    for axis in (0, 1):
-        apart = np.abs(centre[:, None, axis] - centre[None, :, axis])
-        on_label &= apart < half[:, None, axis] + half[None, :, axis] - _GAP
-    cost = _ON_LABEL * on_label.astype(np.float64)
-    covered = np.zeros(cost.shape, bool)  # the leader of the first by the label of the second
-    for t in np.linspace(0, 1, 9):
-        covered |= _inside(near + t * (anchor - near), centre, half).T
-    cost += _LEADER_ON_LABEL * (covered + covered.T.astype(np.float64))
+def _cross(start: Floats, end: Floats, begin: Floats, to: Floats) -> NDArray[np.bool_]:
+    """(K, M): whether each leader from start to end crosses each one from begin to ``to``."""
 
     def side(a: Floats, b: Floats, p: Floats) -> Floats:
-        """(K, K): on which side of each line from a to b each p is."""
-        way = (b - a)[:, None]
-        to = p[None] - a[:, None]
-        return np.sign(way[..., 0] * to[..., 1] - way[..., 1] * to[..., 0])
+        way, off = b - a, p - a
+        return np.sign(way[..., 0] * off[..., 1] - way[..., 1] * off[..., 0])
 
-    across = side(near, anchor, near) * side(near, anchor, anchor) < 0
-    return cost + _CROSSING * (across & across.T)
+    a, c, d = start[:, None], begin[None], to[None]
+    b = np.broadcast_to(end, start.shape)[:, None]
+    across = (side(a, b, c) * side(a, b, d) < 0) & (side(c, d, a) * side(c, d, b) < 0)
+    return np.asarray(across)

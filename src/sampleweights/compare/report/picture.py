@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -11,20 +13,28 @@ import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from sampleweights.compare.report.labels import place
+from sampleweights.compare.report.labels import Label, draw_labels
+from sampleweights.compare.statistics import POSTHOC
 
-__all__ = ["BASELINE", "TRAINED", "plot", "trained_row"]
+__all__ = ["BASELINE", "TRAINED", "plot", "size", "trained_row"]
+
+Floats = NDArray[np.float64]
 
 TRAINED, BASELINE = "#3a80c4", "#d9822b"  # blue and orange, seen on a light and on a dark ground
-_TAUS = (0.0, 0.5, 1.0, 1.5)
-_MOST_NAMES = 16  # of more rows the labels are numbers, and a list says what they mean
-_RADIUS, _EDGE = 4.0, 1.6  # of a marker, in points
+_CURVE = ["tau", "balanced_accuracy", "accuracy", "balanced_accuracy_low", "balanced_accuracy_high"]
+_TAUS = (0.0, 0.5, 1.0)
+_MOST_NAMES = 6  # of more rows the labels are numbers, and a list says what they mean
+_RADIUS, _EDGE, _RING = 4.0, 1.6, 8.0  # of a marker, and around the recommended one, in points
+_ARROW = 16.0
+_MOST_NAMED_ARROWS = 3
+_LONGEST_TITLE = 180
 _INDENT = 34.0  # how far what stands over and under the axes begins left of them
-_LINK: dict[str, Any] = {"linewidth": 1.1, "linestyle": (0, (1, 1.6))}
 
 
 def trained_row(comparison: Any, row: str) -> str:
@@ -43,8 +53,11 @@ def size(comparison: Any, width: float = 5.6, height: float = 6.0) -> tuple[floa
 def plot(comparison: Any, axes: Any = None) -> Any:
     """Draw accuracy over balanced accuracy, a point for each row, with 95 % intervals.
 
-    The curve is post-hoc adjustment of the baseline as tau goes from 0 to 1.5: a weighting is worth
-    its training only above it. Colours of text and ground come from matplotlib's settings, so that
+    The curve is post-hoc adjustment of the baseline as tau goes from 0 to 1, in a band that is the
+    95 % interval of its balanced accuracy: a weighting is worth its training only above it. The
+    axes follow what one would choose; a row far from that is an arrow at the edge with its numbers.
+    More than six rows are numbered, as in the table of the page, and their names are listed below.
+    Colours of text and ground come from matplotlib's settings, so that
     ``plt.style.context("dark_background")`` gives a dark picture.
 
     Args:
@@ -60,50 +73,42 @@ def plot(comparison: Any, axes: Any = None) -> Any:
 
         figure, axes = plt.subplots(figsize=size(comparison), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    rows = list(comparison.rows)
-    spans = {
-        row: np.array(
-            [
-                [e.value, e.low, e.high]
-                for e in (comparison.estimate(row, m) for m in ("balanced_accuracy", "accuracy"))
-            ]
-        )
-        for row in rows
-    }
-    shown = [row for row in rows if np.isfinite(spans[row][:, 0]).all()]
-    curve = comparison.frontier[["tau", "balanced_accuracy", "accuracy"]]
-    frontier = curve.dropna().to_numpy(float)
-    drawn = np.concatenate([frontier[:, 1:], *(spans[row].T for row in shown), np.zeros((0, 2))])
-    _set_limits(axes, drawn)
-    _draw_frontier(axes, frontier, comparison.baseline)
-    lines = [frontier[:, 1:]] * 3  # a label on the curve is worse than one on an interval
-    for row in shown:
-        lines += _draw_row(axes, comparison, row, spans)
+    spans = {}
+    for row in comparison.rows:
+        found = [comparison.estimate(row, m) for m in ("balanced_accuracy", "accuracy")]
+        if all(np.isfinite(e.value) for e in found):
+            spans[row] = np.array([[e.value, e.low, e.high] for e in found])
+    curve = np.zeros((0, len(_CURVE)))
+    if comparison.frontier is not None:
+        curve = comparison.frontier[_CURVE].dropna(subset=_CURVE[:3]).to_numpy(float)
+    view = _view(comparison, spans, curve)
+    near = [row for row, span in spans.items() if _within(view, span[:, 0])]
+    axes.set(xlim=view[:, 0], ylim=view[:, 1])
     axes.set(xlabel="balanced accuracy (%)", ylabel="accuracy (%)")
     axes.spines[["top", "right"]].set_visible(False)
-    many = len(rows) > _MOST_NAMES
-    _draw_key(axes, comparison, rows if many else [])
-    curve_of = comparison.baseline if len(frontier) else None
-    _draw_title(axes, curve_of, [row for row in rows if row not in shown])
-
+    marks = _marks(comparison, curve)
+    _draw_curve(axes, curve, marks)
+    for row in near:
+        _draw_row(axes, comparison, row, spans[row])
+    if len(comparison.rows) > _MOST_NAMES:
+        _draw_names(axes, comparison)
+    _draw_title(axes, comparison, len(curve) > 0, [r for r in comparison.rows if r not in spans])
     axes.figure.draw_without_rendering()  # from here on the layout is known, and so are lengths
-    texts = [str(rows.index(row) + 1) if many else _short(row) for row in shown]
-    anchors = [tuple(spans[row][:, 0]) for row in shown]
-    colours = [_colour(comparison, row) for row in shown]
-    taus = _TAUS if len(frontier) else ()
-    texts += [f"τ = {tau:g}" for tau in taus]
-    anchors += [_at(frontier, tau) for tau in taus]
-    _draw_labels(axes, texts, anchors, colours + [BASELINE] * len(taus), lines)
+    lines = [curve[:, 1:3]] * 3  # a label on the curve is worse than one on an interval
+    for (x, *width), (y, *height) in (spans[row] for row in near):
+        lines += [np.array([[end, y] for end in width]), np.array([[x, end] for end in height])]
+    at = {row: span[:, 0] for row, span in spans.items()}
+    draw_labels(axes, _labels(axes, comparison, at, marks), lines)
     return axes
 
 
-def _colour(comparison: Any, row: str) -> str:
+def _recommended(comparison: Any) -> str | None:
+    row: str | None = None if comparison.verdict is None else comparison.verdict.row
+    return row
+
+
+def _color(comparison: Any, row: str) -> str:
     return BASELINE if trained_row(comparison, row) == comparison.baseline else TRAINED
-
-
-def _at(frontier: NDArray[Any], tau: float) -> tuple[float, float]:
-    """Balanced accuracy and accuracy of the frontier at one tau."""
-    return tuple(float(np.interp(tau, frontier[:, 0], frontier[:, i])) for i in (1, 2))  # type: ignore[return-value]
 
 
 def _short(name: str) -> str:
@@ -115,51 +120,107 @@ def _short(name: str) -> str:
     return "\n".join(lines) if len(name) > 22 else name
 
 
-def _set_limits(axes: Any, drawn: NDArray[Any]) -> None:
-    """Room for the labels around what is drawn."""
-    for values, setter in ((drawn[:, 0], axes.set_xlim), (drawn[:, 1], axes.set_ylim)):
-        values = values[np.isfinite(values)]
-        low, high = (values.min(), values.max()) if len(values) else (0.0, 100.0)
-        room = max(0.13 * (high - low), 0.5)
-        setter(low - room, high + room)
+def _view(comparison: Any, spans: Mapping[str, Floats], curve: Floats) -> Floats:
+    """(2, 2): the lowest and the highest balanced accuracy and accuracy on the axes.
+
+    What one would choose is the curve, the baseline, the rows that the verdict names, and those
+    that gain at least as much of one as they lose of the other. Rows within half of the extent of
+    these are shown too, and the intervals as far as there is room for them.
+    """
+    at = {row: span[:, 0] for row, span in spans.items()}
+    named, least = [comparison.baseline], np.inf
+    if comparison.verdict is not None:
+        named += [comparison.verdict.row, comparison.verdict.row_at_no_loss]
+    if comparison.baseline in at:
+        least = at[comparison.baseline].sum()
+    chosen = [point for row, point in at.items() if row in named or point.sum() >= least]
+    shown = np.concatenate([curve[:, 1:3], np.reshape(chosen, (-1, 2))])
+    if len(shown) == 0:
+        shown = np.array([*at.values()] or [np.zeros(2), np.full(2, 100.0)])
+    reach = max(0.5 * np.ptp(shown, 0).max(), 3.0)
+    room = np.array([shown.min(0) - reach, shown.max(0) + reach])
+    near = [span.T for span in spans.values() if _within(room, span[:, 0])]
+    points = np.concatenate([shown, *(span[:1] for span in near)])
+    pad = np.maximum(0.12 * np.ptp(points, 0), 0.5)
+    limits = np.array([points.min(0) - pad, points.max(0) + pad])
+    ends = np.concatenate([points, *(span[1:] for span in near)])
+    limits[0] = np.minimum(limits[0], np.maximum(np.nanmin(ends, 0), room[0]) - pad / 4)
+    limits[1] = np.maximum(limits[1], np.minimum(np.nanmax(ends, 0), room[1]) + pad / 4)
+    return limits
 
 
-def _draw_frontier(axes: Any, frontier: NDArray[Any], baseline: str) -> None:
-    if len(frontier) == 0:
+def _within(limits: Floats, point: Floats) -> bool:
+    return bool((point >= limits[0]).all() and (point <= limits[1]).all())
+
+
+def _marks(comparison: Any, curve: Floats) -> dict[str, Floats]:
+    """Balanced accuracy and accuracy at some tau of the curve, by what stands beside them."""
+    if len(curve) == 0:
+        return {}
+    words = {tau: f"τ = {tau:g}" for tau in _TAUS}
+    if comparison.baseline + POSTHOC in comparison.rows:
+        chosen = round(float(comparison.tau(comparison.baseline + POSTHOC)), 2)
+        words[chosen] = f"τ = {chosen:g}, chosen"
+    tau = curve[:, 0]
+    return {
+        text: np.array([np.interp(at, tau, curve[:, i]) for i in (1, 2)])
+        for at, text in sorted(words.items())
+        if tau[0] <= at <= tau[-1]
+    }
+
+
+def _draw_curve(axes: Any, curve: Floats, marks: Mapping[str, Floats]) -> None:
+    if len(curve) == 0:
         return
-    x, y = frontier[:, 1], frontier[:, 2]
-    # what some point of the curve is better than in both: the best accuracy from here to the right
-    order = np.argsort(x)
-    best = np.maximum.accumulate(y[order][::-1])[::-1]
-    left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
-    axes.fill_between(
-        [left, *x[order]], [best[0], *best], bottom, color=BASELINE, alpha=0.09, linewidth=0
-    )
-    axes.plot(x, y, color=BASELINE, linewidth=2, zorder=2, solid_capstyle="round")
-    marks = np.array([_at(frontier, tau) for tau in _TAUS])
-    axes.plot(*marks.T, "D", color=BASELINE, markersize=5, zorder=2)
+    _, _, y, low, high = curve[np.isfinite(curve).all(1)].T
+    # a strip between each tau and the next, all in one direction, so that none cuts out another
+    strips = []
+    for i, j in itertools.pairwise(range(len(y))):
+        i, j = (i, j) if y[i] <= y[j] else (j, i)
+        corners = [(low[i], y[i]), (high[i], y[i]), (high[j], y[j]), (low[j], y[j])]
+        strips.append(Path([*corners, corners[0]], closed=True))
+    if strips:
+        band = Path.make_compound_path(*strips)
+        axes.add_patch(PathPatch(band, color=BASELINE, alpha=0.13, linewidth=0, zorder=0))
+    axes.plot(*curve[:, 1:3].T, color=BASELINE, linewidth=2, zorder=2, solid_capstyle="round")
+    axes.plot(*np.array([*marks.values()]).T, "D", color=BASELINE, markersize=5, zorder=2)
 
 
-def _draw_row(
-    axes: Any, comparison: Any, row: str, spans: dict[str, NDArray[Any]]
-) -> list[NDArray[Any]]:
-    """Point and intervals of a row, and its link; gives the lines it drew."""
-    (x, x_low, x_high), (y, y_low, y_high) = spans[row]
-    colour, source = _colour(comparison, row), trained_row(comparison, row)
-    lines = [np.array([[x_low, y], [x_high, y]]), np.array([[x, y_low], [x, y_high]])]
-    for line in lines:
-        axes.plot(*line.T, color=colour, alpha=0.35, linewidth=1.1, zorder=1)
-    if source not in (row, comparison.baseline) and np.isfinite(spans[source][:, 0]).all():
-        link = np.stack([spans[source][:, 0], spans[row][:, 0]])
-        axes.plot(*link.T, color=colour, alpha=0.6, zorder=2, **_LINK)
-        lines.append(link)
-    ground = axes.get_facecolor()
+def _marker(axes: Any, comparison: Any, row: str) -> dict[str, Any]:
+    """Filled where the row was trained, hollow where it is read off another."""
+    color, ground = _color(comparison, row), axes.get_facecolor()
     ground = mpl.rcParams["figure.facecolor"] if ground[3] == 0 else ground
-    axes.plot(
-        x, y, "o", color=colour, markersize=2 * _RADIUS, markeredgewidth=_EDGE, zorder=3,
-        markerfacecolor=colour if source == row else ground,
-    )  # fmt: skip
-    return [line for line in lines if np.isfinite(line).all()]
+    return {
+        "marker": "o", "color": color, "linestyle": "none", "markersize": 2 * _RADIUS,
+        "markeredgewidth": _EDGE, "markerfacecolor": color if row in comparison.trained else ground,
+    }  # fmt: skip
+
+
+def _draw_row(axes: Any, comparison: Any, row: str, span: Floats) -> None:
+    (x, *width), (y, *height) = span
+    marker = _marker(axes, comparison, row)
+    style = {"color": marker["color"], "alpha": 0.35, "linewidth": 1.1, "zorder": 1}
+    axes.plot(width, [y, y], **style)
+    axes.plot([x, x], height, **style)
+    axes.plot(x, y, zorder=3, **marker)
+    if row == _recommended(comparison):
+        ink = mpl.rcParams["text.color"]
+        area = (2 * _RING - 1) ** 2
+        axes.scatter([x], [y], area, facecolors="none", edgecolors=ink, linewidths=1.4, zorder=4)
+
+
+def _draw_arrow(axes: Any, point: Floats, limits: Floats, color: str) -> Floats:
+    """At the edge of the axes, towards a point outside of them; gives the middle of the arrow."""
+    edge = np.clip(point, *limits)
+    way = np.sign(point - edge) / np.linalg.norm(np.sign(point - edge))
+    style = {"arrowstyle": "-|>", "color": color, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+    arrow = axes.annotate(
+        "", edge, xytext=tuple(-_ARROW * way), textcoords="offset points", arrowprops=style
+    )
+    arrow.set_in_layout(False)
+    pixels = axes.transData.transform(edge) - way * _ARROW / 2 * axes.figure.dpi / 72
+    middle: Floats = axes.transData.inverted().transform(pixels)
+    return middle
 
 
 def _columns(width: float) -> int:
@@ -167,40 +228,22 @@ def _columns(width: float) -> int:
     return 2 if width > 5.5 else 1
 
 
-def _draw_key(axes: Any, comparison: Any, numbered: list[str]) -> None:
-    """What the markers mean, under the axes; and the names of rows that are drawn as numbers."""
-    marker: dict[str, Any] = {"marker": "o", "markersize": 2 * _RADIUS, "markeredgewidth": _EDGE}
-    handles = [Line2D([], [], color=TRAINED, linestyle="none", label="trained", **marker)]
-    if len(comparison.rows) > len(comparison.trained):
-        handles.append(
-            Line2D(
-                [], [], color=TRAINED, markerfacecolor="none", label="post-hoc", **_LINK, **marker
-            )
-        )
-    if len(comparison.frontier):
-        label = "the curve, τ from 0 to 1.5"
-        handles.append(Line2D([], [], color=BASELINE, linewidth=2, label=label))
-    options: dict[str, Any] = {"handlelength": 2.2, "columnspacing": 1.4}
-    groups = [(handles, len(handles), 9.5, options)]
-    if numbered:
-        names = [f"{i:\u2007>2}  {_short(row)}" for i, row in enumerate(numbered, 1)]
-        lines = [Line2D([], [], linestyle="none", label=" ".join(n.splitlines())) for n in names]
-        columns = _columns(axes.figure.get_figwidth())
-        options = {"handlelength": 0, "handletextpad": 0, "columnspacing": 1}
-        groups.append((lines, columns, 8, options))
-    for i, (handles, columns, fontsize, options) in enumerate(groups):
-        place_below = ScaledTranslation(
-            -_INDENT / 72, -0.54 - 0.27 * i, axes.figure.dpi_scale_trans
-        )
-        legend = Legend(
-            axes, handles, [str(handle.get_label()) for handle in handles], ncols=columns,
-            fontsize=fontsize, loc="upper left", frameon=False, borderaxespad=0, borderpad=0,
-            bbox_to_anchor=(0, 0), bbox_transform=axes.transAxes + place_below, **options,
-        )  # fmt: skip
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-        axes.add_artist(legend)
-        legend.set_clip_on(False)  # it stands outside, and the layout makes room for it
+def _draw_names(axes: Any, comparison: Any) -> None:
+    """Under the axes, the names of rows that are drawn as numbers."""
+    rows = list(comparison.rows)
+    markers = [Line2D([], [], **_marker(axes, comparison, row)) for row in rows]
+    names = [f"{i:\u2007>2}  {' '.join(_short(row).split())}" for i, row in enumerate(rows, 1)]
+    below = ScaledTranslation(-_INDENT / 72, -0.54, axes.figure.dpi_scale_trans)
+    legend = Legend(
+        axes, markers, names, ncols=_columns(axes.figure.get_figwidth()), fontsize=9,
+        handlelength=1, columnspacing=1.5, loc="upper left", frameon=False, borderaxespad=0,
+        borderpad=0, bbox_to_anchor=(0, 0), bbox_transform=axes.transAxes + below,
+    )  # fmt: skip
+    for row, text in zip(rows, legend.get_texts(), strict=True):
+        text.set_parse_math(False)
+        text.set_fontweight("bold" if row == _recommended(comparison) else "normal")
+    axes.add_artist(legend)
+    legend.set_clip_on(False)  # it stands outside, and the layout makes room for it
 
 
 def _lines(words: str, width: float, font: FontProperties) -> list[str]:
@@ -219,15 +262,20 @@ def _lines(words: str, width: float, font: FontProperties) -> list[str]:
     return lines
 
 
-def _draw_title(axes: Any, curve_of: str | None, missing: list[str]) -> None:
-    """How to read the picture, as wide as the axes; ``curve_of``: a row, None without a curve."""
+def _draw_title(axes: Any, comparison: Any, has_curve: bool, missing: list[str]) -> None:
+    """The verdict and how to read the picture, as wide as the axes."""
     title, sentence = "Accuracy over balanced accuracy", "Thin lines are 95\u00a0% intervals."
-    if curve_of is not None:
-        title = "A weighting is worth its training only above the curve"
+    if has_curve:
         sentence = (
-            f"The curve is “{' '.join(curve_of.split())}” with post-hoc adjustment by τ, which "
-            f"needs no training of its own; in the shaded area it is better in both. {sentence}"
+            f"The curve is “{' '.join(comparison.baseline.split())}” with post-hoc adjustment by "
+            "τ, which needs no training of its own: a weighting is worth its training only above "
+            "it. The band and thin lines are 95\u00a0% intervals."
         )
+    if comparison.verdict is not None:
+        first = re.split(r"(?<=\.)\s", comparison.verdict.text.strip())[0]
+        title = first if len(first) <= _LONGEST_TITLE else title
+    if _recommended(comparison) is not None:
+        sentence += " The ring marks what is recommended."
     if missing:
         sentence += f" Without a value: {', '.join(map(_short, missing))}."
     axes.figure.draw_without_rendering()
@@ -244,49 +292,26 @@ def _draw_title(axes: Any, curve_of: str | None, missing: list[str]) -> None:
         above += 1.25 * fontsize * len(lines) + 4
 
 
-def _draw_labels(
-    axes: Any,
-    texts: list[str],
-    anchors: list[tuple[float, float]],
-    colours: list[str],
-    lines: list[NDArray[Any]],
-) -> None:
-    points: float = 72 / axes.figure.dpi
-    style: dict[str, Any] = {"fontsize": 9.5, "linespacing": 0.95, "parse_math": False}
-
-    def to_points(values: Any) -> NDArray[Any]:
-        pixels: NDArray[Any] = axes.transData.transform(np.reshape(values, (-1, 2)))
-        return pixels * points
-
-    sizes = []
-    for text in texts:
-        artist = axes.text(*anchors[0], text, **style)
-        box = artist.get_window_extent()
-        sizes.append((box.width * points, box.height * points))
-        artist.remove()
-    ends = [to_points(line) for line in lines]
-    along = [
-        a + (b - a) * t
-        for line in ends
-        for a, b in itertools.pairwise(line)
-        for t in np.arange(0, 1, 4 / max(np.hypot(*(b - a)), 4))
-    ]
-    at = to_points(anchors)
-    area = np.array(axes.bbox.extents) * points
-    centres = place(
-        np.reshape(sizes, (-1, 2)), at, area, at, np.reshape(along, (-1, 2)).astype(float)
-    )
-    for text, anchor, colour, point, centre, size in zip(
-        texts, anchors, colours, at, centres, sizes, strict=True
-    ):
-        side = "right" if centre[0] < point[0] else "left"
-        corner = centre - np.array(size) / 2
-        artist = axes.annotate(
-            text, anchor, xytext=tuple(centre - point), textcoords="offset points",
-            ha="center", va="center", multialignment=side, annotation_clip=False, **style,
-            arrowprops={
-                "arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1,
-                "shrinkB": _RADIUS, "relpos": tuple(np.clip((point - corner) / size, 0, 1)),
-            },
-        )  # fmt: skip
-        artist.set_in_layout(False)
+def _labels(
+    axes: Any, comparison: Any, at: Mapping[str, Floats], marks: Mapping[str, Floats]
+) -> list[Label]:
+    """The name or number of each row and tau; draws arrows to the rows that are not on the axes."""
+    rows, limits = list(comparison.rows), np.array([axes.get_xlim(), axes.get_ylim()]).T
+    far = [row for row, point in at.items() if not _within(limits, point)]
+    numbered = len(rows) > _MOST_NAMES
+    labels = []
+    for row, point in at.items():
+        text = str(rows.index(row) + 1) if numbered else _short(row)
+        color, radius = _color(comparison, row), _RADIUS + _EDGE / 2
+        if row in far:
+            if numbered and len(far) <= _MOST_NAMED_ARROWS:
+                text = f"{text} {_short(row)}"
+            out = (point < limits[0]) | (point > limits[1])
+            numbers = zip(("balanced", "accuracy"), point, out, strict=True)
+            text += "".join(f"\n{name} {value:.1f}" for name, value, is_out in numbers if is_out)
+            labels.append(Label(text, _draw_arrow(axes, point, limits, color), _ARROW / 2, color))
+        elif row == _recommended(comparison):
+            labels.append(Label(text, point, _RING, color, "bold"))
+        else:
+            labels.append(Label(text, point, radius, color))
+    return labels + [Label(text, point, 4.0, BASELINE) for text, point in marks.items()]
