@@ -1,0 +1,220 @@
+"""Several heads of one shape, trained in the same operations: a leading dimension of runs.
+
+A small head takes microseconds of arithmetic and a millisecond of Python per step. So each step
+is computed for many heads at once; what one of them computes depends on none of the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sampleweights.functional.softmax import softmax_loss
+from sampleweights.losses import CrossEntropyLoss, FocalLoss
+from sampleweights.losses.base import Samples
+from sampleweights.reduction import nonzero
+from sampleweights.weighters.class_frequency import ClassFrequency
+
+__all__ = ["Heads", "OwnLoss", "SharedLoss", "is_shareable"]
+
+Random = np.random.Generator
+
+
+class Heads:
+    """R networks of one hidden layer with dropout, and AdamW, which trains them.
+
+    The gradient is written out: built by autograd, it takes 1.7 times as long.
+
+    Shape:
+        - rows: :math:`(R, B, D)`; Output: logits :math:`(R, B, C)`.
+
+    Args:
+        randoms: R sources of random numbers, each for the initial weights and the dropout of one
+            network.
+        num_features: D.
+        width: hidden units; a multiple of 8.
+        num_classes: C.
+        weight_decay: of AdamW.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        randoms: Sequence[Random],
+        num_features: int,
+        width: int,
+        num_classes: int,
+        weight_decay: float,
+        device: torch.device,
+    ) -> None:
+        self.randoms, self.width, self.device = randoms, width, device
+
+        def initial(rows: int, columns: int, inputs: int) -> Tensor:
+            """As ``nn.Linear`` has them."""
+            bound = 1 / math.sqrt(inputs)
+            drawn = [random.uniform(-bound, bound, (rows, columns)) for random in randoms]
+            return torch.from_numpy(np.stack(drawn, dtype=np.float32)).to(device)
+
+        self.weight = initial(num_features, width, num_features)
+        self.bias = initial(1, width, num_features)
+        self.last_weight = initial(width, num_classes, width)
+        # as long as the vectors of the processor: what remains behind them is rounded otherwise,
+        # and would depend on how many networks there are
+        bias = nn.functional.pad(initial(1, num_classes, width), (0, -num_classes % 16))
+        self.last_bias = bias[..., :num_classes]
+        parameters = [self.weight, self.bias, self.last_weight, bias]
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self.gradients = [p.grad for p in parameters[:-1]] + [bias.grad[..., :num_classes]]
+        self.optimizer = torch.optim.AdamW(parameters, weight_decay=weight_decay, fused=True)
+
+    def draw_dropout(self, num_steps: int, batch_size: int) -> NDArray[np.uint8]:
+        """A bit for each hidden unit of each sample of an epoch, (num_steps, R, B, width / 8)."""
+        shape = num_steps, batch_size, self.width // 8
+        drawn = [random.bytes(math.prod(shape)) for random in self.randoms]
+        return np.stack([np.frombuffer(bits, np.uint8).reshape(shape) for bits in drawn], axis=1)
+
+    def forward(self, rows: Tensor, kept: NDArray[np.uint8]) -> Tensor:
+        """Logits in training; ``kept`` are the bits of a step. Differentiable by the logits."""
+        # one half is dropped, and what stays counts twice: torch's dropout of 0.5
+        mask = torch.from_numpy(np.unpackbits(kept, axis=-1)).to(self.device)
+        self.rows = rows
+        self.hidden = torch.baddbmm(self.bias, rows, self.weight).relu_().mul_(mask)
+        logits = torch.baddbmm(self.last_bias, self.hidden, self.last_weight, alpha=2)
+        return logits.requires_grad_()
+
+    def step(self, gradient: Tensor, learning_rate: float) -> None:
+        """Move by the gradient of the logits that ``forward`` gave last."""
+        of_weight, of_bias, of_last_weight, of_last_bias = self.gradients
+        torch.sum(gradient, 1, keepdim=True, out=of_last_bias)
+        gradient = 2 * gradient
+        torch.bmm(self.hidden.mT, gradient, out=of_last_weight)
+        of_hidden = torch.bmm(gradient, self.last_weight.mT)
+        # 0 where a unit was dropped or below 0
+        of_hidden = torch.ops.aten.threshold_backward(of_hidden, self.hidden, 0)
+        torch.sum(of_hidden, 1, keepdim=True, out=of_bias)
+        torch.bmm(self.rows.mT, of_hidden, out=of_weight)
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.step()
+
+    def predict(self, run: int, rows: Tensor) -> Tensor:
+        """Logits (B, C) of one network without dropout."""
+        hidden = torch.addmm(self.bias[run], rows, self.weight[run]).relu_()
+        return torch.addmm(self.last_bias[run], hidden, self.last_weight[run])
+
+
+class OwnLoss:
+    """The loss of one criterion of any kind, of one network."""
+
+    def __init__(self, criterion: Any) -> None:
+        self.criterion = criterion
+
+    def begin_epoch(self, num_classes: int, device: torch.device) -> None:
+        pass
+
+    def __call__(self, logits: Tensor, target: Tensor, sizes: Sequence[int]) -> Any:
+        return self.criterion(logits[0], target[0])
+
+
+class SharedLoss:
+    """The losses of several criteria, each of its own batch, added up in few operations.
+
+    ``is_shareable`` says for which criteria. Losses per sample are the same function for all
+    criteria with the same settings, and are computed in one call, and class weights are looked up
+    in one. Margins and all other weighters are called one by one.
+    """
+
+    def __init__(self, criteria: Sequence[Any]) -> None:
+        self.criteria = criteria
+        self.alike = [
+            (settings, [run for run, _ in runs])
+            for settings, runs in itertools.groupby(
+                enumerate(criteria), key=lambda run: _settings(run[1])
+            )
+        ]
+
+    def begin_epoch(self, num_classes: int, device: torch.device) -> None:
+        """Sort the weighters, once the criteria were told the epoch, on which they depend."""
+        weights = torch.ones(len(self.criteria), num_classes, device=device)
+        self.others: list[int] = []
+        for run, criterion in enumerate(self.criteria):
+            weighter = criterion.weighter
+            is_mean = criterion.reduction == "mean"
+            if is_mean and isinstance(weighter, ClassFrequency):
+                weights[run] = weighter.class_factor
+            elif not is_mean or not (weighter is None or weighter.inactive):
+                self.others.append(run)
+        self.class_weight = weights
+
+    def __call__(self, logits: Tensor, target: Tensor, sizes: Sequence[int]) -> Tensor:
+        """The sum of the R losses; of logits (R, B, C) and target (R, B) each has its first rows.
+
+        Args:
+            logits: what the networks gave.
+            target: class indices.
+            sizes: how many rows of each are its batch; the others are padding.
+        """
+        losses = []
+        for (gamma, label_smoothing, has_margin), runs in self.alike:
+            moved, classes = logits[runs[0] : runs[-1] + 1], target[runs[0] : runs[-1] + 1]
+            if has_margin:
+                of_each = zip(runs, moved, classes, strict=True)
+                moved = torch.stack([self.criteria[r].margin(z, y) for r, z, y in of_each])
+            losses.append(
+                softmax_loss(
+                    moved.flatten(0, 1), classes.flatten(), gamma, None, -100, label_smoothing
+                )
+            )
+        loss = torch.cat(losses)
+        with torch.no_grad():
+            share = self._share(loss.detach().view_as(target), target, sizes)
+        return torch.dot(loss, share.flatten())
+
+    def _share(self, loss: Tensor, target: Tensor, sizes: Sequence[int]) -> Tensor:
+        """What each loss is multiplied by in its run: its weight over the denominator; or 0."""
+        share = self.class_weight.gather(1, target)
+        share /= torch.tensor(sizes, dtype=share.dtype, device=share.device).unsqueeze(1)
+        for run in self.others:
+            criterion, of_batch = self.criteria[run], slice(sizes[run])
+            samples = Samples(loss[run, of_batch], target[run, of_batch])
+            weight = criterion._weigh(samples)
+            divisor = criterion._denominator(samples, weight)
+            if isinstance(divisor, Tensor):
+                divisor = nonzero(divisor)
+            share[run, of_batch] = 1 / divisor if weight is None else weight / divisor
+        for run, size in enumerate(sizes):
+            if size < share.shape[1]:
+                share[run, size:] = 0
+        return share
+
+
+def _settings(criterion: Any) -> tuple[float, float, bool]:
+    return criterion.gamma, criterion.label_smoothing, criterion.has_margin
+
+
+def is_shareable(criterion: Any) -> bool:
+    """Whether ``SharedLoss`` computes what a criterion would: one of the library, of plain settings.
+
+    Others may draw random numbers, or hold on to what they see.
+    """
+    if type(criterion) not in (CrossEntropyLoss, FocalLoss):
+        return False
+    plain = criterion.weight is None and criterion.ignore_index < 0
+    if not plain or criterion.global_batch or criterion.evaluates or criterion.is_watched:
+        return False
+    return all(
+        _is_own(module) and not (module._forward_hooks or module._forward_pre_hooks)
+        for module in criterion.modules()
+    )
+
+
+def _is_own(module: Any) -> bool:
+    kind = type(module)
+    return kind is nn.ModuleList or kind.__module__.startswith("sampleweights.")
