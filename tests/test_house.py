@@ -69,7 +69,7 @@ FLOORS = [
     {"compare/training/origins"},
     {"compare/training/code"},
     {"compare/training/fingerprint"},
-    {"compare/training/entries", "compare/training/head"},
+    {"compare/training/entries", "compare/training/fitted", "compare/training/head"},
     {"compare/training/protocol"},
     {"compare/training/__init__"},
     {"compare/statistics/metrics"},

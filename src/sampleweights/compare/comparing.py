@@ -165,6 +165,10 @@ def compare(
             else f"{platform.machine()} CPU, {workers} process{'es' * (workers > 1)}",
             "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
         },
+        {
+            name: np.stack([run.train_recall for run in runs]).reshape(counts.shape)
+            for name, runs in outcomes.items()
+        },
     )  # fmt: skip
 
 

@@ -54,6 +54,12 @@ class Comparison:
     """What the user must know before believing a row."""
     facts: dict[str, str] = field(default_factory=dict)
     """Versions, seed, hardware, time."""
+    train_recall: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """The recall of each class on the training part, in percent, of shape (repeats, folds, C).
+
+    Of each row that was trained, as its last pass over the training part showed it; NaN where a
+    ``fit`` does not call the criterion with logits (N, C) and class indices.
+    """
 
     @property
     def trained(self) -> list[str]:

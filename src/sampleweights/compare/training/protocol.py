@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from sampleweights.compare.training.entries import Build, build, waits_for_epoch
 from sampleweights.compare.training.fingerprint import CannotTell, fingerprint
+from sampleweights.compare.training.fitted import Fitted
 from sampleweights.compare.training.origins import own_sources
 from sampleweights.weighters.base import EpochWeighter
 
@@ -130,6 +131,8 @@ class Outcome:
     told_epoch: bool
     """Whether ``set_epoch`` was called, or does not matter."""
     seconds: float
+    train_recall: NDArray[np.float64]
+    """Of each class (C,) in percent, in the last pass over the training part; NaN where unknown."""
 
 
 class Listener:
@@ -221,6 +224,7 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
     heard: list[bool] = []
     if callable(getattr(criterion, "set_epoch", None)):
         criterion.set_epoch = Listener(criterion.set_epoch, heard)  # type: ignore[arg-type, assignment]
+    fitted = Fitted(criterion, len(train), plan.num_classes)
     start = time.perf_counter()
     try:
         with one_thread():
@@ -246,11 +250,14 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
             isinstance(module, EpochWeighter) and module.epoch > 0 for module in criterion.modules()
         )
     )
-    outcome = Outcome(run, logits, told, time.perf_counter() - start)
+    outcome = Outcome(run, logits, told, time.perf_counter() - start, fitted.recall())
     if path is not None:
         partial = path.with_suffix(f".{os.getpid()}.part")
         with partial.open("wb") as file:
-            np.savez(file, logits=logits, told_epoch=told, seconds=outcome.seconds)
+            np.savez(
+                file, logits=logits, told_epoch=told, seconds=outcome.seconds,
+                train_recall=outcome.train_recall,
+            )  # fmt: skip
         partial.replace(path)
     return outcome
 
@@ -261,7 +268,8 @@ def kept(run: Run, path: Path | None) -> Outcome | None:
         return None
     try:
         with np.load(path) as file:
-            return Outcome(run, file["logits"], bool(file["told_epoch"]), float(file["seconds"]))
+            told, seconds = bool(file["told_epoch"]), float(file["seconds"])
+            return Outcome(run, file["logits"], told, seconds, file["train_recall"])
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
