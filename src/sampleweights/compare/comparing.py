@@ -22,7 +22,8 @@ from sampleweights.compare.inputs.classes import ClassNames, categories, classes
 from sampleweights.compare.statistics import METRICS, POSTHOC, Prediction, metrics_of_row
 from sampleweights.compare.training.entries import Build, default_entries, is_adjustable
 from sampleweights.compare.training.head import Head
-from sampleweights.compare.training.protocol import Plan, class_counts, folds_of, run_all
+from sampleweights.compare.training.protocol import Plan, class_counts, folds_of
+from sampleweights.compare.training.running import run_all
 
 __all__ = ["compare"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sampleweights.compare.training.batched import Heads, OwnLoss, SharedLoss
+from sampleweights.compare.training.batched import Heads, OwnLoss, SharedLoss, is_shareable
 
 __all__ = ["Head", "Trained", "Training"]
 
@@ -39,11 +39,26 @@ class Training:
         return self.train[np.array([*self.sampler], dtype=np.int64)]
 
 
+    @property
+    def is_shareable(self) -> bool:
+        """Whether it can be trained together with others: nothing in it draws from torch's source.
+
+        And each pass sees as many samples as the training part has.
+        """
+        is_own = type(self.sampler).__module__.startswith("sampleweights.")
+        plain = self.sampler is None or (is_own and len(self.sampler) == len(self.train))
+        return plain and is_shareable(self.criterion)
+
+
 @dataclass
 class Trained:
     """What a training gives."""
 
     logits: NDArray[np.float32]
+    """Of the validation samples (len(validation), C)."""
+    target: Index
+    predicted: Index
+    """Of the samples of the last pass over the training part, with dropout."""
 
 
 class Head:
@@ -123,25 +138,43 @@ class Head:
         # for criteria and samplers that draw from torch's global source
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.manual_seed(seed)
-            return self._train([training], OwnLoss(criterion))[0].logits
+            return self._train([training], OwnLoss(criterion), lambda: False)[0].logits
 
-    def together(self, trainings: Sequence[Training]) -> list[Trained]:
+    def together(
+        self, trainings: Sequence[Training], stop: Callable[[], bool] = lambda: False
+    ) -> list[Trained]:
         """Several trainings at once, in a fraction of the time where they are small.
 
-        Each gives the logits that a call of its own gives, up to rounding.
+        Each gives the logits that a call of its own gives, up to rounding, and to the last bit
+        the same ones whichever others it is trained with.
 
         Args:
-            trainings: with as many steps in an epoch (`steps`), and criteria of which
-                `is_shareable` is true.
+            trainings: all with `is_shareable`, and with as many `steps`.
+            stop: asked at every epoch; ends the trainings with an `InterruptedError`.
         """
-        return self._train(trainings, SharedLoss([t.criterion for t in trainings]))
+        return self._train(trainings, SharedLoss([t.criterion for t in trainings]), stop)
 
     def steps(self, training: Training) -> int:
         """Optimizer steps in an epoch."""
-        samples = len(training.train if training.sampler is None else training.sampler)
-        return math.ceil(samples / self.batch_size)
+        return math.ceil(len(training.train) / self.batch_size)
 
-    def _train(self, trainings: Sequence[Training], loss_of: Any) -> list[Trained]:
+    @property
+    def num_together(self) -> int:
+        """How many trainings to compute at once: what a step reads should stay in the cache."""
+        size = 3 * self.batch_size + 4 * (self.features.shape[1] + self.num_classes)
+        size *= 4 * self.width
+        return max((2**23 if self.device.type == "cpu" else 2**28) // size, 1)
+
+    @property
+    def seconds(self) -> float:
+        """About what a training takes on one core."""
+        products = 6 * self.batch_size * self.width * (self.features.shape[1] + self.num_classes)
+        steps = self.num_epochs * math.ceil(len(self.target) / self.batch_size)
+        return steps * (5e-4 + products / 2e10)
+
+    def _train(
+        self, trainings: Sequence[Training], loss_of: Any, stop: Callable[[], bool]
+    ) -> list[Trained]:
         randoms = [np.random.default_rng(t.seed) for t in trainings]
         heads = Heads(
             randoms, self.features.shape[1], self.width, self.num_classes, self.weight_decay,
@@ -153,6 +186,9 @@ class Head:
             if isinstance(training.criterion, nn.Module):
                 training.criterion.to(self.device)
         for epoch in range(self.num_epochs):
+            if stop():
+                raise InterruptedError("the training was stopped")
+            predicted = []
             orders = [
                 training.order(epoch, random)
                 for training, random in zip(trainings, randoms, strict=True)
@@ -165,14 +201,17 @@ class Head:
                 width = max(of_step)  # the rest is padding
                 rows = standardized(self._rows(index[step, :, :width]), mean, scale)
                 logits = heads.forward(rows, kept[step, :, :width])
+                predicted.append(logits.detach().argmax(2))
                 loss = loss_of(logits, target[step, :, :width], of_step)
                 [gradient] = torch.autograd.grad(loss, logits)
                 progress = (epoch + (step + 0.5) / len(index)) / self.num_epochs
                 heads.step(gradient, self.learning_rate * one_cycle(progress))
-        return [
-            Trained(self._predict(heads, run, training.validation, *scales[run]))
-            for run, training in enumerate(trainings)
-        ]
+        trained = []
+        for run, training in enumerate(trainings):
+            logits = self._predict(heads, run, training.validation, *scales[run])
+            seen = [p[run, :n] for p, n in zip(predicted, sizes[:, run].tolist(), strict=True)]
+            trained.append(Trained(logits, self.target[orders[run]], torch.cat(seen).cpu().numpy()))
+        return trained
 
     def _predict(
         self, heads: Heads, run: int, validation: Index, mean: Tensor, scale: Tensor
