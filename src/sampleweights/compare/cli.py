@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
-
 from sampleweights.compare import compare, default_entries
 from sampleweights.compare.inputs import load
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER
@@ -195,7 +192,10 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     comparison.facts = {"input": " ".join(map(str, args.input)), **comparison.facts}
     with replacing(args.output / TABLE) as path:
         comparison.table().to_csv(path)
-    matplotlib.use("Agg")  # a picture needs no screen
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt  # takes a second
+
+    mpl.use("Agg")  # a picture needs no screen
     figure = comparison.plot().figure
     with replacing(args.output / PICTURE) as path:
         metadata = {"Software": MARK}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sampleweights.functional.softmax import softmax_loss
 from sampleweights.losses import CrossEntropyLoss, FocalLoss
 from sampleweights.losses.base import Samples
+from sampleweights.margins import LDAM, LogitAdjustment
 from sampleweights.reduction import nonzero
 from sampleweights.weighters.class_frequency import ClassFrequency
 
@@ -70,9 +71,10 @@ class Heads:
         bias = nn.functional.pad(initial(1, num_classes, width), (0, -num_classes % 16))
         self.last_bias = bias[..., :num_classes]
         parameters = [self.weight, self.bias, self.last_weight, bias]
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        self.gradients = [p.grad for p in parameters[:-1]] + [bias.grad[..., :num_classes]]
+        gradients = [torch.zeros_like(parameter) for parameter in parameters]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.gradients = [*gradients[:-1], gradients[-1][..., :num_classes]]
         self.optimizer = torch.optim.AdamW(parameters, weight_decay=weight_decay, fused=True)
 
     def draw_dropout(self, num_steps: int, batch_size: int) -> NDArray[np.uint8]:
@@ -116,8 +118,8 @@ class OwnLoss:
     def __init__(self, criterion: Any) -> None:
         self.criterion = criterion
 
-    def begin_epoch(self, num_classes: int, device: torch.device) -> None:
-        pass
+    def begin_epoch(self) -> None:
+        """Nothing: the criterion was told."""
 
     def __call__(self, logits: Tensor, target: Tensor, sizes: Sequence[int]) -> Any:
         return self.criterion(logits[0], target[0])
@@ -127,31 +129,45 @@ class SharedLoss:
     """The losses of several criteria, each of its own batch, added up in few operations.
 
     ``is_shareable`` says for which criteria. Losses per sample are the same function for all
-    criteria with the same settings, and are computed in one call, and class weights are looked up
-    in one. Margins and all other weighters are called one by one.
+    criteria with the same settings, and are computed in one call; margins and class weights, which
+    have counts of their own, are looked up. All other weighters are called one by one.
+
+    Args:
+        criteria: R criteria, built and told the epoch by others.
+        num_classes: C.
+        device: where the logits are.
     """
 
-    def __init__(self, criteria: Sequence[Any]) -> None:
-        self.criteria = criteria
+    def __init__(self, criteria: Sequence[Any], num_classes: int, device: torch.device) -> None:
+        self.criteria, self.num_classes, self.device = criteria, num_classes, device
+        self.first_row = num_classes * torch.arange(len(criteria), device=device).unsqueeze(1)
         self.alike = [
             (settings, [run for run, _ in runs])
             for settings, runs in itertools.groupby(
-                enumerate(criteria), key=lambda run: _settings(run[1])
+                enumerate(criteria), key=lambda run: (run[1].gamma, run[1].label_smoothing)
             )
         ]
+        self.shift = None
+        if any(criterion.has_margin for criterion in criteria):
+            # what a margin adds to logits of 0, by the class of the sample, it adds to all logits
+            zeros = torch.zeros(num_classes, num_classes, device=device)
+            classes = torch.arange(num_classes, device=device)
+            shifts = [c.margin(zeros, classes) if c.has_margin else zeros for c in criteria]
+            self.shift = torch.cat(shifts)  # (R C, C)
 
-    def begin_epoch(self, num_classes: int, device: torch.device) -> None:
+    def begin_epoch(self) -> None:
         """Sort the weighters, once the criteria were told the epoch, on which they depend."""
-        weights = torch.ones(len(self.criteria), num_classes, device=device)
+        self.class_weight = torch.ones(len(self.criteria), self.num_classes, device=self.device)
         self.others: list[int] = []
         for run, criterion in enumerate(self.criteria):
             weighter = criterion.weighter
+            if weighter is not None:
+                criterion._check_num_classes(weighter, self.num_classes)
             is_mean = criterion.reduction == "mean"
             if is_mean and isinstance(weighter, ClassFrequency):
-                weights[run] = weighter.class_factor
+                self.class_weight[run] = weighter.class_factor
             elif not is_mean or not (weighter is None or weighter.inactive):
                 self.others.append(run)
-        self.class_weight = weights
 
     def __call__(self, logits: Tensor, target: Tensor, sizes: Sequence[int]) -> Tensor:
         """The sum of the R losses; of logits (R, B, C) and target (R, B) each has its first rows.
@@ -161,25 +177,24 @@ class SharedLoss:
             target: class indices.
             sizes: how many rows of each are its batch; the others are padding.
         """
+        batch, row = logits.shape[1], (self.first_row + target).flatten()
+        moved, classes = logits.flatten(0, 1), target.flatten()
+        if self.shift is not None:
+            moved = moved + self.shift.index_select(0, row)
         losses = []
-        for (gamma, label_smoothing, has_margin), runs in self.alike:
-            moved, classes = logits[runs[0] : runs[-1] + 1], target[runs[0] : runs[-1] + 1]
-            if has_margin:
-                of_each = zip(runs, moved, classes, strict=True)
-                moved = torch.stack([self.criteria[r].margin(z, y) for r, z, y in of_each])
+        for (gamma, label_smoothing), runs in self.alike:
+            part = slice(runs[0] * batch, (runs[-1] + 1) * batch)
             losses.append(
-                softmax_loss(
-                    moved.flatten(0, 1), classes.flatten(), gamma, None, -100, label_smoothing
-                )
+                softmax_loss(moved[part], classes[part], gamma, None, -100, label_smoothing)
             )
         loss = torch.cat(losses)
         with torch.no_grad():
-            share = self._share(loss.detach().view_as(target), target, sizes)
+            share = self.class_weight.flatten().index_select(0, row).view_as(target)
+            self._divide(share, loss.detach().view_as(target), target, sizes)
         return torch.dot(loss, share.flatten())
 
-    def _share(self, loss: Tensor, target: Tensor, sizes: Sequence[int]) -> Tensor:
+    def _divide(self, share: Tensor, loss: Tensor, target: Tensor, sizes: Sequence[int]) -> None:
         """What each loss is multiplied by in its run: its weight over the denominator; or 0."""
-        share = self.class_weight.gather(1, target)
         share /= torch.tensor(sizes, dtype=share.dtype, device=share.device).unsqueeze(1)
         for run in self.others:
             criterion, of_batch = self.criteria[run], slice(sizes[run])
@@ -189,29 +204,32 @@ class SharedLoss:
             if isinstance(divisor, Tensor):
                 divisor = nonzero(divisor)
             share[run, of_batch] = 1 / divisor if weight is None else weight / divisor
-        for run, size in enumerate(sizes):
-            if size < share.shape[1]:
+        if min(sizes) < share.shape[1]:
+            for run, size in enumerate(sizes):
                 share[run, size:] = 0
-        return share
-
-
-def _settings(criterion: Any) -> tuple[float, float, bool]:
-    return criterion.gamma, criterion.label_smoothing, criterion.has_margin
 
 
 def is_shareable(criterion: Any) -> bool:
-    """Whether ``SharedLoss`` computes what a criterion would: one of the library, of plain settings.
+    """Whether ``SharedLoss`` computes what a criterion would: one of the library itself.
 
     Others may draw random numbers, or hold on to what they see.
     """
     if type(criterion) not in (CrossEntropyLoss, FocalLoss):
         return False
-    plain = criterion.weight is None and criterion.ignore_index < 0
-    if not plain or criterion.global_batch or criterion.evaluates or criterion.is_watched:
+    if criterion.weight is not None or criterion.ignore_index >= 0 or criterion.global_batch:
+        return False
+    if criterion.evaluates or criterion.is_watched or not _adds(criterion.margin):
         return False
     return all(
         _is_own(module) and not (module._forward_hooks or module._forward_pre_hooks)
         for module in criterion.modules()
+    )
+
+
+def _adds(margin: Any) -> bool:
+    """Whether all that a margin does is to add to the logits."""
+    return type(margin) in (type(None), LogitAdjustment) or (
+        type(margin) is LDAM and margin.scale == 1
     )
 
 

@@ -38,7 +38,6 @@ class Training:
             return random.permutation(self.train)
         return self.train[np.array([*self.sampler], dtype=np.int64)]
 
-
     @property
     def is_shareable(self) -> bool:
         """Whether it can be trained together with others: nothing in it draws from torch's source.
@@ -106,9 +105,10 @@ class Head:
     ) -> None:
         self.features, self.target, self.num_classes = features, target, num_classes
         size, dimension = features.shape
-        self.batch_size = min(max(2 ** round(math.log2(size / 64)), 32), 128)
+        self.num_features: int = dimension
+        self.batch_size: int = min(max(2 ** round(math.log2(size / 64)), 32), 128)
         # steps matter, not epochs; but schedules of weighters need some epochs to take effect in
-        self.num_epochs = num_epochs or min(max(2000 * self.batch_size // size, 25), 100)
+        self.num_epochs: int = num_epochs or min(max(2000 * self.batch_size // size, 25), 100)
         # what a step changes in a hidden unit grows with the number of its inputs
         self.learning_rate = min(max(1 / dimension, 3e-4), 3e-3)
         self.width, self.weight_decay = 256, 0.05
@@ -133,6 +133,8 @@ class Head:
                 is called likewise. None: every sample once, shuffled.
             seed: of the initial weights, the order and the dropout.
         """
+        if isinstance(criterion, nn.Module):
+            criterion = criterion.to(self.device)
         training = Training(criterion, train, validation, sampler, seed)
 
         # for criteria and samplers that draw from torch's global source
@@ -152,24 +154,25 @@ class Head:
             trainings: all with `is_shareable`, and with as many `steps`.
             stop: asked at every epoch; ends the trainings with an `InterruptedError`.
         """
-        return self._train(trainings, SharedLoss([t.criterion for t in trainings]), stop)
+        criteria = [training.criterion.to(self.device) for training in trainings]
+        return self._train(trainings, SharedLoss(criteria, self.num_classes, self.device), stop)
 
     def steps(self, training: Training) -> int:
         """Optimizer steps in an epoch."""
-        return math.ceil(len(training.train) / self.batch_size)
+        return -(-len(training.train) // self.batch_size)
 
     @property
     def num_together(self) -> int:
         """How many trainings to compute at once: what a step reads should stay in the cache."""
-        size = 3 * self.batch_size + 4 * (self.features.shape[1] + self.num_classes)
-        size *= 4 * self.width
-        return max((2**23 if self.device.type == "cpu" else 2**28) // size, 1)
+        floats = self.width * (3 * self.batch_size + 4 * (self.num_features + self.num_classes))
+        limit = 2**23 if self.device.type == "cpu" else 2**28
+        return max(limit // (4 * floats), 1)
 
     @property
     def seconds(self) -> float:
         """About what a training takes on one core."""
-        products = 6 * self.batch_size * self.width * (self.features.shape[1] + self.num_classes)
-        steps = self.num_epochs * math.ceil(len(self.target) / self.batch_size)
+        products = 6 * self.batch_size * self.width * (self.num_features + self.num_classes)
+        steps = self.num_epochs * -(-len(self.target) // self.batch_size)
         return steps * (5e-4 + products / 2e10)
 
     def _train(
@@ -177,23 +180,20 @@ class Head:
     ) -> list[Trained]:
         randoms = [np.random.default_rng(t.seed) for t in trainings]
         heads = Heads(
-            randoms, self.features.shape[1], self.width, self.num_classes, self.weight_decay,
+            randoms, self.num_features, self.width, self.num_classes, self.weight_decay,
             self.device,
         )  # fmt: skip
         scales = [self._standardize(t.train) for t in trainings]
         mean, scale = (torch.stack(parts).unsqueeze(1) for parts in zip(*scales, strict=True))
-        for training in trainings:
-            if isinstance(training.criterion, nn.Module):
-                training.criterion.to(self.device)
+        predicted: list[Tensor] = []
         for epoch in range(self.num_epochs):
             if stop():
                 raise InterruptedError("the training was stopped")
-            predicted = []
             orders = [
                 training.order(epoch, random)
                 for training, random in zip(trainings, randoms, strict=True)
             ]
-            loss_of.begin_epoch(self.num_classes, self.device)
+            loss_of.begin_epoch()
             index, sizes = batches(orders, self.batch_size)
             target = torch.from_numpy(self.target[index]).to(self.device)
             kept = heads.draw_dropout(len(index), self.batch_size)
@@ -201,16 +201,17 @@ class Head:
                 width = max(of_step)  # the rest is padding
                 rows = standardized(self._rows(index[step, :, :width]), mean, scale)
                 logits = heads.forward(rows, kept[step, :, :width])
-                predicted.append(logits.detach().argmax(2))
+                if epoch == self.num_epochs - 1:
+                    predicted.append(logits.detach().argmax(2))
                 loss = loss_of(logits, target[step, :, :width], of_step)
                 [gradient] = torch.autograd.grad(loss, logits)
                 progress = (epoch + (step + 0.5) / len(index)) / self.num_epochs
                 heads.step(gradient, self.learning_rate * one_cycle(progress))
         trained = []
         for run, training in enumerate(trainings):
-            logits = self._predict(heads, run, training.validation, *scales[run])
+            result = self._predict(heads, run, training.validation, *scales[run])
             seen = [p[run, :n] for p, n in zip(predicted, sizes[:, run].tolist(), strict=True)]
-            trained.append(Trained(logits, self.target[orders[run]], torch.cat(seen).cpu().numpy()))
+            trained.append(Trained(result, self.target[orders[run]], torch.cat(seen).cpu().numpy()))
         return trained
 
     def _predict(
@@ -228,7 +229,7 @@ class Head:
     def _standardize(self, train: Index) -> tuple[Tensor, Tensor]:
         """Mean and 1 / deviation of the training rows, in two passes over them, in float64."""
         blocks = parts(np.sort(train), 1024)
-        zero = torch.zeros(self.features.shape[1], dtype=torch.float64, device=self.device)
+        zero = torch.zeros(self.num_features, dtype=torch.float64, device=self.device)
         mean = sum((self._rows(index).double().sum(0) for index in blocks), zero) / len(train)
         square = sum(((self._rows(index) - mean).square().sum(0) for index in blocks), zero)
         deviation = (square / len(train)).sqrt()

@@ -288,6 +288,7 @@ def kept(run: Run, path: Path | None) -> Outcome | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
+    """Each operation of torch in one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

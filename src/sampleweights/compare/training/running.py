@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
@@ -84,7 +85,7 @@ def run_all(
 
 def together(
     plan: Plan, runs: Sequence[Run], paths: Mapping[Run, Path | None], workers: int
-) -> Iterator[list[Outcome]]:
+) -> Generator[list[Outcome]]:
     """The outcomes of the heads that are small enough to be trained together, as they come."""
     head = plan.fit
     if type(head) is not Head or head.num_together < FEWEST:
@@ -99,7 +100,7 @@ def together(
         number = -(-len(members) // head.num_together)
         number = min(-(-number // workers) * workers, len(members))  # one for each thread
         edges = [len(members) * k // number for k in range(number + 1)]
-        groups += [members[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        groups += [members[a:b] for a, b in itertools.pairwise(edges)]
     stop = threading.Event()
 
     def train(members: Sequence[tuple[Run, Training]]) -> list[Outcome]:
@@ -118,10 +119,11 @@ def together(
         futures = {pool.submit(train, members): members for members in groups}
         try:
             for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except Exception:  # one by one: an error then says which row it is
+                if isinstance(future.exception(), Exception):
+                    # one by one: an error then says which row it is of
                     yield [execute(plan, run, paths[run]) for run, _ in futures[future]]
+                else:
+                    yield future.result()
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
