@@ -1,9 +1,9 @@
-"""Time and memory, as ratios within one run.
+r"""Time and memory, as ratios within one run.
 
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
-python -m benchmarks losses sizes selection selective sampling distributed history import --save
-                                              # everything, and reports into benchmarks/results
+python -m benchmarks losses sizes selection selective sampling distributed history import \
+    training --save                           # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
 
@@ -26,6 +26,7 @@ SUITES = [
     "distributed",
     "history",
     "import",
+    "training",
     "plot",
 ]
 
@@ -33,8 +34,8 @@ SUITES = [
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Time and memory of losses, selection, selective backpropagation, sampling "
-        "and global batches, as ratios within one run.",
+        description="Time and memory of losses, selection, selective backpropagation, sampling, "
+        "global batches and the heads of a comparison, as ratios within one run.",
     )
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"{', '.join(SUITES)} (losses)")
     parser.add_argument("--shapes", nargs="+", choices=losses.SHAPES | losses.ON_CUDA, default=[])
@@ -67,6 +68,10 @@ def main() -> None:
             history.run(report, args.seconds / 2)
         elif suite == "import":
             importing.run(report)
+        elif suite == "training":
+            from benchmarks import training  # alone it needs the extra compare
+
+            training.run(report)
         elif suite == "selective":
             selective.run(report, args.seconds)
         else:

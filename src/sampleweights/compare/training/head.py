@@ -73,6 +73,7 @@ class Head:
 
     Features are read batch by batch, never copied as a whole, so that they may be a memory map. A
     seed gives the same logits on the same machine, and the global random state is left as it was.
+    `together` trains many small heads at once.
 
     Shape:
         - features: :math:`(N, D)`, of any floating dtype; computed with in float32.
