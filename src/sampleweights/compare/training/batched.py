@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from sampleweights.losses import CrossEntropyLoss, FocalLoss
 from sampleweights.losses.base import Samples
 from sampleweights.margins import LDAM, LogitAdjustment
 from sampleweights.reduction import nonzero
+from sampleweights.selection import select
+from sampleweights.weighters import OHEM, Compose, SelfPaced
 from sampleweights.weighters.class_frequency import ClassFrequency
 
 __all__ = ["Heads", "OwnLoss", "SharedLoss", "is_shareable"]
@@ -130,7 +133,8 @@ class SharedLoss:
 
     ``is_shareable`` says for which criteria. Losses per sample are the same function for all
     criteria with the same settings, and are computed in one call; margins and class weights, which
-    have counts of their own, are looked up. All other weighters are called one by one.
+    have counts of their own, are looked up; curricula of several batches select in one call. All
+    other weighters are called one by one.
 
     Args:
         criteria: R criteria, built and told the epoch by others.
@@ -158,16 +162,29 @@ class SharedLoss:
     def begin_epoch(self) -> None:
         """Sort the weighters, once the criteria were told the epoch, on which they depend."""
         self.class_weight = torch.ones(len(self.criteria), self.num_classes, device=self.device)
+        self.curricula: dict[tuple[bool, float, bool], list[int]] = defaultdict(list)
         self.others: list[int] = []
         for run, criterion in enumerate(self.criteria):
             weighter = criterion.weighter
             if weighter is not None:
                 criterion._check_num_classes(weighter, self.num_classes)
-            is_mean = criterion.reduction == "mean"
-            if is_mean and isinstance(weighter, ClassFrequency):
-                self.class_weight[run] = weighter.class_factor
-            elif not is_mean or not (weighter is None or weighter.inactive):
+            parts: Any = weighter.weighters if isinstance(weighter, Compose) else [weighter]
+            *before, last = parts
+            only_counts = all(isinstance(part, ClassFrequency) for part in before)
+            if criterion.reduction != "mean" or not only_counts:
                 self.others.append(run)
+                continue
+            for part in before:
+                self.class_weight[run] *= part.class_factor
+            if isinstance(last, ClassFrequency):
+                self.class_weight[run] *= last.class_factor
+            elif isinstance(last, (OHEM, SelfPaced)):
+                if not last.inactive:
+                    kind = last.largest, float(last.fraction), last.per_class
+                    self.curricula[kind].append(run)
+            elif last is not None and not last.inactive:
+                self.others.append(run)
+                self.class_weight[run] = 1
 
     def __call__(self, logits: Tensor, target: Tensor, sizes: Sequence[int]) -> Tensor:
         """The sum of the R losses; of logits (R, B, C) and target (R, B) each has its first rows.
@@ -189,24 +206,35 @@ class SharedLoss:
             )
         loss = torch.cat(losses)
         with torch.no_grad():
-            share = self.class_weight.flatten().index_select(0, row).view_as(target)
-            self._divide(share, loss.detach().view_as(target), target, sizes)
+            weight = self.class_weight.flatten().index_select(0, row).view_as(target)
+            share = self._share(weight, loss.detach().view_as(target), target, sizes)
         return torch.dot(loss, share.flatten())
 
-    def _divide(self, share: Tensor, loss: Tensor, target: Tensor, sizes: Sequence[int]) -> None:
+    def _share(self, weight: Tensor, loss: Tensor, target: Tensor, sizes: Sequence[int]) -> Tensor:
         """What each loss is multiplied by in its run: its weight over the denominator; or 0."""
-        share /= torch.tensor(sizes, dtype=share.dtype, device=share.device).unsqueeze(1)
+        size = torch.tensor(sizes, device=self.device).unsqueeze(1)
+        valid = None
+        if min(sizes) < target.shape[1]:
+            valid = torch.arange(target.shape[1], device=self.device) < size
+        share = weight / size
+        for (largest, fraction, per_class), runs in self.curricula.items():
+            # the same selection in several batches is one, in groups
+            of_class = target[runs] if per_class else torch.zeros_like(target[runs])
+            group = self.first_row[runs] + of_class
+            keep = select(
+                loss[runs] * weight[runs], fraction, largest=largest, group=group,
+                valid=None if valid is None else valid[runs],
+            )  # fmt: skip
+            share[runs] *= keep
         for run in self.others:
             criterion, of_batch = self.criteria[run], slice(sizes[run])
             samples = Samples(loss[run, of_batch], target[run, of_batch])
-            weight = criterion._weigh(samples)
-            divisor = criterion._denominator(samples, weight)
+            own = criterion._weigh(samples)
+            divisor = criterion._denominator(samples, own)
             if isinstance(divisor, Tensor):
                 divisor = nonzero(divisor)
-            share[run, of_batch] = 1 / divisor if weight is None else weight / divisor
-        if min(sizes) < share.shape[1]:
-            for run, size in enumerate(sizes):
-                share[run, size:] = 0
+            share[run, of_batch] = 1 / divisor if own is None else own / divisor
+        return share if valid is None else share * valid
 
 
 def is_shareable(criterion: Any) -> bool:

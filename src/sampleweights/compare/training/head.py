@@ -254,14 +254,21 @@ def batches(orders: Sequence[Index], size: int) -> tuple[Index, Index]:
 
     The indices are of shape (steps, R, B); a batch that is shorter than B is followed by padding.
     """
-    of_each = [parts(order, size) for order in orders]
-    sizes = np.array([[len(batch) for batch in batches] for batches in of_each]).T
-    index = np.empty((*sizes.shape, sizes.max()), dtype=np.int64)
-    for run, batches in enumerate(of_each):
-        for step, batch in enumerate(batches):
-            index[step, run, : len(batch)] = batch
-            index[step, run, len(batch) :] = batch[0]
-    return index, sizes
+    places = {n: places_of(n, size) for n in {len(order) for order in orders}}
+    lengths = np.stack([places[len(order)][1] for order in orders], axis=1)
+    index = np.empty((*lengths.shape, lengths.max()), dtype=np.int64)
+    for run, order in enumerate(orders):
+        place, _ = places[len(order)]
+        index[:, run] = order[place[:, :1]]
+        index[:, run, : place.shape[1]] = order[place]
+    return index, lengths
+
+
+def places_of(number: int, size: int) -> tuple[Index, Index]:
+    """Where the batches of an order of ``number`` samples are (steps, B), and their lengths."""
+    of_each = parts(np.arange(number), size)
+    lengths = np.array([len(part) for part in of_each])
+    return np.stack([np.resize(part, lengths.max()) for part in of_each]), lengths
 
 
 def one_cycle(progress: float) -> float:
