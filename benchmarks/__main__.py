@@ -1,9 +1,9 @@
-"""Time and memory, as ratios within one run.
+r"""Time and memory, as ratios within one run.
 
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
 python -m benchmarks losses sizes selection selective sampling distributed history comparing \
-    import --save                             # everything, and reports into benchmarks/results
+    import training --save                    # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
 
@@ -35,6 +35,7 @@ SUITES = [
     "history",
     "comparing",
     "import",
+    "training",
     "plot",
 ]
 
@@ -42,8 +43,8 @@ SUITES = [
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Time and memory of losses, selection, selective backpropagation, sampling "
-        "global batches and comparisons, as ratios within one run.",
+        description="Time and memory of losses, selection, selective backpropagation, sampling, "
+        "global batches, comparisons and their heads, as ratios within one run.",
     )
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"{', '.join(SUITES)} (losses)")
     parser.add_argument("--shapes", nargs="+", choices=losses.SHAPES | losses.ON_CUDA, default=[])
@@ -80,6 +81,10 @@ def main() -> None:
             comparing.run(report)
         elif suite == "import":
             importing.run(report)
+        elif suite == "training":
+            from benchmarks import training  # alone it needs the extra compare
+
+            training.run(report)
         elif suite == "selective":
             selective.run(report, args.seconds)
         else:

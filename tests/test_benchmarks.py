@@ -36,6 +36,18 @@ def test_losses(
     ) == 9  # 7 weighters, 2 margins
 
 
+def test_training(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn", reason="compare needs its extra")
+    from benchmarks import training
+
+    monkeypatch.setattr(training, "TABLES", [(60, 3, 2)])
+    monkeypatch.setattr(training, "EPOCHS", 1)
+    run(monkeypatch, "training", "--device", "cpu")
+    [row] = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "| 60 |" in line]
+    number = len(training.default_entries()) * training.FOLDS
+    assert row[1:3] == ["3", str(number)]
+
+
 @pytest.mark.slow  # starts processes
 def test_selection_and_distributed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

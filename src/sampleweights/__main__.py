@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import signal
 import sys
 from collections.abc import Sequence
+
+PACKAGES = ("sklearn", "scipy", "pandas", "matplotlib", "joblib", "tqdm")
+"""Of the extra ``compare``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,17 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=["compare"], help="what to do")
     parser.parse_args(given[:1])
-    try:
-        from sampleweights.compare import cli
-    except ModuleNotFoundError as error:
-        if (error.name or "sampleweights").partition(".")[0] == "sampleweights":
-            raise  # not a package of the extra
-        print(
-            f"error: compare needs the package {error.name}, which is not installed: "
-            'pip install "sampleweights[compare]"',
-            file=sys.stderr,
-        )
-        return 1
+    for package in PACKAGES:  # now, and not when a comparison has been trained
+        if importlib.util.find_spec(package) is None:
+            print(
+                f"error: compare needs the package {package}, which is not installed: "
+                'pip install "sampleweights[compare]"',
+                file=sys.stderr,
+            )
+            return 1
+    from sampleweights.compare import cli
+
     return cli.main(given[1:])
 
 

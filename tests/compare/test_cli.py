@@ -17,13 +17,13 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
-pytest.importorskip("joblib")
+joblib = pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
 from sampleweights.compare import default_entries  # noqa: E402
 from sampleweights.compare.checks import CODES  # noqa: E402
 from sampleweights.compare.cli import utility_table  # noqa: E402
-from sampleweights.compare.training import protocol  # noqa: E402
+from sampleweights.compare.training import running  # noqa: E402
 
 COUNTS = [40, 12, 6]
 
@@ -226,7 +226,9 @@ def test_stopped_it_waits_for_the_thread_that_fed_its_workers(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(protocol.joblib, "Parallel", lambda *_, **__: stopped)
+    monkeypatch.setattr(running, "FEWEST", 10**9)  # as if the table were large
+    monkeypatch.setattr(running, "SECONDS_TO_START", 0)
+    monkeypatch.setattr(joblib, "Parallel", lambda *_, **__: stopped)
     command = ["compare", str(data), "--folds", "2", "--workers", "2"]
     assert main([*command, "--output", str(tmp_path / "c")]) == 130
     assert not feeder.is_alive()
@@ -238,8 +240,11 @@ def test_stopped_it_waits_for_the_thread_that_fed_its_workers(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_stopped_by_a_signal_it_leaves_no_process_behind(data: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(data))
+    arrays["features"] = np.tile(arrays["features"], (1, 400))  # too wide to be trained together
+    np.savez(data, **arrays)
     command = [sys.executable, "-m", "sampleweights", "compare", str(data), "--folds", "2"]
-    command += ["--workers", "2", "--num-epochs", "20", "--output", str(tmp_path / "c")]
+    command += ["--workers", "2", "--num-epochs", "200", "--output", str(tmp_path / "c")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob("c/runs/*.npz")):
             assert process.poll() is None

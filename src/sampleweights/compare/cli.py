@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 
 from sampleweights.compare import compare, default_entries
@@ -238,7 +236,10 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
             comparison.suspicious_labels().to_csv(path, index=False)
     else:
         remove_own(args.output / SUSPICIOUS)
-    matplotlib.use("Agg")  # a picture needs no screen
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt  # takes a second
+
+    mpl.use("Agg")  # a picture needs no screen
     figure = comparison.plot().figure
     with replacing(args.output / PICTURE) as path:
         metadata = {"Software": MARK}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -31,7 +31,8 @@ from sampleweights.compare.statistics import (
 )
 from sampleweights.compare.training.entries import Build, default_entries, is_adjustable, recipe_of
 from sampleweights.compare.training.head import Head
-from sampleweights.compare.training.protocol import Plan, class_counts, folds_of, run_all
+from sampleweights.compare.training.protocol import Plan, class_counts, folds_of
+from sampleweights.compare.training.running import run_all
 
 __all__ = ["compare"]
 
@@ -87,8 +88,8 @@ def compare(
         cache: a folder in which runs are kept as they finish. A comparison that was stopped goes
             on from there, and a changed input never reads an old run. Where an input cannot be
             told from a changed one, such as an open file, a warning says so and nothing is kept.
-        workers: processes; one per core unless given, one on a GPU. The result does not depend on
-            their number.
+        workers: processes, or threads where heads are small enough to be trained together; one per
+            core unless given, one on a GPU. The result does not depend on their number.
         ignore: codes of checks that are not to be told, such as ``["small-classes"]``; those
             that were found are ``comparison.checks``.
         progress: show a bar, and each row as it is finished.
@@ -179,9 +180,10 @@ def compare(
             "training": f"{trained}, {num_epochs} epochs",
             "objective": goal.words,
             "versions": f"sampleweights {sampleweights.__version__}, torch {torch.__version__}, "
-            f"scikit-learn {sklearn.__version__}, Python {platform.python_version()}",
+            f"scikit-learn {importlib.metadata.version('scikit-learn')}, "
+            f"Python {platform.python_version()}",
             "hardware": torch.cuda.get_device_name() if on_gpu
-            else f"{platform.machine()} CPU, {workers} process{'es' * (workers > 1)}",
+            else f"{platform.machine()} CPU, {workers} core{'s' * (workers > 1)}",
             "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
         },
         objective=goal, recipes=recipes, num_epochs=num_epochs,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sampleweights._eager import is_eager
 
-__all__ = ["Fitted"]
+__all__ = ["Fitted", "recall_of"]
 
 
 class Fitted:
@@ -55,12 +55,7 @@ class Fitted:
     def recall(self) -> NDArray[np.float64]:
         """Recall of each class (C,) in percent; NaN of a class that was not seen."""
         target, predicted = np.divmod(self._seen.cpu().numpy(), self.num_classes)
-        known = (target >= 0) & (target < self.num_classes)  # others are ignored by the criterion
-        total = np.bincount(target[known], minlength=self.num_classes)
-        right = np.bincount(target[known & (target == predicted)], minlength=self.num_classes)
-        with np.errstate(invalid="ignore"):
-            found: NDArray[np.float64] = 100 * right / total
-        return found
+        return recall_of(target, predicted, self.num_classes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fitted:
         return self  # a copy of the criterion trains for the same run
@@ -93,3 +88,15 @@ class Fitted:
         seen = torch.add(logits.argmax(1), target, alpha=self.num_classes)
         self._seen.index_copy_(0, place, seen)
         self._next.add_(len(target))
+
+
+def recall_of(
+    target: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64]:
+    """Recall of each class (C,) in percent; NaN of a class that was not seen."""
+    known = (target >= 0) & (target < num_classes)  # others are ignored by the criterion
+    total = np.bincount(target[known], minlength=num_classes)
+    right = np.bincount(target[known & (target == predicted)], minlength=num_classes)
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.float64] = 100 * right / total
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,52 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["Head"]
+from sampleweights.compare.training.batched import Heads, OwnLoss, SharedLoss, is_shareable
+
+__all__ = ["Head", "Trained", "Training"]
 
 Index = NDArray[np.int64]
+
+
+@dataclass
+class Training:
+    """What one head is trained with; see ``Head.__call__``."""
+
+    criterion: Any
+    train: Index
+    validation: Index
+    sampler: Any = None
+    seed: int = 0
+
+    def order(self, epoch: int, random: np.random.Generator) -> Index:
+        """Tell the epoch to the criterion and the sampler, and take the samples of the epoch."""
+        for part in (self.criterion, self.sampler):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
+        if self.sampler is None:
+            return random.permutation(self.train)
+        return self.train[np.array([*self.sampler], dtype=np.int64)]
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether it can be trained together with others: nothing in it draws from torch's source.
+
+        And each pass sees as many samples as the training part has.
+        """
+        is_own = type(self.sampler).__module__.startswith("sampleweights.")
+        plain = self.sampler is None or (is_own and len(self.sampler) == len(self.train))
+        return plain and is_shareable(self.criterion)
+
+
+@dataclass
+class Trained:
+    """What a training gives."""
+
+    logits: NDArray[np.float32]
+    """Of the validation samples (len(validation), C)."""
+    target: Index
+    predicted: Index
+    """Of the samples of the last pass over the training part, with dropout."""
 
 
 class Head:
@@ -28,6 +73,7 @@ class Head:
 
     Features are read batch by batch, never copied as a whole, so that they may be a memory map. A
     seed gives the same logits on the same machine, and the global random state is left as it was.
+    `together` trains many small heads at once.
 
     Shape:
         - features: :math:`(N, D)`, of any floating dtype; computed with in float32.
@@ -60,12 +106,13 @@ class Head:
     ) -> None:
         self.features, self.target, self.num_classes = features, target, num_classes
         size, dimension = features.shape
-        self.batch_size = min(max(2 ** round(math.log2(size / 64)), 32), 128)
+        self.num_features: int = dimension
+        self.batch_size: int = min(max(2 ** round(math.log2(size / 64)), 32), 128)
         # steps matter, not epochs; but schedules of weighters need some epochs to take effect in
-        self.num_epochs = num_epochs or min(max(2000 * self.batch_size // size, 25), 100)
+        self.num_epochs: int = num_epochs or min(max(2000 * self.batch_size // size, 25), 100)
         # what a step changes in a hidden unit grows with the number of its inputs
         self.learning_rate = min(max(1 / dimension, 3e-4), 3e-3)
-        self.width, self.dropout, self.weight_decay = 256, 0.5, 0.05
+        self.width, self.weight_decay = 256, 0.05
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(
@@ -87,75 +134,141 @@ class Head:
                 is called likewise. None: every sample once, shuffled.
             seed: of the initial weights, the order and the dropout.
         """
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            model = self._train(criterion, train, sampler)
-        with torch.inference_mode():
-            logits = torch.cat([model(self._rows(index)) for index in parts(validation, 1024)])
-        return logits.cpu().numpy()
-
-    def _train(self, criterion: Any, train: Index, sampler: Any) -> nn.Module:
-        # no batch norm: its statistics would depend on the sampler, and fail on a batch of one
-        model = nn.Sequential(
-            self._standardize(train),
-            nn.Linear(self.features.shape[1], self.width),
-            nn.ReLU(),
-            nn.Dropout(self.dropout),
-            nn.Linear(self.width, self.num_classes),
-        ).to(self.device)
         if isinstance(criterion, nn.Module):
             criterion = criterion.to(self.device)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), weight_decay=self.weight_decay, fused=True
-        )
+        training = Training(criterion, train, validation, sampler, seed)
+
+        # for criteria and samplers that draw from torch's global source
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            return self._train([training], OwnLoss(criterion), lambda: False)[0].logits
+
+    def together(
+        self, trainings: Sequence[Training], stop: Callable[[], bool] = lambda: False
+    ) -> list[Trained]:
+        """Several trainings at once, in a fraction of the time where they are small.
+
+        Each gives the logits that a call of its own gives, up to rounding, and to the last bit
+        the same ones whichever others it is trained with.
+
+        Args:
+            trainings: all with `is_shareable`, and with as many `steps`.
+            stop: asked at every epoch; ends the trainings with an `InterruptedError`.
+        """
+        criteria = [training.criterion.to(self.device) for training in trainings]
+        return self._train(trainings, SharedLoss(criteria, self.num_classes, self.device), stop)
+
+    def steps(self, training: Training) -> int:
+        """Optimizer steps in an epoch."""
+        return -(-len(training.train) // self.batch_size)
+
+    @property
+    def num_together(self) -> int:
+        """How many trainings to compute at once: what a step reads should stay in the cache."""
+        floats = self.width * (3 * self.batch_size + 4 * (self.num_features + self.num_classes))
+        limit = 2**23 if self.device.type == "cpu" else 2**28
+        return max(limit // (4 * floats), 1)
+
+    @property
+    def seconds(self) -> float:
+        """About what a training takes on one core."""
+        products = 6 * self.batch_size * self.width * (self.num_features + self.num_classes)
+        steps = self.num_epochs * -(-len(self.target) // self.batch_size)
+        return steps * (5e-4 + products / 2e10)
+
+    def _train(
+        self, trainings: Sequence[Training], loss_of: Any, stop: Callable[[], bool]
+    ) -> list[Trained]:
+        randoms = [np.random.default_rng(t.seed) for t in trainings]
+        heads = Heads(
+            randoms, self.num_features, self.width, self.num_classes, self.weight_decay,
+            self.device,
+        )  # fmt: skip
+        scales = [self._standardize(t.train) for t in trainings]
+        mean, scale = (torch.stack(parts).unsqueeze(1) for parts in zip(*scales, strict=True))
+        predicted: list[Tensor] = []
         for epoch in range(self.num_epochs):
-            for part in (criterion, sampler):
-                if hasattr(part, "set_epoch"):
-                    part.set_epoch(epoch)
-            order = torch.randperm(len(train)) if sampler is None else torch.tensor([*sampler])
-            batches = parts(train[order.numpy()], self.batch_size)
-            for step, index in enumerate(batches):
-                progress = (epoch + (step + 0.5) / len(batches)) / self.num_epochs
-                optimizer.param_groups[0]["lr"] = self.learning_rate * one_cycle(progress)
-                target = torch.from_numpy(self.target[index]).to(self.device)
-                loss = criterion(model(self._rows(index)), target)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-        return model.eval()
+            if stop():
+                raise InterruptedError("the training was stopped")
+            orders = [
+                training.order(epoch, random)
+                for training, random in zip(trainings, randoms, strict=True)
+            ]
+            loss_of.begin_epoch()
+            index, sizes = batches(orders, self.batch_size)
+            target = torch.from_numpy(self.target[index]).to(self.device)
+            kept = heads.draw_dropout(len(index), self.batch_size)
+            for step, of_step in enumerate(sizes.tolist()):
+                width = max(of_step)  # the rest is padding
+                rows = standardized(self._rows(index[step, :, :width]), mean, scale)
+                logits = heads.forward(rows, kept[step, :, :width])
+                if epoch == self.num_epochs - 1:
+                    predicted.append(logits.detach().argmax(2))
+                loss = loss_of(logits, target[step, :, :width], of_step)
+                [gradient] = torch.autograd.grad(loss, logits)
+                progress = (epoch + (step + 0.5) / len(index)) / self.num_epochs
+                heads.step(gradient, self.learning_rate * one_cycle(progress))
+        trained = []
+        for run, training in enumerate(trainings):
+            result = self._predict(heads, run, training.validation, *scales[run])
+            seen = [p[run, :n] for p, n in zip(predicted, sizes[:, run].tolist(), strict=True)]
+            trained.append(Trained(result, self.target[orders[run]], torch.cat(seen).cpu().numpy()))
+        return trained
+
+    def _predict(
+        self, heads: Heads, run: int, validation: Index, mean: Tensor, scale: Tensor
+    ) -> NDArray[np.float32]:
+        blocks = [
+            heads.predict(run, standardized(self._rows(index), mean, scale))
+            for index in parts(validation, 1024)
+        ]
+        return torch.cat(blocks).cpu().numpy()
 
     def _rows(self, index: Index) -> Tensor:
         return torch.from_numpy(np.asarray(self.features[index])).to(self.device).float()
 
-    def _standardize(self, train: Index) -> Standardize:
-        """Mean and deviation of the training rows, in two passes over them, in float64."""
+    def _standardize(self, train: Index) -> tuple[Tensor, Tensor]:
+        """Mean and 1 / deviation of the training rows, in two passes over them, in float64."""
         blocks = parts(np.sort(train), 1024)
-        zero = torch.zeros(self.features.shape[1], dtype=torch.float64, device=self.device)
+        zero = torch.zeros(self.num_features, dtype=torch.float64, device=self.device)
         mean = sum((self._rows(index).double().sum(0) for index in blocks), zero) / len(train)
         square = sum(((self._rows(index) - mean).square().sum(0) for index in blocks), zero)
-        return Standardize(mean, (square / len(train)).sqrt())
-
-
-class Standardize(nn.Module):
-    """Subtracts the mean and divides by the deviation; limits what is 10 deviations away."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: Tensor, deviation: Tensor) -> None:
-        super().__init__()
+        deviation = (square / len(train)).sqrt()
         # a feature that is constant up to rounding becomes 0
         scale = torch.where(deviation > 1e-6 * mean.abs(), 1 / deviation, 0)
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("scale", scale.float())
+        return mean.float(), scale.float()
 
-    def forward(self, rows: Tensor) -> Tensor:
-        return ((rows - self.mean) * self.scale).clamp_(-10, 10)
+
+def standardized(rows: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Without the mean, over the deviation; what is 10 deviations away is limited."""
+    return ((rows - mean) * scale).clamp_(-10, 10)
 
 
 def parts(index: Index, size: int) -> list[Index]:
     """Parts of at most ``size`` and of nearly equal length, so that none is a short remainder."""
     return np.array_split(index, max(1, math.ceil(len(index) / size)))
+
+
+def batches(orders: Sequence[Index], size: int) -> tuple[Index, Index]:
+    """Batches of R orders that have as many of them, and their lengths (steps, R).
+
+    The indices are of shape (steps, R, B); a batch that is shorter than B is followed by padding.
+    """
+    places = {n: places_of(n, size) for n in {len(order) for order in orders}}
+    lengths = np.stack([places[len(order)][1] for order in orders], axis=1)
+    index = np.empty((*lengths.shape, lengths.max()), dtype=np.int64)
+    for run, order in enumerate(orders):
+        place, _ = places[len(order)]
+        index[:, run] = order[place[:, :1]]
+        index[:, run, : place.shape[1]] = order[place]
+    return index, lengths
+
+
+def places_of(number: int, size: int) -> tuple[Index, Index]:
+    """Where the batches of an order of ``number`` samples are (steps, B), and their lengths."""
+    of_each = parts(np.arange(number), size)
+    lengths = np.array([len(part) for part in of_each])
+    return np.stack([np.resize(part, lengths.max()) for part in of_each]), lengths
 
 
 def one_cycle(progress: float) -> float:

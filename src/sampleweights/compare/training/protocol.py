@@ -7,8 +7,6 @@ import hashlib
 import os
 import platform
 import re
-import sys
-import threading
 import time
 import warnings
 import zipfile
@@ -18,13 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
-from tqdm import tqdm
 
 from sampleweights.compare.training.entries import Build, build, waits_for_epoch
 from sampleweights.compare.training.fingerprint import CannotTell, fingerprint
@@ -32,7 +27,10 @@ from sampleweights.compare.training.fitted import Fitted
 from sampleweights.compare.training.origins import own_sources
 from sampleweights.weighters.base import EpochWeighter
 
-__all__ = ["Plan", "Run", "class_counts", "folds_of", "run_all"]
+__all__ = [
+    "Outcome", "Plan", "Run", "built_for", "checked", "class_counts", "execute", "folds_of", "keep",
+    "kept", "one_thread", "paths_of", "seed_of",
+]  # fmt: skip
 
 Fit = Callable[..., Any]
 
@@ -50,6 +48,8 @@ def folds_of(
     Raises:
         ValueError: a class has fewer samples, or groups, than there are folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes a second
+
     what = "samples" if groups is None else "groups"
     for index, name in enumerate(class_names):
         members = np.flatnonzero(target == index)
@@ -234,15 +234,7 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
             f"fit failed in row {run.name!r}, repeat {run.repeat}, fold {run.fold}, with "
             f"{type(error).__name__}: {error}"
         ) from error
-    result = result.detach().float().cpu() if isinstance(result, torch.Tensor) else result
-    logits = np.asarray(result, dtype=np.float32)
-    shape = (len(validation), plan.num_classes)
-    if logits.shape != shape or not np.isfinite(logits).all():
-        found = f"shape {logits.shape}" if logits.shape != shape else "values that are not finite"
-        raise ValueError(
-            f"fit must return finite logits of shape {shape}, a row for each validation sample, "
-            f"got {found} in row {run.name!r}, fold {run.fold}"
-        )
+    logits = checked(plan, run, result, len(validation))
     told = (
         bool(heard)
         or not waits_for_epoch(criterion)
@@ -251,15 +243,35 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
         )
     )
     outcome = Outcome(run, logits, told, time.perf_counter() - start, fitted.recall())
-    if path is not None:
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        with partial.open("wb") as file:
-            np.savez(
-                file, logits=logits, told_epoch=told, seconds=outcome.seconds,
-                train_recall=outcome.train_recall,
-            )  # fmt: skip
-        partial.replace(path)
+    keep(outcome, path)
     return outcome
+
+
+def checked(plan: Plan, run: Run, result: Any, size: int) -> NDArray[np.float32]:
+    """What ``fit`` returned, as logits of its validation samples."""
+    result = result.detach().float().cpu() if isinstance(result, torch.Tensor) else result
+    logits = np.asarray(result, dtype=np.float32)
+    shape = (size, plan.num_classes)
+    if logits.shape != shape or not np.isfinite(logits).all():
+        found = f"shape {logits.shape}" if logits.shape != shape else "values that are not finite"
+        raise ValueError(
+            f"fit must return finite logits of shape {shape}, a row for each validation sample, "
+            f"got {found} in row {run.name!r}, fold {run.fold}"
+        )
+    return logits
+
+
+def keep(outcome: Outcome, path: Path | None) -> None:
+    """Write a run that is done, in one move."""
+    if path is None:
+        return
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.savez(
+            file, logits=outcome.logits, told_epoch=outcome.told_epoch, seconds=outcome.seconds,
+            train_recall=outcome.train_recall,
+        )  # fmt: skip
+    partial.replace(path)
 
 
 def kept(run: Run, path: Path | None) -> Outcome | None:
@@ -276,63 +288,10 @@ def kept(run: Run, path: Path | None) -> Outcome | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
+    """Each operation of torch in one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def run_all(
-    plan: Plan, workers: int, progress: bool, tell: Callable[[str, list[Outcome]], str]
-) -> dict[str, list[Outcome]]:
-    """Do the runs that are not kept, a row after the other, in several processes.
-
-    ``tell`` makes a line of a row whose runs are all done.
-    """
-    repeats, folds, _ = plan.counts.shape
-    runs = [Run(n, r, k) for n in plan.entries for r in range(repeats) for k in range(folds)]
-    paths = paths_of(plan, runs)
-    done: dict[Run, Outcome] = {}
-    with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
-
-        def add(outcome: Outcome) -> None:
-            done[outcome.run] = outcome
-            bar.update()
-            name = outcome.run.name
-            of_row = [done[run] for run in runs if run.name == name and run in done]
-            if progress and len(of_row) == repeats * folds:
-                bar.write(tell(name, of_row), file=sys.stderr)
-
-        for run in runs:
-            if (outcome := kept(run, paths[run])) is not None:
-                add(outcome)
-        left = [run for run in runs if run not in done]
-        workers = min(workers, len(left))
-        if workers <= 1:
-            for run in left:
-                add(execute(plan, run, paths[run]))
-        else:
-            for outcome in in_processes(plan, left, paths, workers):
-                add(outcome)
-    return {name: [done[run] for run in runs if run.name == name] for name in plan.entries}
-
-
-def in_processes(
-    plan: Plan, runs: Sequence[Run], paths: Mapping[Run, Path | None], workers: int
-) -> Iterator[Outcome]:
-    """The outcomes as they come; if this is left early, joblib kills the workers.
-
-    It does not wait for the thread that fed them. A process that ends while that thread gives its
-    semaphores back reports them as leaked, in a warning after the sentence that should come last.
-    """
-    others = threading.enumerate()
-    parallel = joblib.Parallel(workers, return_as="generator_unordered")
-    try:
-        yield from parallel(joblib.delayed(execute)(plan, run, paths[run]) for run in runs)
-    except BaseException:
-        for thread in threading.enumerate():
-            if thread.name == "QueueFeederThread" and thread not in others:
-                thread.join(timeout=5)
-        raise
