@@ -84,6 +84,8 @@ def common() -> dict[str, Any]:
         "counts": dataset.target.bincount(),
         "epoch": 0,
         "class_names": ["cat", "dog", "oak"],
+        "tau": 0.5,
+        "device": "cpu",
         "images": dataset.images,
         "target": dataset.target,
         "model": model,
