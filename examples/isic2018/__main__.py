@@ -47,8 +47,8 @@ from examples.isic2018.training import Run, adjust
 GAMMAS = (0.5, 1.0, 2.0, 5.0)
 OUTPUTS = {
     "prepare": ("files.csv",),
-    "report": ("report.md", "report.html"),
-    "reproduce": ("report.md", "report.html"),
+    "report": ("report.md", "report.html", "gains.json"),
+    "reproduce": ("report.md", "report.html", "gains.json"),
     "features": ("features.npz",),
     "importance": ("importance.csv", "importance.html"),
 }
@@ -145,6 +145,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     which.add_argument("--tune-gamma", action="store_true",
                        help=f"focal loss without weights at gamma {GAMMAS} too")  # fmt: skip
     how = rows.add_argument_group("how")
+    how.add_argument("--train-recall", action="store_true",
+                     help="the recall of each class on the training part too, of the models that "
+                          "were kept (of the digits anyway)")  # fmt: skip
     how.add_argument("--workers", type=int,
                      help="processes, or jobs of a cluster (one per core, or per GPU)")  # fmt: skip
     how.add_argument("--devices", type=int, default=1, help="GPUs of each run, by DDP (1)")
@@ -323,8 +326,11 @@ def command(args: argparse.Namespace) -> None:
         results = Results(runs, folder / "runs", datasets, args.decode)
         if not results.finished:
             raise DataError(f"there is no finished run of these settings in {folder / 'runs'}")
-        page, picture = write_report(
-            results, folder, "python -m examples.isic2018 " + shlex.join(sys.argv[1:])
+        page, picture, fitted = write_report(
+            results,
+            folder,
+            "python -m examples.isic2018 " + shlex.join(sys.argv[1:]),
+            args.train_recall or args.data_root is None,
         )
         summary, paper = results.summary(), results.paper
         for model, optimizer in PAPER_TABLES:
@@ -335,6 +341,8 @@ def command(args: argparse.Namespace) -> None:
                 print(format_table(summary, model, optimizer, paper))
         if results.incomplete:
             print(f"\n{results.incomplete}")
+        if fitted:
+            print(f"\n{fitted}")
         print(f"\npicture: {picture}\nreport: {page} (and report.md)")
 
 

@@ -120,27 +120,30 @@ class Results:
         """The runs of a row, one for each split."""
         return [run for run in self.main if run.row == row]
 
+    def statistics(self, number: int, predictions: Mapping[str, Prediction]) -> Statistics:
+        """Of predictions of the validation part of a split; whole lesions are drawn."""
+        split = self.dataset.split[number]
+        lesions = self.dataset.table["group" if "group" in self.dataset.table else "lesion"]
+        return Statistics(
+            self.dataset.target.numpy()[split.validation],
+            pd.factorize(lesions.iloc[split.validation])[0],
+            np.zeros((1, len(split.validation)), np.int64),  # one model predicted all of them
+            self.dataset.classes,
+            predictions,
+            seed=number,
+            weight=split.sample_weight,
+        )
+
     @cached_property
     def bootstrap(self) -> dict[Row, dict[str, NDArray[np.float64]]]:
         """Of each row, values of acc and bacc when lesions are drawn, averaged over the splits.
 
         Whole lesions are drawn, the same ones for every row, so that differences are paired.
         """
-        target = self.dataset.target.numpy()
-        lesions = self.dataset.table["group" if "group" in self.dataset.table else "lesion"]
         collected: dict[Row, list[dict[str, NDArray[np.float64]]]] = {}
         for number in dict.fromkeys(run.split for run in self.main):
-            split = self.dataset.split[number]
             runs = [run for run in self.main if run.split == number]
-            found = Statistics(
-                target[split.validation],
-                pd.factorize(lesions.iloc[split.validation])[0],
-                np.zeros((1, len(split.validation)), np.int64),  # one model predicted all of them
-                self.dataset.classes,
-                {run.name: self.prediction(run) for run in runs},
-                seed=number,
-                weight=split.sample_weight,
-            )
+            found = self.statistics(number, {run.name: self.prediction(run) for run in runs})
             for run in runs:
                 collected.setdefault(run.row, []).append(found.draws(run.name))
         return {
