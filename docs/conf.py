@@ -32,7 +32,7 @@ extensions = [
     "sphinxcontrib.bibtex",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_templates", "gallery/*.py", "gallery_sources"]
+exclude_patterns = ["_build", "_templates", "gallery/*.py", "gallery_sources", "results"]
 nitpicky = True
 html_theme = "furo"
 html_title = f"sampleweights {version}"

@@ -1,0 +1,1 @@
+"""The measured tables behind the advice of the documentation."""
