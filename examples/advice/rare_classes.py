@@ -49,7 +49,9 @@ def five_classes(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return inputs[train], target[train], inputs[test], target[test]
 
 
-def trained(inputs: Tensor, target: Tensor, weighter: Weighter, epochs: int, seed: int) -> nn.Module:
+def trained(
+    inputs: Tensor, target: Tensor, weighter: Weighter, epochs: int, seed: int
+) -> nn.Module:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 5))
     criterion = sw.CrossEntropyLoss(weighter=weighter)
