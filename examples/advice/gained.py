@@ -158,6 +158,15 @@ def of_comparison(path: Path) -> dict[str, Any]:
     }
 
 
+def pages() -> dict[str, str]:
+    """The Markdown that the documentation includes, by file name."""
+    tables = [f"**{what}.**\n\n" + "\n".join(table(name)) for name, what in PROTOCOLS.items()]
+    return {
+        "summary.md": "\n".join(summary()) + "\n",
+        "protocols.md": "\n\n".join(tables) + "\n",
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m examples.advice.gained",
@@ -171,13 +180,15 @@ def main() -> None:
         help="compare on this file first, and save what it finds as the protocol of five folds; it "
         "is written by `python -m examples.isic2018 features`",
     )
+    parser.add_argument("--save", action="store_true", help="the tables too, in docs/results")
     arguments = parser.parse_args()
     if arguments.features is not None:
         text = json.dumps(of_comparison(arguments.features), indent=1)
         (FOLDER / "five-folds.json").write_text(text + "\n", encoding="utf-8")
-    print("\n".join(summary()) + "\n")
-    for name, what in PROTOCOLS.items():
-        print(f"{what}\n\n" + "\n".join(table(name)) + "\n")
+    for name, page in pages().items():
+        print(page)
+        if arguments.save:
+            (FOLDER / name).write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
