@@ -71,6 +71,11 @@ def of_reproduction() -> Rows:
     }
 
 
+def known(names: dict[str, str]) -> dict[str, str]:
+    """Those of which there are results."""
+    return {n: t for n, t in names.items() if n == "frozen" or (FOLDER / f"{n}.json").exists()}
+
+
 def load(name: str) -> dict[str, Any]:
     """``rows``; and where they are known ``command``, ``class_counts`` and ``train_recall``."""
     if name == "frozen":
@@ -107,13 +112,13 @@ def fitted(name: str) -> str:
 
 
 def summary() -> Iterator[str]:
-    """The lines of the table that README has: gains in balanced accuracy / in accuracy."""
-    yield f"| protocol | rarest class fitted | {' | '.join(SUMMARY)} |"
+    """The lines of the table that README has: gains in balanced accuracy/accuracy."""
+    yield f"| protocol | fitted | {' | '.join(SUMMARY)} |"
     yield "|---|--:|" + "--:|" * len(SUMMARY)
-    for name, title in SHORT.items():
+    for name, title in known(SHORT).items():
         rows = load(name)["rows"]
         cells = [
-            " / ".join(f"{rows[method][f'{metric} gain'][0]:+.1f}" for metric in METRICS)
+            "/".join(f"{rows[method][f'{metric} gain'][0]:+.1f}" for metric in METRICS)
             for method in SUMMARY
         ]
         yield f"| {title} | {fitted(name)} | {' | '.join(cells)} |"
@@ -160,7 +165,9 @@ def of_comparison(path: Path) -> dict[str, Any]:
 
 def pages() -> dict[str, str]:
     """The Markdown that the documentation includes, by file name."""
-    tables = [f"**{what}.**\n\n" + "\n".join(table(name)) for name, what in PROTOCOLS.items()]
+    tables = [
+        f"**{what}.**\n\n" + "\n".join(table(name)) for name, what in known(PROTOCOLS).items()
+    ]
     return {
         "summary.md": "\n".join(summary()) + "\n",
         "protocols.md": "\n\n".join(tables) + "\n",

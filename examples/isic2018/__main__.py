@@ -62,7 +62,9 @@ random 80/20 splits, and the rows that the paper leaves open.
   python -m examples.isic2018 reproduce
       on 8x8 images of digits, which need no download: seven of them, thinned to the proportions of
       ISIC 2018's classes. It takes a few minutes and shows what each weighting does on the flat
-      model with Adam and cross-entropy; --full runs every row on both models
+      model with Adam and cross-entropy, and whether the model without weights has fitted the
+      rarest class, which decides between weights and post-hoc adjustment; --full runs every row on
+      both models
 
   python -m examples.isic2018 reproduce --data-root DIR --preset fast
       on the skin-lesion images of ISIC 2018 Task 3, with a frozen ImageNet backbone, on a CPU;

@@ -112,12 +112,11 @@ def sentence(found: dict[str, Any]) -> str:
         f"{metric.replace('_', ' ')} by {found['rows'][HALF][f'{metric} gain'][0]:+.1f}"
         for metric in DRAWN.values()
     )
-    if recall > 50:
-        advice = "It has fitted this class, so try post-hoc adjustment before weights in training."
-    else:
-        advice = (
-            "It has not fitted this class, which weights in training help more than adjustment."
-        )
+    advice = (
+        "It has fitted this class, so try post-hoc adjustment before weights in training."
+        if recall > 50
+        else "It has not fitted this class, so weights in training help more than adjustment."
+    )
     return (
         f"Without weights the model recognises {recall:.0f} % of the training images of the rarest "
         f"class, {rarest} ({count} images). {advice} Adjusted post hoc with tau {TAU}, it changes "
