@@ -36,8 +36,9 @@ PROTOCOLS = {
 }
 SHORT = {
     "end-to-end": "ISIC 2018, end to end",
-    "five-folds": "ISIC 2018, frozen features",
-    "digits": "digits, the demo below",
+    "five-folds": "ISIC 2018, frozen features, five folds",
+    "frozen": "ISIC 2018, frozen maps, the paper's models",
+    "digits": "digits demo",
 }
 SUMMARY = ["post-hoc, tau 0.5", "post-hoc, tau 1", "EffectiveNumber"]
 
@@ -119,6 +120,8 @@ def summary() -> Iterator[str]:
         rows = load(name)["rows"]
         cells = [
             "/".join(f"{rows[method][f'{metric} gain'][0]:+.1f}" for metric in METRICS)
+            if method in rows
+            else ""
             for method in SUMMARY
         ]
         yield f"| {title} | {fitted(name)} | {' | '.join(cells)} |"

@@ -108,8 +108,8 @@ def sentence(found: dict[str, Any]) -> str:
     recall = found["train_recall"].get(PLAIN, {}).get(rarest)
     if recall is None or HALF not in found["rows"]:
         return ""
-    changes = ", ".join(
-        f"{metric.replace('_', ' ')} by {found['rows'][HALF][f'{metric} gain'][0]:+.1f}"
+    changes = " and ".join(
+        f"its {metric.replace('_', ' ')} changes by {found['rows'][HALF][f'{metric} gain'][0]:+.1f}"
         for metric in DRAWN.values()
     )
     advice = (
@@ -119,6 +119,6 @@ def sentence(found: dict[str, Any]) -> str:
     )
     return (
         f"Without weights the model recognises {recall:.0f} % of the training images of the rarest "
-        f"class, {rarest} ({count} images). {advice} Adjusted post hoc with tau {TAU}, it changes "
+        f"class, {rarest} ({count} images). {advice} Adjusted post hoc with tau {TAU}, "
         f"{changes}."
     )
