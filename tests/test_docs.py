@@ -155,12 +155,7 @@ SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "docs/methods/class-balanced.md": of_class_balanced,
     "docs/methods/binary-focal.md": lambda: {"label": torch.eye(4)},
-    "README.md": lambda: {
-        "np": np,
-        "features": np.zeros((12, 2)),
-        "target": Images.target,
-        "index": torch.arange(12),
-    },
+    "README.md": lambda: {"np": np, "features": np.zeros((12, 2)), "target": Images.target},
     "docs/comparing.md": of_comparing,
     "docs/integrations.md": of_integrations,
     "docs/methods/hierarchical.md": of_hierarchical,

@@ -196,9 +196,9 @@ def main() -> None:
         text = json.dumps(of_comparison(arguments.features), indent=1)
         (FOLDER / "five-folds.json").write_text(text + "\n", encoding="utf-8")
     for name, page in pages().items():
-        print(page)
         if arguments.save:
             (FOLDER / name).write_text(page, encoding="utf-8")
+        print(page)
 
 
 if __name__ == "__main__":

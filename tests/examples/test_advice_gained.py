@@ -40,7 +40,11 @@ def test_what_the_pages_include_is_what_the_command_prints(
 
 
 def test_the_table_of_the_readme() -> None:
-    assert "\n".join(gained.summary()) in (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    of_paper = gained.SHORT["frozen"]  # a recipe of its own, in choosing.md
+    lines = [line for line in gained.summary() if not line.startswith(f"| {of_paper} ")]
+    assert len(lines) > 3
+    assert [line for line in readme if line in lines] == lines
 
 
 def test_every_interval_of_the_pages_was_printed() -> None:
