@@ -145,6 +145,7 @@ def of_comparison(path: Path) -> dict[str, Any]:
             if method != found.baseline:
                 ends = ("", "_low", "_high")
                 row[f"{metric} gain"] = [line[f"{metric}_difference{end}"] for end in ends]
+    assert found.frontier is not None  # the baseline has no weights
     frontier = found.frontier.set_index("tau")
     for tau in (0.5, 1):
         near = frontier.iloc[abs(frontier.index - tau).argmin()]
@@ -152,7 +153,7 @@ def of_comparison(path: Path) -> dict[str, Any]:
             **{metric: [near[metric]] for metric in METRICS},
             **{f"{m} gain": [near[m] - rows["no weights"][m][0]] for m in METRICS},
         }
-    recall = found.train_recall.get(found.baseline)
+    recall = getattr(found, "train_recall", {}).get(found.baseline)
     return {
         "command": "python -m examples.advice.gained features.npz",
         "class_counts": dict(zip(names, np.bincount(target).tolist(), strict=True)),
@@ -160,7 +161,10 @@ def of_comparison(path: Path) -> dict[str, Any]:
         if recall is None
         else {"no weights": dict(zip(names, np.nanmean(recall, (0, 1)).round(1), strict=True))},
         "rows": {
-            method: {metric: [round(float(v), 2) for v in row[metric]] for metric in row}
+            method: {  # without ends where no honest interval exists
+                metric: [round(float(v), 2) for v in row[metric] if np.isfinite(v)]
+                for metric in row
+            }
             for method, row in rows.items()
         },
     }

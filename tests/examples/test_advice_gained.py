@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from examples.advice import gained
@@ -91,3 +93,26 @@ def test_frozen_maps_are_the_mean_of_four_tables() -> None:
     assert row["accuracy"] == [pytest.approx(fmean([75.7, 73.9, 74.5, 72.6]), abs=0.2)]
     assert row["accuracy gain"][0] < 0 < row["balanced_accuracy gain"][0]
     assert all(len(values) == 1 for values in row.values())
+
+
+@pytest.mark.slow
+def test_a_comparison_becomes_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparing = pytest.importorskip("sampleweights.compare")
+    short = functools.partial(comparing.compare, folds=2, num_epochs=1, workers=1)
+    monkeypatch.setattr(comparing, "compare", short)
+    target = np.repeat([0, 1, 2], [40, 20, 10])
+    features = np.random.default_rng(0).normal(size=(70, 4)) + target[:, None]
+    path = tmp_path / "features.npz"
+    names = ["common", "less common", "rare"]
+    groups = np.arange(70)
+    np.savez(path, features=features, target=target, groups=groups, class_names=names)
+    found = json.loads(json.dumps(gained.of_comparison(path)))
+    assert found["class_counts"] == dict(zip(names, [40, 20, 10], strict=True))
+    plain = found["rows"]["no weights"]
+    for name, row in found["rows"].items():
+        for metric in gained.METRICS:
+            assert 0 <= row[metric][0] <= 100
+            if name != "no weights":
+                gain = row[metric][0] - plain[metric][0]
+                assert row[f"{metric} gain"][0] == pytest.approx(gain, abs=0.02)
+    assert {*gained.SUMMARY} <= {*found["rows"]}
