@@ -89,5 +89,5 @@ def test_the_rarest_class_decides(recall: float, said: str) -> None:
     }
     text = gains.sentence(found)
     assert said in text
-    assert f"{recall:.0f} % of the training images of the rarest class, rare (9 images)" in text
+    assert f"{recall:.0f} % of the 9 training images of the rarest class, rare." in text
     assert "its accuracy changes by -0.5 and its balanced accuracy changes by +3.2" in text
