@@ -7,6 +7,8 @@ The digits of scikit-learn are thinned so that the most frequent class has 60 ti
 as the rarest, and five percent of the labels are changed. A small network trains on them. The table
 compares the two margins of the history: how many of the first n samples of a ranking have a changed
 label (n is the number of changed labels), and what the margin flags, which is what is below 0.
+Where cleanlab is installed, the table has what it ranks and flags too, from the probabilities of a
+5-fold cross-validation of the same training.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
+from sklearn.model_selection import KFold
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -52,7 +55,9 @@ def thinned(ratio: float, flip: float, seed: int) -> tuple[Tensor, Tensor, Tenso
     return inputs, label, given % 10, classes
 
 
-def history_of(inputs: Tensor, given: Tensor, weighting: str, epochs: int, seed: int) -> Any:
+def trained(
+    inputs: Tensor, given: Tensor, weighting: str, epochs: int, seed: int
+) -> tuple[nn.Module, sw.LossHistory]:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
@@ -67,13 +72,35 @@ def history_of(inputs: Tensor, given: Tensor, weighting: str, epochs: int, seed:
             loss.backward()
             optimizer.step()
         history.end_epoch()
-    return history
+    return model, history
+
+
+def cleanlab_finds(
+    inputs: Tensor, given: Tensor, epochs: int, seed: int
+) -> tuple[Tensor, Tensor] | None:
+    """Samples in cleanlab's order, the most suspicious first, and those that it flags, (N,) bool.
+
+    None where cleanlab is not installed.
+    """
+    try:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError:
+        return None
+    probabilities = torch.empty(len(given), 10)
+    for train, held_out in KFold(5, shuffle=True, random_state=seed).split(inputs):
+        model, _ = trained(inputs[train], given[train], "none", epochs, seed)
+        with torch.no_grad():
+            probabilities[held_out] = model(inputs[held_out]).softmax(1)
+    arrays = given.numpy(), probabilities.numpy()
+    quality = torch.from_numpy(get_label_quality_scores(*arrays))
+    return quality.argsort(), torch.from_numpy(find_label_issues(*arrays))
 
 
 def page(path: str, ratio: float, flip: float, epochs: int) -> None:
     """The page of one training without weights; it says of each changed label what it was."""
     inputs, label, given, _ = thinned(ratio, flip, SEED)
-    history = history_of(inputs, given, "none", epochs, SEED)
+    _, history = trained(inputs, given, "none", epochs, SEED)
     pairs = zip(label.tolist(), given.tolist(), strict=True)
     names = [str(i) if g == y else f"{i} was {y}" for i, (y, g) in enumerate(pairs)]
 
@@ -106,21 +133,31 @@ def main() -> None:
     print(f"| weighting | score | {' | '.join(columns)} |")
     print("|---|---|" + "--:|" * len(columns))
     for weighting in WEIGHTINGS:
-        results: dict[str, list[list[float]]] = {name: [] for name in MARGINS}
+        results: dict[str, list[list[float]]] = {}
         seeds = range(SEED, SEED + arguments.seeds)
         for seed in tqdm(seeds, desc=weighting, leave=False):
             inputs, label, given, classes = thinned(arguments.ratio, arguments.flip, seed)
-            scores = history_of(inputs, given, weighting, arguments.epochs, seed).scores()
             changed = given != label
             rare = torch.isin(label, classes[-NUM_RARE:]) & ~changed
-            for name, key in MARGINS.items():
-                margin, flagged = scores[key], scores[key] < 0
-                first = margin.argsort()[: int(changed.sum())]
+            _, history = trained(inputs, given, weighting, arguments.epochs, seed)
+            scores = history.scores()
+            found = {
+                name: (scores[key].argsort(), scores[key] < 0) for name, key in MARGINS.items()
+            }
+            of_cleanlab = None
+            if weighting == "none":
+                of_cleanlab = cleanlab_finds(inputs, given, arguments.epochs, seed)
+            if of_cleanlab is not None:
+                found["cleanlab, out of fold"] = of_cleanlab
+            for name, (order, flagged) in found.items():
+                first = order[: int(changed.sum())]
                 shares = [changed[first], changed[flagged], flagged[changed], flagged[rare]]
                 first_n, precision, recall, of_rare = (
                     100 * s.float().mean().item() for s in shares
                 )
-                results[name].append([first_n, flagged.sum().item(), precision, recall, of_rare])
+                results.setdefault(name, []).append(
+                    [first_n, flagged.sum().item(), precision, recall, of_rare]
+                )
         for name, rows in results.items():
             mean = torch.tensor(rows).mean(0).tolist()
             first_n, count, *shares = mean

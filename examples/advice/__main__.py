@@ -8,11 +8,14 @@ from collections.abc import Callable
 
 import torch
 
-from examples.advice import rare_classes
+from examples.advice import multi_label, noisy_labels, rare_classes, two_classes
 from examples.advice.table import Table
 
 TRIALS: dict[str, Callable[[int], Table]] = {
     "rare-classes": rare_classes.run,
+    "noisy-labels": noisy_labels.run,
+    "multi-label": multi_label.run,
+    "two-classes": two_classes.run,
 }
 
 

@@ -1,9 +1,10 @@
 """Does post-hoc adjustment help before the plain model has fitted the rare classes?
 
-The digits of scikit-learn become five classes of 800 (the digits 0 to 4), 280 (5 and 6), 100, 36 and
-12 samples; all others are the test set. A small network trains for few or for many epochs. While it
-predicts no rare class even on the samples that it is trained on, its logits say little about these
-classes, and no subtraction afterwards can bring them out. Class weights change what it learns first.
+The digits of scikit-learn become five classes of 800 (the digits 0 to 4), 280 (5 and 6), 100, 36
+and 12 samples; all others are the test set. A small network trains for few or for many epochs.
+While it predicts no rare class even on the samples that it is trained on, its logits say little
+about these classes, and no subtraction afterwards can bring them out. Class weights change what it
+learns first.
 """
 
 from __future__ import annotations

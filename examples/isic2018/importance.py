@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import average_precision_score
+from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 import sampleweights as sw
@@ -57,20 +59,44 @@ class Recorded(Experiment):
         self.history.end_epoch()
 
 
-def train(dataset: Dataset, recipe: Any, weighting: str, target: Tensor, folder: Path) -> Recorded:
-    """The flat model with Adam and cross-entropy, on all samples, with these labels."""
+def train(
+    dataset: Dataset,
+    recipe: Any,
+    weighting: str,
+    target: Tensor,
+    folder: Path,
+    without: NDArray[np.int64] | None = None,
+) -> Recorded:
+    """The flat model with Adam and cross-entropy, on all samples but some, with these labels."""
     everything = np.arange(len(target))
-    split = Split(everything, everything, np.ones(len(target)))
+    samples, part = everything, "all"
+    fingerprint = digest(dataset.fingerprint, target.tolist())
+    if without is not None:
+        samples, part = np.setdiff1d(everything, without), "fold"
+        fingerprint = digest(fingerprint, without.tolist())
+    split = Split(samples, samples, np.ones(len(samples)))
     data = replace(
         dataset, table=dataset.table.assign(target=target.numpy()), split={0: split}, test=None
     )
-    fingerprint = digest(dataset.fingerprint, target.tolist())
     run = Run("flat", "adam", "ce", weighting, 0, recipe, fingerprint)
-    folder = folder / f"{run.name}-all"
+    folder = folder / f"{run.name}-{part}"
     folder.mkdir(parents=True, exist_ok=True)
     experiment = Recorded(run, data, folder)
     fit(experiment)
     return experiment
+
+
+def out_of_fold(dataset: Dataset, recipe: Any, target: Tensor, folder: Path) -> NDArray[np.float32]:
+    """Probabilities (N, C) of five models: each sample's from one that never saw its lesion."""
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    lesions = dataset.table["lesion"].to_numpy()
+    probabilities = np.empty((len(target), len(dataset.classes)), np.float32)
+    for _, held_out in folds.split(lesions, target.numpy(), lesions):
+        experiment = train(dataset, recipe, "none", target, folder, without=held_out)
+        probabilities[held_out], _ = predict(
+            experiment.encoder, experiment.model, experiment.inputs, held_out
+        )
+    return probabilities
 
 
 def page(
@@ -111,8 +137,7 @@ def page(
 def detection(dataset: Dataset, recipe: Any, noise: Noise, folder: Path) -> list[str]:
     """How well each score finds labels that were changed: lines of a table.
 
-    cleanlab, where it is installed, gets the probabilities that the same model predicts for the
-    same samples in the end.
+    cleanlab, where it is installed, gets probabilities out of fold, as its documentation asks for.
     """
     experiment = train(dataset, recipe, "none", noise.target, folder / "importance")
     scores = experiment.history.scores()
@@ -125,13 +150,12 @@ def detection(dataset: Dataset, recipe: Any, noise: Noise, folder: Path) -> list
         + scores["mean_loss"] / 1e3,
         "loss of the last epoch": experiment.history.losses[-1].float(),
     }
-    rows = np.arange(len(noise.target))
-    probabilities, _ = predict(experiment.encoder, experiment.model, experiment.inputs, rows)
     try:
         from cleanlab.rank import get_label_quality_scores
     except ImportError:
         pass
     else:
+        probabilities = out_of_fold(dataset, recipe, noise.target, folder / "importance")
         for method in ("self_confidence", "normalized_margin"):
             quality = get_label_quality_scores(noise.target.numpy(), probabilities, method=method)
             suspicion[f"cleanlab, {method}"] = -torch.from_numpy(quality)
