@@ -23,7 +23,7 @@ from torch import nn
 
 import sampleweights as sw
 from examples.isic2018 import __main__ as cli
-from examples.isic2018 import claims, data, encoders, figures, grid, recipes, results
+from examples.isic2018 import claims, data, encoders, figures, grid, importance, recipes, results
 from examples.isic2018.official import CLASSES, DataError
 from examples.isic2018.recipes import (
     PAPER,
@@ -742,6 +742,30 @@ def test_importance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (tmp_path / "digits" / "importance.html").read_text()
     strips = re.findall(r"<h3>Probably mislabelled.*?(?=<h3>|</section>)", page, re.DOTALL)
     assert sum(" was " in strip for strip in strips) > 3  # of seven classes
+
+
+def test_probabilities_out_of_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sample is predicted once, by a model that was not trained on its lesion."""
+    dataset = data.digits(1)
+    lesion = np.array([f"lesion-{i // 2}" for i in range(len(dataset.table))])
+    dataset = replace(dataset, table=dataset.table.assign(lesion=lesion))
+    trained_on: list[set[str]] = []
+
+    def no_training(experiment: importance.Recorded) -> None:
+        trained_on.append(set(lesion[experiment.split.train]))
+
+    def predict(*arguments: object) -> tuple[np.ndarray, None]:
+        held_out = arguments[3]
+        assert isinstance(held_out, np.ndarray)
+        assert not trained_on[-1] & set(lesion[held_out])
+        return np.full((len(held_out), 7), len(trained_on), np.float32), None
+
+    monkeypatch.setattr(importance, "fit", no_training)
+    monkeypatch.setattr(importance, "predict", predict)
+    recipe = Recipe(epochs_flat=1)
+    folds = importance.out_of_fold(dataset, recipe, dataset.target, tmp_path)
+    assert np.unique(folds).tolist() == [1, 2, 3, 4, 5]
+    assert len(list(tmp_path.iterdir())) == 5  # each training has a folder of its own
 
 
 @pytest.mark.parametrize("preset", ["paper", "frozen", "small", "modern"])
