@@ -118,7 +118,7 @@ def sentence(found: dict[str, Any]) -> str:
         else "It has not fitted this class, so weights in training help more than adjustment."
     )
     return (
-        f"Without weights the model recognises {recall:.0f} % of the {count} training images of the "
-        f"rarest class, {rarest}. {advice} Adjusted post hoc with tau {TAU}, "
+        f"Without weights the model recognises {recall:.0f} % of the {count} training images of "
+        f"the rarest class, {rarest}. {advice} Adjusted post hoc with tau {TAU}, "
         f"{changes}."
     )
