@@ -39,9 +39,10 @@ class Table:
             name: {column: [round(value, 3) for value in row[column]] for column in row}
             for name, row in self.values.items()
         }
+        saved = Table(self.name, self.corner, rounded)
         lines = json.dumps({"corner": self.corner, "values": rounded}, indent=1)
         (folder / f"{self.name}.json").write_text(lines + "\n", encoding="utf-8")
-        (folder / f"{self.name}.md").write_text(f"{self}\n", encoding="utf-8")
+        (folder / f"{self.name}.md").write_text(f"{saved}\n", encoding="utf-8")
 
     @classmethod
     def load(cls, name: str, folder: Path = FOLDER) -> Table:
