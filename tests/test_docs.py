@@ -84,6 +84,8 @@ def common() -> dict[str, Any]:
         "counts": dataset.target.bincount(),
         "epoch": 0,
         "class_names": ["cat", "dog", "oak"],
+        "tau": 0.5,
+        "device": "cpu",
         "images": dataset.images,
         "target": dataset.target,
         "model": model,
@@ -164,6 +166,7 @@ SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/integrations.md": of_integrations,
     "docs/methods/hierarchical.md": of_hierarchical,
     "docs/samples.md": of_samples,
+    "docs/two-classes.md": lambda: {"logits": torch.randn(6), "cost_fp": 1.0, "cost_fn": 100.0},
     "docs/methods/ohem.md": lambda: {"reference_model": common()["model"]},
 }
 """What single pages have besides, and the packages without which they are skipped."""

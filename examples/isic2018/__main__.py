@@ -47,8 +47,8 @@ from examples.isic2018.training import Run, adjust
 GAMMAS = (0.5, 1.0, 2.0, 5.0)
 OUTPUTS = {
     "prepare": ("files.csv",),
-    "report": ("report.md", "report.html"),
-    "reproduce": ("report.md", "report.html"),
+    "report": ("report.md", "report.html", "gains.json"),
+    "reproduce": ("report.md", "report.html", "gains.json"),
     "features": ("features.npz",),
     "importance": ("importance.csv", "importance.html"),
 }
@@ -62,7 +62,9 @@ random 80/20 splits, and the rows that the paper leaves open.
   python -m examples.isic2018 reproduce
       on 8x8 images of digits, which need no download: seven of them, thinned to the proportions of
       ISIC 2018's classes. It takes a few minutes and shows what each weighting does on the flat
-      model with Adam and cross-entropy; --full runs every row on both models
+      model with Adam and cross-entropy, and whether the model without weights has fitted the
+      rarest class, which decides between weights and post-hoc adjustment; --full runs every row on
+      both models
 
   python -m examples.isic2018 reproduce --data-root DIR --preset fast
       on the skin-lesion images of ISIC 2018 Task 3, with a frozen ImageNet backbone, on a CPU;
@@ -145,6 +147,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     which.add_argument("--tune-gamma", action="store_true",
                        help=f"focal loss without weights at gamma {GAMMAS} too")  # fmt: skip
     how = rows.add_argument_group("how")
+    how.add_argument("--train-recall", action="store_true",
+                     help="the recall of each class on the training part too, of the models that "
+                          "were kept (of the digits anyway)")  # fmt: skip
     how.add_argument("--workers", type=int,
                      help="processes, or jobs of a cluster (one per core, or per GPU)")  # fmt: skip
     how.add_argument("--devices", type=int, default=1, help="GPUs of each run, by DDP (1)")
@@ -323,8 +328,11 @@ def command(args: argparse.Namespace) -> None:
         results = Results(runs, folder / "runs", datasets, args.decode)
         if not results.finished:
             raise DataError(f"there is no finished run of these settings in {folder / 'runs'}")
-        page, picture = write_report(
-            results, folder, "python -m examples.isic2018 " + shlex.join(sys.argv[1:])
+        page, picture, fitted = write_report(
+            results,
+            folder,
+            "python -m examples.isic2018 " + shlex.join(sys.argv[1:]),
+            args.train_recall or args.data_root is None,
         )
         summary, paper = results.summary(), results.paper
         for model, optimizer in PAPER_TABLES:
@@ -335,6 +343,8 @@ def command(args: argparse.Namespace) -> None:
                 print(format_table(summary, model, optimizer, paper))
         if results.incomplete:
             print(f"\n{results.incomplete}")
+        if fitted:
+            print(f"\n{fitted}")
         print(f"\npicture: {picture}\nreport: {page} (and report.md)")
 
 

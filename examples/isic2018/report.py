@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from matplotlib.figure import Figure
 from examples.isic2018 import figures
 from examples.isic2018.claims import claims_table
 from examples.isic2018.figures import LOSS_NAMES, WEIGHTING_NAMES
+from examples.isic2018.gains import sentence
+from examples.isic2018.gains import summary as summary_of_gains
 from examples.isic2018.outputs import output
 from examples.isic2018.recipes import LOSSES, POSTHOC, READINGS, WEIGHTINGS, settings
 from examples.isic2018.results import METRICS, PAPER_TABLES, Results
@@ -112,9 +115,11 @@ def counts_table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Path]:
-    """Write report.md, report.html and figures/ into ``folder``; the paths of the page and of the
-    picture of its first table."""
+def write_report(
+    results: Results, folder: Path, command: str, with_recall: bool = False
+) -> tuple[Path, Path, str]:
+    """Write report.md, report.html, gains.json and figures/ into ``folder``; the paths of the page
+    and of the picture of its first table, and a sentence of what was fitted."""
     summary = results.summary()
     recipe = results.runs[0].recipe
     combinations = list(dict.fromkeys(row[:2] for row in summary.index))
@@ -166,7 +171,11 @@ def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Pa
                 caption += "; the rows “bare” and “/ kept” are in the table alone"
             figure = figures.tradeoff(results, model, optimizer, loss)
             pictures.append(add_figure(figure, f"tradeoff-{model}-{optimizer}-{loss}", caption))
+    gained = summary_of_gains(results, command, with_recall)
+    with output(folder / "gains.json") as file:
+        file.write_text(json.dumps(gained, indent=1) + "\n", encoding="utf-8")
     text += [
+        sentence(gained),
         "## Claims",
         "Each line is a statement of the paper, a question that it leaves open, or a reading of "
         "its equations. The columns say in how many of its comparisons it is borne out"
@@ -237,7 +246,7 @@ def write_report(results: Results, folder: Path, command: str) -> tuple[Path, Pa
     page = folder / "report.html"
     with output(page) as file:
         file.write_text(to_html(body, folder), encoding="utf-8")
-    return page, pictures[0]
+    return page, pictures[0], sentence(gained)
 
 
 def to_html(text: str, folder: Path) -> str:

@@ -116,26 +116,31 @@ class Results:
         """The runs of a row, one for each split."""
         return [run for run in self.main if run.row == row]
 
+    def draws(
+        self, number: int, predicted: Mapping[str, NDArray[np.int64]]
+    ) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Of predictions of the validation part of a split; whole lesions are drawn."""
+        split = self.dataset.split[number]
+        lesions = self.dataset.table["group" if "group" in self.dataset.table else "lesion"]
+        return resample(
+            self.dataset.target.numpy()[split.validation],
+            pd.factorize(lesions.iloc[split.validation])[0],
+            predicted,
+            len(self.dataset.classes),
+            split.sample_weight,
+            seed=number,
+        )
+
     @cached_property
     def bootstrap(self) -> dict[Row, dict[str, NDArray[np.float64]]]:
         """Of each row, values of acc and bacc when lesions are drawn, averaged over the splits.
 
         Whole lesions are drawn, the same ones for every row, so that differences are paired.
         """
-        target = self.dataset.target.numpy()
-        lesions = self.dataset.table["group" if "group" in self.dataset.table else "lesion"]
         collected: dict[Row, list[dict[str, NDArray[np.float64]]]] = {}
         for number in dict.fromkeys(run.split for run in self.main):
-            split = self.dataset.split[number]
             runs = [run for run in self.main if run.split == number]
-            found = resample(
-                target[split.validation],
-                pd.factorize(lesions.iloc[split.validation])[0],
-                {run.name: self.predicted(run) for run in runs},
-                len(self.dataset.classes),
-                split.sample_weight,
-                seed=number,
-            )
+            found = self.draws(number, {run.name: self.predicted(run) for run in runs})
             for run in runs:
                 collected.setdefault(run.row, []).append(found[run.name])
         return {

@@ -1,4 +1,5 @@
-"""The recipes of docs/integrations.md for packages that need no code of ours.
+"""The recipes of docs/integrations.md for post-hoc adjustment, and for packages that need no code
+of ours.
 
 Two of them are in no extra, so that `.ci/run` names their skips: mosaicml, which composer is, pins
 torch below 2.7.1, and fastai brings 45 packages. By hand: ``pip install fastai`` beside the newest
@@ -7,6 +8,7 @@ torch, and ``pip install mosaicml`` in an environment of its own.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,98 @@ TARGET = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))[torch.randperm(
 
 def recipe(section: str, block: int = 0, **names: Any) -> dict[str, Any]:
     """What a block of code of a section defines."""
-    text = PAGE.split("\n## Other packages\n")[1].split(f"\n### {section}\n")[1].split("\n### ")[0]
+    text = re.split(r"\n##+ ", PAGE.split(f"\n### {section}\n")[1])[0]
     code = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[block]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     exec(code, names := {"sw": sw, **names})
     return names
+
+
+def adjusted(logits: Tensor, tau: float) -> Tensor:
+    """Post-hoc logit adjustment by the formula."""
+    shift = [tau * math.log(n / sum(COUNTS)) for n in COUNTS]
+    return torch.stack([logits[:, c] - shift[c] for c in range(3)], 1)
+
+
+@pytest.mark.slow
+def test_posthoc_in_lightning(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning")
+    callback = pytest.importorskip("sampleweights.integrations.lightning").WeightingCallback
+    torch.manual_seed(0)
+    classifier = recipe("Lightning: `predict_step`", nn=nn)["Classifier"]
+    model, images = nn.Linear(5, 3), torch.randn(60, 5)
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    arguments = {"accelerator": "cpu", "default_root_dir": tmp_path, **options}
+
+    def predicted(module: Any, **more: Any) -> Tensor:
+        loader = DataLoader(TensorDataset(images, TARGET), batch_size=20)
+        return torch.cat(lightning.Trainer(**arguments, **more).predict(module, loader))
+
+    expected = adjusted(model(images), 0.5).argmax(1)
+    assert not expected.equal(model(images).argmax(1))
+    assert not expected.equal(adjusted(model(images), 1.0).argmax(1))
+    module = classifier(model, COUNTS, 0.5)
+    module.criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(4))  # for the callback to find
+    assert predicted(module).equal(expected)
+    assert predicted(module, callbacks=[callback()]).equal(expected)
+    trainer = lightning.Trainer(**arguments)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "checkpoint")
+    again = {"model": nn.Linear(5, 3), "class_counts": COUNTS}
+    path = tmp_path / "checkpoint"
+    loaded = classifier.load_from_checkpoint(path, **again, tau=0.5, strict=False)
+    assert predicted(loaded).equal(expected)
+
+
+@pytest.mark.slow
+def test_posthoc_in_the_trainer(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(5, 3)
+
+        def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+            logits = self.net(features)
+            return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+
+    torch.manual_seed(0)
+    model, images = Model(), torch.randn(60, 5)
+    names = recipe(
+        "Hugging Face Trainer: `preprocess_logits_for_metrics`",
+        model=model,
+        arguments=transformers.TrainingArguments(
+            str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True
+        ),
+        dataset=None,
+        class_counts=COUNTS,
+        tau=0.5,
+    )
+    rows = [{"features": x, "labels": y} for x, y in zip(images, TARGET, strict=True)]
+    found = names["trainer"].predict(rows)
+    logits = model.net(images)
+    torch.testing.assert_close(torch.tensor(found.predictions), adjusted(logits, 0.5))
+    plain = functional.cross_entropy(logits, TARGET).item()
+    assert found.metrics["test_loss"] == pytest.approx(plain, rel=1e-5)
+    tokens = torch.randn(2, 4, 3)
+    torch.testing.assert_close(
+        names["adjustment"].posthoc(tokens.mT).mT.flatten(0, 1), adjusted(tokens.flatten(0, 1), 0.5)
+    )
+
+
+@pytest.mark.slow
+def test_posthoc_is_exported() -> None:
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), torch.randn(12, 1, 4, 4)
+    section = "Export: `torch.export`"
+    names = {"nn": nn, "torch": torch, "model": model, "images": images}
+    names = recipe(section, class_counts=COUNTS, tau=0.5, **names)
+    others = torch.randn(5, 1, 4, 4)  # a batch of another size
+    expected = adjusted(model(others), 0.5).detach()
+    torch.testing.assert_close(names["program"].module()(others), expected)
+    recipe(section, 1, **names)  # the bias of the same model
+    torch.testing.assert_close(model(others), expected)
 
 
 class Watch:
