@@ -189,7 +189,7 @@ def test_a_calibrated_model_has_next_to_no_calibration_error():
 
 
 def derivatives(value, size: int) -> np.ndarray:
-    """Of a function of the weights (size,), by each weight."""
+    """Of a function of the weights (size,), a number or several, by each weight."""
     step = 1e-5
     return np.array(
         [
@@ -229,11 +229,9 @@ def test_the_variance_of_the_auroc_is_delongs():
 def test_influences_on_f1_are_derivatives_of_scikit_learns():
     target, _, logits = made(60, 2)
     predicted = logits[0].argmax(-1)
+    expected = derivatives(lambda w: f1_score(target, predicted, average=None, sample_weight=w), 60)
     for c, part in enumerate(f1_scores(predicted, target, np.ones(60), 3)):
-        expected = derivatives(
-            lambda w, c=c: f1_score(target, predicted, average=None, sample_weight=w)[c], 60
-        )
-        np.testing.assert_allclose(spread_out(part, 60), expected, atol=1e-7)
+        np.testing.assert_allclose(spread_out(part, 60), expected[:, c], atol=1e-7)
 
 
 # --------------------------------------------------------------------------------------------

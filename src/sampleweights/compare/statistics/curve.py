@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -63,6 +64,7 @@ class Above:
     def __init__(self, row: Both, curve: Curve, training: str) -> None:
         (accuracy, balanced), self.curve = row, curve
         index = curve.at(accuracy.value)
+        self.nearest = round(float(curve.place[index]))
         of_curve, balanced_of_curve = curve.influences(index)
         apart = accuracy - of_curve
         self.accuracy = accuracy.value
@@ -72,11 +74,12 @@ class Above:
         self.slope = float((seen * NORMAL).mean() / (NORMAL**2).mean()) / self.spread
         moved = balanced - balanced_of_curve - apart * self.slope
         value = balanced.value - float(curve.balanced[index])
-        self.contrast = Contrast(
-            Influence(value, moved.by_group, moved.by_fold),
-            training,
-            freedom=float(max(moved.by_group.shape[1] - 1, 1)),
-        )
+        self.contrast = Contrast(Influence(value, moved.by_group, moved.by_fold), training)
+
+    def of_few(self, shift: float, added: float, freedom: float) -> Above:
+        """With what is to be added since some classes are small."""
+        self.contrast = replace(self.contrast, shift=shift, added=added, freedom=freedom)
+        return self
 
     def widened(self, low: float, high: float) -> tuple[float, float]:
         """An interval that knows that the curve is bent: steep where its accuracy is highest.

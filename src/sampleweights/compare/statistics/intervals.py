@@ -49,8 +49,7 @@ class Statistics:
         group: (N,), 0 to G - 1: what is drawn as a whole.
         fold: (repeats, N), 0 to K - 1: who was predicted by one model.
         class_names: C names.
-        rows: by name, of the rows that were trained: those whose differences tell how much a
-            training varies.
+        rows: by name, of the rows that were trained.
         seed: of the random numbers with which simultaneous intervals are computed.
         weight: (N,), of the samples in the metrics; None for 1 each.
     """
@@ -161,16 +160,17 @@ class Statistics:
         return found
 
     def above_curve(
-        self, rows: Sequence[str], curve: Mapping[float, Prediction], base: str | None = None
+        self, rows: Sequence[str], curve: Mapping[float, Prediction]
     ) -> dict[str, Estimate]:
         """Balanced accuracy of rows minus that of a curve where it has their accuracy.
 
-        The intervals of all ``rows`` hold their truth together in 95 %.
+        A row is compared with every adjustment of at least its accuracy; one that is more accurate
+        than all of them, with the most accurate. The intervals of all ``rows`` hold their truth
+        together in 95 %.
 
         Args:
             rows: names.
             curve: by tau, the predictions of one row, adjusted post hoc.
-            base: the trained row that ``curve`` is read off; the first by default.
         """
 
         def both(row: Prediction) -> Both:
@@ -180,12 +180,19 @@ class Statistics:
             )
             return accuracy, balanced
 
-        line = Curve([both(curve[tau]) for tau in sorted(curve)])
-        found = [Above(both(self._rows[row]), line, self._training[row]) for row in rows]
+        share = self.samples.size > 0
+        share = share / share.sum()
+        points = [curve[tau] for tau in sorted(curve)]
+        line, shown = Curve([both(row) for row in points]), {}
+        found = []
+        for row in rows:
+            of = Above(both(self._rows[row]), line, self._training[row])
+            difference = self._right(self._rows[row]) - self._right(points[of.nearest])
+            found.append(of.of_few(*self.samples.few(difference, share)))
         ends = intervals([of.contrast for of in found], self.seed)
-        shown = {}
+        known = self.why_no_interval("balanced_accuracy") is None
         for row, of, (low, high) in zip(rows, found, ends, strict=True):
-            low, high = of.widened(low, high)
+            low, high = of.widened(low, high) if known else (NAN, NAN)
             shown[row] = Estimate(100 * of.contrast.influence.value, 100 * low, 100 * high)
         return shown
 
@@ -259,31 +266,36 @@ class Statistics:
                 self._influences[row, metric] = found
         return self._influences[row, metric]
 
-    def _right(self, row: str) -> NDArray[np.float64]:
+    def _right(self, row: Prediction) -> NDArray[np.float64]:
         """(N,), the share of repeats in which a sample is predicted right."""
-        right: NDArray[np.float64] = (self._rows[row].predicted == self.samples.target).mean(0)
+        right: NDArray[np.float64] = (row.predicted == self.samples.target).mean(0)
         return right
 
-    def _contrast(self, row: str, other: str, metric: str) -> Contrast:
-        influence = self._influence(row, metric) - self._influence(other, metric)
-        training = self._training[row]
-        family, c = self._family(metric)
-        size = self.samples.size
-        if same(self._rows[row], self._rows[other]):
-            return Contrast(influence, training)
+    def _shares(self, family: str, c: int | None) -> NDArray[np.float64] | None:
+        """(C,), how much each recall counts in a metric; None if it is no mean of recalls."""
+        size, share = self.samples.size, None
         if family == "accuracy":
             share = size / size.sum()
         elif family == "balanced_accuracy":
             share = (size > 0) / (size > 0).sum()
         elif family == "recall":
-            share = np.eye(len(size))[c]
-        else:
-            groups = self.samples.groups_of_class
-            least = groups[groups > 0].min() if c is None else groups[c]
-            freedom = self.samples.num_groups if family == "utility" else least
-            return Contrast(influence, training, freedom=float(max(freedom - 1, 1)))
-        few = self.samples.few(self._right(row) - self._right(other), share)
-        return Contrast(influence, training, *few)
+            share = np.arange(len(size)) == c
+        return None if share is None else share.astype(np.float64)
+
+    def _contrast(self, row: str, other: str, metric: str) -> Contrast:
+        influence = self._influence(row, metric) - self._influence(other, metric)
+        training, (family, c) = self._training[row], self._family(metric)
+        if same(self._rows[row], self._rows[other]):
+            return Contrast(influence, training)
+        share = self._shares(family, c)
+        if share is not None:
+            difference = self._right(self._rows[row]) - self._right(self._rows[other])
+            return Contrast(influence, training, *self.samples.few(difference, share))
+        groups = self.samples.groups_of_class
+        freedom = groups[groups > 0].min() if c is None else groups[c]
+        if family == "utility":
+            freedom = self.samples.num_groups
+        return Contrast(influence, training, freedom=float(max(freedom - 1, 1)))
 
 
 def same(one: Prediction, other: Prediction) -> bool:
