@@ -458,6 +458,23 @@ def test_the_table_has_every_row_and_class():
     assert table.loc["no weighting", ends].tolist() == [0, 0, 0]
 
 
+def test_post_hoc_adjustment_of_the_baseline_is_judged_alone_and_all_others_together():
+    comparison = compared(entries=rows("no weighting", "EffectiveNumber", "OHEM"))
+    simple, free = "no weighting + post-hoc", "no weighting + post-hoc at no loss"
+    for metric in ("accuracy", "balanced_accuracy"):
+        found = comparison.differences(metric)
+        assert list(found) == comparison.rows[1:]
+        alone = {row: comparison.difference(row, "no weighting", metric) for row in found}
+        assert found[simple] == alone[simple]
+        for row in ("EffectiveNumber", "OHEM", "OHEM + post-hoc"):
+            assert found[row].value == alone[row].value
+            assert found[row].high - found[row].low >= alone[row].high - alone[row].low
+        shown = found[simple].low > 0 or found[simple].high < 0
+        assert (found[free] == alone[free]) or not shown
+    with pytest.raises(ValueError, match="other must be one of .* got 'none'"):
+        comparison.differences("accuracy", "none")
+
+
 def test_entries_of_ones_own_stand_in_the_code_by_name():
     entries = {**rows("no weighting"), "mine": lambda n, e: nn.CrossEntropyLoss()}
     comparison = compared(no_epochs, entries=entries)

@@ -37,8 +37,8 @@ CURVE = np.linspace(0, 1, 21)
 class Comparison:
     """What `compare` found: a verdict, a table with intervals, a picture and a page.
 
-    Metrics are in percent; a utility has the units of its table. Intervals are 95 % intervals;
-    those of differences also contain what another training would have changed.
+    Metrics are in percent, a utility in the units of its table. Intervals hold 95 %; those of
+    differences also contain what another training would have changed.
     """
 
     logits: Mapping[str, NDArray[np.float32]]
@@ -155,9 +155,8 @@ class Comparison:
     def _choices(self) -> dict[str, Choice]:
         found = {}
         for name in self.adjustable:
-            best, free = choose_tau(
-                self.logits[name], self.target, self.fold, self.counts, self.goal
-            )
+            inputs = self.logits[name], self.target, self.fold, self.counts
+            best, free = choose_tau(*inputs, self.goal)
             found[name + POSTHOC] = best
             if name + POSTHOC_FREE in self.rows:
                 found[name + POSTHOC_FREE] = free
@@ -184,16 +183,9 @@ class Comparison:
             group = np.unique(self.groups, return_inverse=True)[1]
         rows = {name: self._predicted(logits) for name, logits in self.logits.items()}
         found = Statistics(self.target, group, self.fold, self.class_names, rows, self.seed)
-        source = {
-            row: row.removesuffix(POSTHOC_FREE).removesuffix(POSTHOC) for row in self._choices
-        }
-        found.add(
-            {
-                row: self._predicted(self.adjusted(source[row], tau))
-                for row, tau in self.taus.items()
-            },
-            trained_as=source,
-        )
+        source = {row: row.removesuffix(POSTHOC_FREE).removesuffix(POSTHOC) for row in self.taus}
+        moved = {row: self.adjusted(source[row], tau) for row, tau in self.taus.items()}
+        found.add({row: self._predicted(logits) for row, logits in moved.items()}, source)
         return found
 
     def estimate(self, row: str, metric: str) -> Estimate:
@@ -217,13 +209,19 @@ class Comparison:
         """A metric of all other rows minus that of one, the baseline by default.
 
         The intervals hold their truth together in 95 %, so that the best of many rows that are
-        alike is not taken for better.
+        alike is not taken for better. Only post-hoc adjustment of the baseline, which is asked
+        about before all others, has an interval of its own; and if it differs, that at no loss.
         """
         other = self.baseline if other is None else other
         self._check_row("other", other)
         if (metric, other) not in self._differences:
             rows = [row for row in self.rows if row != other]
             found = self._statistics.differences(rows, other, metric) if rows else {}
+            for first in (self.baseline + POSTHOC, self.baseline + POSTHOC_FREE):
+                if other == self.baseline and first in found:
+                    found[first] = by = self._statistics.difference(first, other, metric)
+                    if not (by.low > 0 or by.high < 0):
+                        break
             self._differences[metric, other] = found
         return self._differences[metric, other]
 
@@ -270,7 +268,7 @@ class Comparison:
     def _above(self) -> dict[str, Estimate]:
         rows = [row for row in self.rows if not row.startswith(self.baseline + POSTHOC)]
         rows.remove(self.baseline)
-        return self._statistics.above_curve(rows, self._curve, self.baseline) if rows else {}
+        return self._statistics.above_curve(rows, self._curve) if rows else {}
 
     def above_frontier(self, row: str) -> Estimate:
         """Balanced accuracy of a row minus that of the best tau with at least its accuracy.
