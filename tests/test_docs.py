@@ -165,6 +165,7 @@ SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/comparing.md": of_comparing,
     "docs/integrations.md": of_integrations,
     "docs/methods/hierarchical.md": of_hierarchical,
+    "docs/methods/self-paced.md": lambda: {"share": 0.2},
     "docs/samples.md": of_samples,
     "docs/two-classes.md": lambda: {"logits": torch.randn(6), "cost_fp": 1.0, "cost_fn": 100.0},
     "docs/methods/ohem.md": lambda: {"reference_model": common()["model"]},
