@@ -26,7 +26,6 @@ from sampleweights.__main__ import main  # noqa: E402
 from sampleweights.compare import Comparison, compare, comparing, default_entries  # noqa: E402
 from sampleweights.compare.inputs import loading  # noqa: E402
 from sampleweights.compare.inputs.classes import classes  # noqa: E402
-from sampleweights.compare.statistics import intervals  # noqa: E402
 
 DIGITS = [str(i) for i in range(12)]  # as text they are 0, 1, 10, 11, 2 ...
 WORDS = ["nv", "mel", "bkl", "bcc", "akiec", "df", "vasc", "NA", "é", "a b", "10", "2"]
@@ -221,12 +220,6 @@ CLASS = np.random.default_rng(0).permutation(np.repeat(np.arange(12), SIZE))
 PLACE = np.array([(CLASS[:i] == CLASS[i]).sum() for i in range(len(CLASS))])
 RIGHT = PLACE <= CLASS  # 1 sample of class 0, 12 of class 11
 PREDICTED = np.where(RIGHT, CLASS, (CLASS + 1) % 12)
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values do not depend on the resamples."""
-    monkeypatch.setattr(intervals, "RESAMPLES", 3)
 
 
 def compared(target: Any, names_in_order: Sequence[int], **options: Any) -> Comparison:
