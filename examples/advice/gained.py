@@ -135,8 +135,9 @@ def of_comparison(path: Path) -> dict[str, Any]:
         names = [str(name) for name in file["class_names"]]
         target = file["target"]
         found = compare(
-            file["features"], target, groups=file["groups"], class_names=names, progress=False
-        )
+            file["features"], target, groups=file["groups"], class_names=names, progress=False,
+            cache=path.parent / "comparison" / "runs",
+        )  # fmt: skip
     rows: Rows = {}
     for method, line in found.table().iterrows():
         rows[PLAIN.get(str(method), str(method))] = row = {}
@@ -153,13 +154,11 @@ def of_comparison(path: Path) -> dict[str, Any]:
             **{metric: [near[metric]] for metric in METRICS},
             **{f"{m} gain": [near[m] - rows["no weights"][m][0]] for m in METRICS},
         }
-    recall = getattr(found, "train_recall", {}).get(found.baseline)
+    recall = found.train_recall[found.baseline]
     return {
         "command": "python -m examples.advice.gained features.npz",
         "class_counts": dict(zip(names, np.bincount(target).tolist(), strict=True)),
-        "train_recall": {}
-        if recall is None
-        else {"no weights": dict(zip(names, np.nanmean(recall, (0, 1)).round(1), strict=True))},
+        "train_recall": {"no weights": dict(zip(names, recall.mean((0, 1)).round(1), strict=True))},
         "rows": {
             method: {  # without ends where no honest interval exists
                 metric: [round(float(v), 2) for v in row[metric] if np.isfinite(v)]
