@@ -215,6 +215,18 @@ def watched() -> nn.Module:
     return criterion
 
 
+def with_backward_hook() -> nn.Module:
+    criterion = sw.CrossEntropyLoss()
+    criterion.register_full_backward_hook(lambda *_: None)
+    return criterion
+
+
+def annealed() -> nn.Module:
+    criterion = sw.FocalLoss(gamma=0.0)
+    criterion.set_epoch = lambda epoch: setattr(criterion, "gamma", epoch)  # type: ignore[method-assign, assignment]
+    return criterion
+
+
 @pytest.mark.parametrize(
     "criterion",
     [
@@ -226,7 +238,12 @@ def watched() -> nn.Module:
         lambda: sw.CrossEntropyLoss(margin=Softer()),
         lambda: sw.CrossEntropyLoss(weighter=[Half(), sw.OHEM(4)]),
         lambda: sw.WeightedLoss(nn.CrossEntropyLoss(reduction="none")),
+        lambda: sw.CrossEntropyLoss(reduction="none"),
+        lambda: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([48, 0, 9])),
+        lambda: sw.CrossEntropyLoss(margin=sw.LogitAdjustment([48, 0, 9])),
         watched,
+        with_backward_hook,
+        annealed,
     ],
 )
 def test_what_is_trained_alone(criterion: Any) -> None:
@@ -287,12 +304,33 @@ def test_groups_whose_folds_differ_in_their_steps() -> None:
     assert same(comparison, compared(groups=groups))
 
 
-def test_an_error_names_its_row() -> None:
-    own: dict[str, Any] = {
-        "wrong": lambda n, e: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([5, 5]))
-    }
-    with pytest.raises(RuntimeError, match="row 'wrong'.* was made for 2 classes"):
+@pytest.mark.parametrize(
+    ("criterion", "why"),
+    [
+        (lambda: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([5, 5])), "was made for 2 classes"),
+        (lambda: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([5, 0, 5])), "whose count is 0"),
+        (lambda: sw.CrossEntropyLoss(reduction="none"), "only for scalar outputs"),
+    ],
+)
+def test_an_error_names_its_row(criterion: Any, why: str) -> None:
+    own: dict[str, Any] = {"wrong": lambda n, e: criterion()}
+    with pytest.raises(RuntimeError, match=f"row 'wrong'.* {why}"):
         compared(own=own)
+
+
+def test_a_criterion_may_change_the_logits_in_place() -> None:
+    class InPlace(nn.Module):
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            logits *= 2
+            return nn.functional.cross_entropy(logits, target)
+
+    class Doubled(nn.Module):
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(2 * logits, target)
+
+    rows: dict[str, Any] = {"in place": lambda n, e: InPlace()}
+    other: dict[str, Any] = {"in place": lambda n, e: Doubled()}
+    assert same(compared((), own=rows), compared((), own=other), ("in place",))
 
 
 def test_stopped_it_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

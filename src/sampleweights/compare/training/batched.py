@@ -125,7 +125,8 @@ class OwnLoss:
         """Nothing: the criterion was told."""
 
     def __call__(self, logits: Tensor, target: Tensor, sizes: Sequence[int]) -> Any:
-        return self.criterion(logits[0], target[0])
+        # a copy, which a criterion may change in place: it is no leaf of autograd
+        return self.criterion(logits[0].clone(), target[0])
 
 
 class SharedLoss:
@@ -240,18 +241,16 @@ class SharedLoss:
 def is_shareable(criterion: Any) -> bool:
     """Whether ``SharedLoss`` computes what a criterion would: one of the library itself.
 
-    Others may draw random numbers, or hold on to what they see.
+    Others may draw random numbers, or hold on to what they see. What must fail is trained alone,
+    too, and fails there.
     """
-    if type(criterion) not in (CrossEntropyLoss, FocalLoss):
+    if type(criterion) not in (CrossEntropyLoss, FocalLoss) or criterion.reduction == "none":
         return False
     if criterion.weight is not None or criterion.ignore_index >= 0 or criterion.global_batch:
         return False
     if criterion.evaluates or criterion.is_watched or not _adds(criterion.margin):
         return False
-    return all(
-        _is_own(module) and not (module._forward_hooks or module._forward_pre_hooks)
-        for module in criterion.modules()
-    )
+    return all(_is_own(module) for module in criterion.modules())
 
 
 def _adds(margin: Any) -> bool:
@@ -262,5 +261,13 @@ def _adds(margin: Any) -> bool:
 
 
 def _is_own(module: Any) -> bool:
+    """Whether a module is the library's own, as it was made, and knows all classes."""
     kind = type(module)
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(module, name) for name in hooks):
+        return False
+    if any(callable(value) and hasattr(kind, name) for name, value in vars(module).items()):
+        return False  # a method that was replaced, such as set_epoch
+    if getattr(module, "has_absent", False):  # a target of that class is an error
+        return False
     return kind is nn.ModuleList or kind.__module__.startswith("sampleweights.")
