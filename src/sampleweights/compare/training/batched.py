@@ -83,8 +83,10 @@ class Heads:
     def draw_dropout(self, num_steps: int, batch_size: int) -> NDArray[np.uint8]:
         """A bit for each hidden unit of each sample of an epoch, (num_steps, R, B, width / 8)."""
         shape = num_steps, batch_size, self.width // 8
-        drawn = [random.bytes(math.prod(shape)) for random in self.randoms]
-        return np.stack([np.frombuffer(bits, np.uint8).reshape(shape) for bits in drawn], axis=1)
+        drawn = np.empty((num_steps, len(self.randoms), *shape[1:]), np.uint8)
+        for run, random in enumerate(self.randoms):
+            drawn[:, run] = np.frombuffer(random.bytes(math.prod(shape)), np.uint8).reshape(shape)
+        return drawn
 
     def forward(self, rows: Tensor, kept: NDArray[np.uint8]) -> Tensor:
         """Logits in training; ``kept`` are the bits of a step. Differentiable by the logits."""
