@@ -80,7 +80,7 @@ def compare(
         repeats: of the whole, on other folds and with other seeds; more narrow the intervals.
         num_epochs: of each training. A ``fit`` of your own needs it, since curricula depend on
             it; the head has a number of its own.
-        seed: of folds, trainings and resamples.
+        seed: of folds, trainings and intervals.
         class_names: a mapping from label to name, such as a model's ``id2label``, which may name
             further labels; or a sequence: of integers the C names, the first for the lowest label;
             of labels that are text the labels themselves, in the order that is wanted.
