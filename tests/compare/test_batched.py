@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,18 @@ def watched() -> nn.Module:
     return criterion
 
 
+def with_backward_hook() -> nn.Module:
+    criterion = sw.CrossEntropyLoss()
+    criterion.register_full_backward_hook(lambda *_: None)
+    return criterion
+
+
+def annealed() -> nn.Module:
+    criterion = sw.FocalLoss(gamma=0.0)
+    criterion.set_epoch = lambda epoch: setattr(criterion, "gamma", epoch)  # type: ignore[method-assign, assignment]
+    return criterion
+
+
 @pytest.mark.parametrize(
     "criterion",
     [
@@ -226,7 +239,12 @@ def watched() -> nn.Module:
         lambda: sw.CrossEntropyLoss(margin=Softer()),
         lambda: sw.CrossEntropyLoss(weighter=[Half(), sw.OHEM(4)]),
         lambda: sw.WeightedLoss(nn.CrossEntropyLoss(reduction="none")),
+        lambda: sw.CrossEntropyLoss(reduction="none"),
+        lambda: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([48, 0, 9])),
+        lambda: sw.CrossEntropyLoss(margin=sw.LogitAdjustment([48, 0, 9])),
         watched,
+        with_backward_hook,
+        annealed,
     ],
 )
 def test_what_is_trained_alone(criterion: Any) -> None:
@@ -287,12 +305,70 @@ def test_groups_whose_folds_differ_in_their_steps() -> None:
     assert same(comparison, compared(groups=groups))
 
 
-def test_an_error_names_its_row() -> None:
-    own: dict[str, Any] = {
-        "wrong": lambda n, e: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([5, 5]))
-    }
-    with pytest.raises(RuntimeError, match="row 'wrong'.* was made for 2 classes"):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_criterion_of_all_runs_is_one_of_each(workers: int) -> None:
+    """Its epoch would be that of any of them; and it stays as it was."""
+    shared = sw.CrossEntropyLoss(weighter=sw.Deferred(sw.ClassBalanced([64, 33, 12]), 1))
+    before = shared.weighter.epoch.clone()
+    seen: list[Any] = []
+
+    class Seen(SharedLoss):
+        def __init__(self, criteria: Any, *args: Any) -> None:
+            seen.extend(criteria)
+            super().__init__(criteria, *args)
+
+    own: dict[str, Any] = {name: lambda n, e: shared for name in ("one", "other")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sampleweights.compare.training.head.SharedLoss", Seen)
+        compared((), own=own, workers=workers)
+    assert len(seen) == len({id(criterion) for criterion in seen}) == 6
+    assert not any(criterion is shared for criterion in seen)
+    assert torch.equal(shared.weighter.epoch, before)
+
+
+@pytest.mark.parametrize("error", [None, "no loss"])
+def test_a_criterion_that_was_trained_alone_is_watched_no_more(error: str | None) -> None:
+    shared = nn.CrossEntropyLoss()
+
+    class Fails(nn.Module):
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            raise ValueError(error)
+
+    failing = Fails()
+    own: dict[str, Any] = {"row": lambda n, e: failing if error else shared}
+    with pytest.raises(RuntimeError, match="no loss") if error else nullcontext():
+        compared((), own=own)
+    assert not shared._forward_pre_hooks
+    assert not failing._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("criterion", "why"),
+    [
+        (lambda: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([5, 5])), "was made for 2 classes"),
+        (lambda: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([5, 0, 5])), "whose count is 0"),
+        (lambda: sw.CrossEntropyLoss(reduction="none"), "only for scalar outputs"),
+    ],
+)
+def test_an_error_names_its_row(criterion: Any, why: str) -> None:
+    own: dict[str, Any] = {"wrong": lambda n, e: criterion()}
+    with pytest.raises(RuntimeError, match=f"row 'wrong'.* {why}"):
         compared(own=own)
+
+
+def test_a_criterion_may_change_the_logits_in_place() -> None:
+    class InPlace(nn.Module):
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            logits *= 2
+            return nn.functional.cross_entropy(logits, target)
+
+    class Doubled(nn.Module):
+        def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(2 * logits, target)
+
+    rows: dict[str, Any] = {"in place": lambda n, e: InPlace()}
+    other: dict[str, Any] = {"in place": lambda n, e: Doubled()}
+    assert same(compared((), own=rows), compared((), own=other), ("in place",))
 
 
 def test_stopped_it_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +392,9 @@ def test_stopped_it_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.M
 def test_trainings_can_be_stopped() -> None:
     with pytest.raises(InterruptedError, match="was stopped"):
         Head(FEATURES, TARGET, 3, 3).together(trainings(3)[:2], stop=lambda: True)
+    asked = iter([False, True])  # at each step: an epoch of many samples takes long
+    with pytest.raises(InterruptedError, match="was stopped"):
+        Head(FEATURES, TARGET, 3, 1).together(trainings(1)[:2], stop=lambda: next(asked))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def compared(features, target, **options):
 
 def test_equal_features_share_a_number():
     features = GENERATOR.normal(size=(50, 3)).astype(np.float32)
-    features[20], features[30], features[31] = features[3], 0, 0
+    features[20], features[30], features[31] = features[3], 0.0, -0.0
     numbers = equal_features(features)
     expected = [[bool((one == other).all()) for other in features] for one in features]
     assert (numbers[:, None] == numbers).tolist() == expected

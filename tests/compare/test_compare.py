@@ -611,7 +611,11 @@ def test_a_failing_fit_names_its_row_and_fold():
         ({"entries": {0: lambda n, e: CrossEntropyLoss()}}, TypeError, "that are strings, got 0"),
         (
             {"entries": {"a": lambda n, e: FocalLoss(), "a + post-hoc": lambda n, e: FocalLoss()}},
-            ValueError, r"entries must not have 'a \+ post-hoc'",
+            ValueError, r"without ' \+ post-hoc', .* got 'a \+ post-hoc'",
+        ),
+        (  # the row that it would be read off is not there
+            {"entries": {"focal + post-hoc": lambda n, e: FocalLoss()}},
+            ValueError, r"without ' \+ post-hoc', .* got 'focal \+ post-hoc'",
         ),
     ],
 )  # fmt: skip

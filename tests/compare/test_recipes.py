@@ -85,6 +85,10 @@ def test_many_classes_are_counted_by_the_code() -> None:
     made = run(text, train_target=target)
     expected = sw.CrossEntropyLoss(weighter=sw.ClassBalanced(counts))
     assert fingerprint(made["criterion"]) == fingerprint(expected)
+    # an entry of one's own takes a tensor: counts that are one already make no warning
+    own: dict[str, Any] = {"mine": lambda n, e: nn.CrossEntropyLoss(1 / n)}
+    made = run(code(comparison(own, counts), "mine"), train_target=target, entries=own)
+    assert made["criterion"].weight == pytest.approx([1 / count for count in counts])
 
 
 def test_entries_of_ones_own_are_called_by_their_name() -> None:

@@ -101,6 +101,10 @@ def test_no_loss_of_accuracy():
     assert found.text.count("To ") == 1
     assert "Accuracy rises as well, from" in verdict.of(fake({**points, "OHEM": (71, 92.0)})).text
     assert "This costs no accuracy, which" in verdict.of(fake({**points, "OHEM": (71, 90.6)})).text
+    # what is seen is not said not to be seen
+    found = verdict.of(fake(points, half=0.3))
+    assert "This costs next to no accuracy, which goes from 90.0 to 89.6 %" in found.text
+    assert "No loss of accuracy is seen" not in found.text
     found = verdict.of(fake({PLAIN: (60.0, 90.0), SIMPLE: (70.0, 85.0)}))
     assert found.row_at_no_loss is None
     assert found.at_no_loss.text == (

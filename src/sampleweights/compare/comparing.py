@@ -25,7 +25,6 @@ from sampleweights.compare.objective import Objective
 from sampleweights.compare.statistics import (
     METRICS,
     POSTHOC,
-    POSTHOC_FREE,
     Prediction,
     metrics_of_row,
 )
@@ -81,7 +80,7 @@ def compare(
         repeats: of the whole, on other folds and with other seeds; more narrow the intervals.
         num_epochs: of each training. A ``fit`` of your own needs it, since curricula depend on
             it; the head has a number of its own.
-        seed: of folds, trainings and resamples.
+        seed: of folds, trainings and intervals.
         class_names: a mapping from label to name, such as a model's ``id2label``, which may name
             further labels; or a sequence: of integers the C names, the first for the lowest label;
             of labels that are text the labels themselves, in the order that is wanted.
@@ -128,6 +127,11 @@ def compare(
     for name in entries:
         if not isinstance(name, str):
             raise TypeError(f"entries must have names that are strings, got {name!r}")
+        if POSTHOC in name:
+            raise ValueError(
+                f"entries must have names without {POSTHOC!r}, which is for rows that are read off "
+                f"others, got {name!r}"
+            )
     ignore = check_codes(ignore)
     fit: Callable[..., Any]
     same_features = None
@@ -150,12 +154,6 @@ def compare(
     workers = as_whole_number("workers", workers, 1)
     first = torch.from_numpy(counts[0, 0])
     adjustable = [n for n, entry in entries.items() if is_adjustable(n, entry, first, num_epochs)]
-    for name in adjustable:
-        for taken in (name + POSTHOC, name + POSTHOC_FREE):
-            if taken in entries:
-                raise ValueError(
-                    f"entries must not have {taken!r}, which is read off the row {name!r}"
-                )
     recipes = {n: recipe_of(n, entry, first, num_epochs) for n, entry in entries.items()}
     folder = None if cache is None else Path(cache)
     plan = Plan(fit, entries, index, fold, counts, num_epochs, seed, folder)

@@ -16,8 +16,9 @@ FEW = 20
 
 
 def equal_features(features: NDArray[Any]) -> NDArray[np.int64]:
-    """A number for each sample (N,) that those with the same features (N, D), to the bit, share."""
-    digests = np.fromiter((hash(row.tobytes()) for row in features), np.int64, len(features))
+    """A number for each sample (N,) that those with exactly the same features (N, D) share."""
+    # adding 0 makes -0.0 a 0.0
+    digests = np.fromiter((hash((row + 0).tobytes()) for row in features), np.int64, len(features))
     found: NDArray[np.int64] = np.unique(digests, return_inverse=True)[1]
     return found
 

@@ -28,7 +28,7 @@ def source(row: str) -> str:
 def recipe(comparison: Comparison, trained: str) -> Recipe:
     if trained in comparison.recipes:
         return comparison.recipes[trained]  # type: ignore[no-any-return]
-    call = f"criterion = entries[{trained!r}](torch.tensor(class_counts), num_epochs)"
+    call = f"criterion = entries[{trained!r}](torch.as_tensor(class_counts), num_epochs)"
     return Recipe(f'train with "{trained}"', call)
 
 

@@ -151,9 +151,12 @@ def accuracy_change(judged: Judgement, row: str) -> str:
 def no_loss(judged: Judgement, row: str) -> str:
     if judged.metric == "accuracy":
         return ""
-    if judged.accuracy_change[row].low > 0:
+    change = judged.accuracy_change[row]
+    if change.low > 0:
         return f"Accuracy rises as well, {accuracy_change(judged, row)}."
-    if judged.accuracy_change[row].low >= -NO_LOSS:
+    if change.high < 0:  # a loss that is seen, and is small
+        return f"This costs next to no accuracy, which goes {accuracy_change(judged, row)}."
+    if change.low >= -NO_LOSS:
         return f"This costs no accuracy, which goes {accuracy_change(judged, row)}."
     return f"No loss of accuracy is seen: it goes {accuracy_change(judged, row)}."
 

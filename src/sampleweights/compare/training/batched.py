@@ -83,8 +83,10 @@ class Heads:
     def draw_dropout(self, num_steps: int, batch_size: int) -> NDArray[np.uint8]:
         """A bit for each hidden unit of each sample of an epoch, (num_steps, R, B, width / 8)."""
         shape = num_steps, batch_size, self.width // 8
-        drawn = [random.bytes(math.prod(shape)) for random in self.randoms]
-        return np.stack([np.frombuffer(bits, np.uint8).reshape(shape) for bits in drawn], axis=1)
+        drawn = np.empty((num_steps, len(self.randoms), *shape[1:]), np.uint8)
+        for run, random in enumerate(self.randoms):
+            drawn[:, run] = np.frombuffer(random.bytes(math.prod(shape)), np.uint8).reshape(shape)
+        return drawn
 
     def forward(self, rows: Tensor, kept: NDArray[np.uint8]) -> Tensor:
         """Logits in training; ``kept`` are the bits of a step. Differentiable by the logits."""
@@ -125,7 +127,8 @@ class OwnLoss:
         """Nothing: the criterion was told."""
 
     def __call__(self, logits: Tensor, target: Tensor, sizes: Sequence[int]) -> Any:
-        return self.criterion(logits[0], target[0])
+        # a copy, which a criterion may change in place: it is no leaf of autograd
+        return self.criterion(logits[0].clone(), target[0])
 
 
 class SharedLoss:
@@ -240,18 +243,16 @@ class SharedLoss:
 def is_shareable(criterion: Any) -> bool:
     """Whether ``SharedLoss`` computes what a criterion would: one of the library itself.
 
-    Others may draw random numbers, or hold on to what they see.
+    Others may draw random numbers, or hold on to what they see. What must fail is trained alone,
+    too, and fails there.
     """
-    if type(criterion) not in (CrossEntropyLoss, FocalLoss):
+    if type(criterion) not in (CrossEntropyLoss, FocalLoss) or criterion.reduction == "none":
         return False
     if criterion.weight is not None or criterion.ignore_index >= 0 or criterion.global_batch:
         return False
     if criterion.evaluates or criterion.is_watched or not _adds(criterion.margin):
         return False
-    return all(
-        _is_own(module) and not (module._forward_hooks or module._forward_pre_hooks)
-        for module in criterion.modules()
-    )
+    return all(_is_own(module) for module in criterion.modules())
 
 
 def _adds(margin: Any) -> bool:
@@ -262,5 +263,13 @@ def _adds(margin: Any) -> bool:
 
 
 def _is_own(module: Any) -> bool:
+    """Whether a module is the library's own, as it was made, and knows all classes."""
     kind = type(module)
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(module, name) for name in hooks):
+        return False
+    if any(callable(value) and hasattr(kind, name) for name, value in vars(module).items()):
+        return False  # a method that was replaced, such as set_epoch
+    if getattr(module, "has_absent", False):  # a target of that class is an error
+        return False
     return kind is nn.ModuleList or kind.__module__.startswith("sampleweights.")

@@ -131,7 +131,7 @@ def recipe_of(name: str, entry: Build, class_counts: Tensor, num_epochs: int) ->
         return _RECIPES[name]
     _, make_sampler = build(name, entry, class_counts, num_epochs)
     made = "criterion" if make_sampler is None else "criterion, make_sampler"
-    call = f"entries[{name!r}](torch.tensor(class_counts), num_epochs)  # your own entry"
+    call = f"entries[{name!r}](torch.as_tensor(class_counts), num_epochs)  # your own entry"
     return Recipe(f'train with "{name}"', f"{made} = {call}")
 
 

@@ -153,7 +153,7 @@ class Head:
 
         Args:
             trainings: all with `is_shareable`, and with as many `steps`.
-            stop: asked at every epoch; ends the trainings with an `InterruptedError`.
+            stop: asked at every step; ends the trainings with an `InterruptedError`.
         """
         criteria = [training.criterion.to(self.device) for training in trainings]
         return self._train(trainings, SharedLoss(criteria, self.num_classes, self.device), stop)
@@ -188,8 +188,6 @@ class Head:
         mean, scale = (torch.stack(parts).unsqueeze(1) for parts in zip(*scales, strict=True))
         predicted: list[Tensor] = []
         for epoch in range(self.num_epochs):
-            if stop():
-                raise InterruptedError("the training was stopped")
             orders = [
                 training.order(epoch, random)
                 for training, random in zip(trainings, randoms, strict=True)
@@ -199,6 +197,8 @@ class Head:
             target = torch.from_numpy(self.target[index]).to(self.device)
             kept = heads.draw_dropout(len(index), self.batch_size)
             for step, of_step in enumerate(sizes.tolist()):
+                if stop():
+                    raise InterruptedError("the training was stopped")
                 width = max(of_step)  # the rest is padding
                 rows = standardized(self._rows(index[step, :, :width]), mean, scale)
                 logits = heads.forward(rows, kept[step, :, :width])

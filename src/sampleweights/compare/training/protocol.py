@@ -234,6 +234,8 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
             f"fit failed in row {run.name!r}, repeat {run.repeat}, fold {run.fold}, with "
             f"{type(error).__name__}: {error}"
         ) from error
+    finally:
+        fitted.remove()  # the criterion may be that of other runs as well
     logits = checked(plan, run, result, len(validation))
     told = (
         bool(heard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 import threading
@@ -94,6 +95,8 @@ def together(
     for run in runs:
         training = training_of(plan, run)
         if training.is_shareable:
+            # of its own: an entry may build the same one for all runs, whose epochs differ
+            training.criterion = copy.deepcopy(training.criterion)
             by_steps[head.steps(training)].append((run, training))
     groups = []
     for members in by_steps.values():
