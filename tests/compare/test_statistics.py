@@ -520,3 +520,35 @@ def test_an_empty_family_is_above_nothing():
     target, fold, logits = made(100, 3)
     found = statistics_of(target, fold, {"base": logits})
     assert found.above_curve([], curve_of(logits, target)) == {}
+
+
+def test_a_utility_that_is_the_accuracy_has_its_intervals():
+    target, fold, logits = made(300, 0)
+    other = logits + np.random.default_rng(1).normal(size=logits.shape)
+    rows = {name: Prediction.of(z, np.eye(3), target) for name, z in [("a", logits), ("b", other)]}
+    found = Statistics(target, np.arange(300), fold, NAMES, rows)
+    one, same = (found.difference("b", "a", metric) for metric in ("utility", "accuracy"))
+    assert (one.value, one.low, one.high) == pytest.approx(
+        (same.value / 100, same.low / 100, same.high / 100)
+    )
+
+
+@pytest.mark.parametrize("groups", [None, 30])
+def test_what_few_samples_did_not_lose_is_not_called_safe(groups):
+    """A decision that saves 10 of 1,000 a little, and loses none of 6 that are worth much."""
+    target = np.repeat([0, 1], [1000, 6])
+    utility = np.array([[0.0, -1.0], [-60.0, -1.0]])
+    careful = np.arange(1006) % 20 == 0
+    bold = careful & (np.arange(1006) % 50 > 0)
+    sure = np.array([[0.0, -20.0], [0.0, 20.0]])
+    rows = {
+        name: Prediction.of(sure[((target == 1) | treated).astype(int)][None], utility, target)
+        for name, treated in [("careful", careful), ("bold", bold)]
+    }
+    group = np.arange(1006) if groups is None else np.arange(1006) % groups
+    found = Statistics(target, group, (group % 5)[None], ["x", "y"], rows)
+    by, own = found.difference("bold", "careful", "utility"), found.estimate("bold", "utility")
+    assert by.low < 0 < by.value < by.high
+    # one or more of 6 may be lost the next time
+    assert own.low < own.value - 60 / 1006
+    assert own.low < own.value < own.high
