@@ -552,3 +552,15 @@ def test_what_few_samples_did_not_lose_is_not_called_safe(groups):
     # one or more of 6 may be lost the next time
     assert own.low < own.value - 60 / 1006
     assert own.low < own.value < own.high
+
+
+def test_of_two_groups_many_rows_are_still_many():
+    """Two groups differ in one way, in which all rows would correlate by 1 or -1."""
+    target, _, logits = made(200, 0)
+    group, generator = np.arange(200) % 2, np.random.default_rng(1)
+    rows = {str(i): logits + generator.normal(size=logits.shape) for i in range(8)}
+    found = statistics_of(target, group[None], rows, group=group)
+    together = found.differences(list(rows)[1:], "0", "accuracy")
+    for row, by in together.items():
+        alone = found.difference(row, "0", "accuracy")
+        assert by.high - by.low > 3 * (alone.high - alone.low)

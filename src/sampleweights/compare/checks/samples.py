@@ -105,6 +105,6 @@ class SmallClasses(Check):
         return (
             f"These classes have fewer than {FEW} {what}: {listed(names)}. With {size} of them, "
             f"{moves} by {100 / size:.0f} points and balanced accuracy by "
-            f"{100 / size / len(sizes):.1f}. Collect more {what} of these classes, or do not decide "
-            f"by differences of that size."
+            f"{100 / size / len(sizes):.1f}. Collect more {what} of these classes, or do not "
+            f"decide by differences of that size."
         )

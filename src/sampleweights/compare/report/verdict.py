@@ -157,11 +157,12 @@ def least_loss(judged: Judgement, row: str) -> str:
 def no_loss(judged: Judgement, row: str) -> str:
     if judged.metric == "accuracy":
         return ""
-    if judged.accuracy_change[row].low > 0:
-        return f"Accuracy rises as well, {accuracy_change(judged, row)}."
-    if judged.accuracy_change[row].low >= -NO_LOSS or judged.accuracy_change[row].high < 0:
-        return f"This costs {least_loss(judged, row)} accuracy, which goes {accuracy_change(judged, row)}."
-    return f"No loss of accuracy is seen: it goes {accuracy_change(judged, row)}."
+    change, goes = judged.accuracy_change[row], accuracy_change(judged, row)
+    if change.low > 0:
+        return f"Accuracy rises as well, {goes}."
+    if change.low >= -NO_LOSS or change.high < 0:
+        return f"This costs {least_loss(judged, row)} accuracy, which goes {goes}."
+    return f"No loss of accuracy is seen: it goes {goes}."
 
 
 def reason(judged: Judgement, row: str) -> str:
