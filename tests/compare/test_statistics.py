@@ -563,4 +563,4 @@ def test_of_two_groups_many_rows_are_still_many():
     together = found.differences(list(rows)[1:], "0", "accuracy")
     for row, by in together.items():
         alone = found.difference(row, "0", "accuracy")
-        assert by.high - by.low > 3 * (alone.high - alone.low)
+        assert by.high - by.low > 5 * (alone.high - alone.low)
