@@ -564,3 +564,17 @@ def test_of_two_groups_many_rows_are_still_many():
     for row, by in together.items():
         alone = found.difference(row, "0", "accuracy")
         assert by.high - by.low > 5 * (alone.high - alone.low)
+
+
+def test_a_utility_is_not_said_to_be_more_than_the_best_decisions_earn():
+    target = np.repeat([0, 1], [90, 4])
+    utility = np.array([[0.0, -1.0], [-900.0, 2.0]])
+    logits = np.where(np.eye(2)[target] == 1, 9.0, 0.0)[None]
+    rows = {"right": Prediction.of(logits, utility, target)}
+    rows["wrong"] = Prediction.of(-logits, utility, target)
+    found = Statistics(target, np.arange(94), (np.arange(94) % 4)[None], ["x", "y"], rows)
+    best = found.estimate("right", "utility")
+    assert best.low < best.value == pytest.approx(best.high) == pytest.approx(8 / 94)
+    worst = found.estimate("wrong", "utility")
+    assert worst.high > worst.value
+    assert worst.value == pytest.approx(worst.low) == pytest.approx(-(90 + 3600) / 94)

@@ -263,7 +263,12 @@ class Statistics:
         if self.why_no_interval("utility") is not None:
             return Estimate(influence.value, NAN, NAN)
         half = quantile(of.freedom) * np.sqrt(of.samples_alone + of.added)
-        return Estimate(influence.value, float(center - half), float(center + half))
+        worth = self._rows[row].worth
+        low, high = float(center - half), float(center + half)
+        if worth is not None:  # no decisions earn less or more
+            least, most = (self.samples.size @ worth / self.samples.size.sum()).tolist()
+            low, high = max(low, least), min(high, most)
+        return Estimate(influence.value, low, high)
 
     def _influence(self, row: str, metric: str) -> Influence:
         if (row, metric) not in self._influences:
