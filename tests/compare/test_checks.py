@@ -173,6 +173,8 @@ def test_a_class_of_few_groups_is_small():
     groups = np.r_[np.arange(300), np.arange(100) % 7]
     text = told(made(target, groups=groups), "small-classes")
     assert text.startswith("These classes have fewer than 20 groups: class 1 (7).")
+    assert "one more that is right" not in text  # a group has many samples
+    assert "a single one, if all are as large, can move the recall of its class by 14 " in text
 
 
 # --------------------------------------------------------------------------------------------

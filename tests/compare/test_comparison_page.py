@@ -19,7 +19,7 @@ import numpy as np
 from fake_comparison import NAN, POINTS, FakeComparison
 
 from sampleweights.compare import METRICS, Comparison, Estimate
-from sampleweights.compare.report import page, picture
+from sampleweights.compare.report import page, picture, table
 from sampleweights.compare.report.verdict import of
 from sampleweights.compare.training.entries import _RECIPES
 
@@ -243,3 +243,14 @@ def test_of_a_real_comparison(tmp_path: Path) -> None:
     axes = comparison.plot(figure.subplots())
     drawn = [tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() == "o"]
     assert drawn == [(balanced, accuracy) for accuracy, balanced, *_ in expected]
+
+
+def test_columns_of_the_terminal_stay_apart():
+    comparison = FakeComparison(objective=[[0.0, -1.0]] * 7)
+    told = comparison.estimate
+    comparison.estimate = lambda row, metric: (
+        Estimate(-0.0549, -0.0959, -0.0344) if metric == "utility" else told(row, metric)
+    )
+    first, *lines = table.metrics_of_rows(comparison).splitlines()
+    assert {len(line) for line in lines} == {len(first)}
+    assert all(line.endswith("  -0.0549 (-0.0959 to -0.0344)") for line in lines)

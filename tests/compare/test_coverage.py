@@ -305,3 +305,27 @@ def test_intervals_of_equal_criteria_hold_zero(size, width):
                 held.append(by.low <= 0 <= by.high)
     for metric, held in hits.items():
         assert is_honest(held, at_most=0.98), (metric, np.mean(held))
+
+
+def test_no_gain_is_announced_while_few_samples_hide_a_loss():
+    """A row that saves a little, and loses 15 % of a class of few samples that are worth much."""
+    generator = np.random.default_rng(0)
+    utility, sure = np.array([[0.0, -1.0], [-60.0, -1.0]]), np.array([[0.0, -9.0], [0.0, 9.0]])
+    for positives in (6, 20):
+        target, gains, held = np.repeat([0, 1], [1000, positives]), [], []
+        true = (0.02 * 1000 - 0.15 * 0.97 * 59 * positives) / len(target)
+        for _ in range(200):
+            luck, more = generator.random((2, len(target)))
+            careful = luck < np.where(target == 1, 0.97, 0.05)
+            bold = careful & (more >= np.where(target == 1, 0.15, 0.02 / 0.05))
+            rows = {
+                name: Prediction.of(sure[treated.astype(int)][None], utility, target)
+                for name, treated in [("careful", careful), ("bold", bold)]
+            }
+            fold = generator.permutation(len(target))[None] % 5
+            found = Statistics(target, np.arange(len(target)), fold, ["x", "y"], rows)
+            by = found.difference("bold", "careful", "utility")
+            gains.append(by.low > 0)
+            held.append(by.low <= true <= by.high)
+        assert np.mean(gains) <= 0.025, positives
+        assert np.mean(held) >= 0.93 - CHANCE, positives

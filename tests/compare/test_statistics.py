@@ -520,3 +520,61 @@ def test_an_empty_family_is_above_nothing():
     target, fold, logits = made(100, 3)
     found = statistics_of(target, fold, {"base": logits})
     assert found.above_curve([], curve_of(logits, target)) == {}
+
+
+def test_a_utility_that_is_the_accuracy_has_its_intervals():
+    target, fold, logits = made(300, 0)
+    other = logits + np.random.default_rng(1).normal(size=logits.shape)
+    rows = {name: Prediction.of(z, np.eye(3), target) for name, z in [("a", logits), ("b", other)]}
+    found = Statistics(target, np.arange(300), fold, NAMES, rows)
+    one, same = (found.difference("b", "a", metric) for metric in ("utility", "accuracy"))
+    assert (one.value, one.low, one.high) == pytest.approx(
+        (same.value / 100, same.low / 100, same.high / 100)
+    )
+
+
+@pytest.mark.parametrize("groups", [None, 30])
+def test_what_few_samples_did_not_lose_is_not_called_safe(groups):
+    """A decision that saves 10 of 1,000 a little, and loses none of 6 that are worth much."""
+    target = np.repeat([0, 1], [1000, 6])
+    utility = np.array([[0.0, -1.0], [-60.0, -1.0]])
+    careful = np.arange(1006) % 20 == 0
+    bold = careful & (np.arange(1006) % 50 > 0)
+    sure = np.array([[0.0, -20.0], [0.0, 20.0]])
+    rows = {
+        name: Prediction.of(sure[((target == 1) | treated).astype(int)][None], utility, target)
+        for name, treated in [("careful", careful), ("bold", bold)]
+    }
+    group = np.arange(1006) if groups is None else np.arange(1006) % groups
+    found = Statistics(target, group, (group % 5)[None], ["x", "y"], rows)
+    by, own = found.difference("bold", "careful", "utility"), found.estimate("bold", "utility")
+    assert by.low < 0 < by.value < by.high
+    # one or more of 6 may be lost the next time
+    assert own.low < own.value - 60 / 1006
+    assert own.low < own.value < own.high
+
+
+def test_of_two_groups_many_rows_are_still_many():
+    """Two groups differ in one way, in which all rows would correlate by 1 or -1."""
+    target, _, logits = made(200, 0)
+    group, generator = np.arange(200) % 2, np.random.default_rng(1)
+    rows = {str(i): logits + generator.normal(size=logits.shape) for i in range(8)}
+    found = statistics_of(target, group[None], rows, group=group)
+    together = found.differences(list(rows)[1:], "0", "accuracy")
+    for row, by in together.items():
+        alone = found.difference(row, "0", "accuracy")
+        assert by.high - by.low > 5 * (alone.high - alone.low)
+
+
+def test_a_utility_is_not_said_to_be_more_than_the_best_decisions_earn():
+    target = np.repeat([0, 1], [90, 4])
+    utility = np.array([[0.0, -1.0], [-900.0, 2.0]])
+    logits = np.where(np.eye(2)[target] == 1, 9.0, 0.0)[None]
+    rows = {"right": Prediction.of(logits, utility, target)}
+    rows["wrong"] = Prediction.of(-logits, utility, target)
+    found = Statistics(target, np.arange(94), (np.arange(94) % 4)[None], ["x", "y"], rows)
+    best = found.estimate("right", "utility")
+    assert best.low < best.value == pytest.approx(best.high) == pytest.approx(8 / 94)
+    worst = found.estimate("wrong", "utility")
+    assert worst.high > worst.value
+    assert worst.value == pytest.approx(worst.low) == pytest.approx(-(90 + 3600) / 94)

@@ -61,8 +61,8 @@ def test_what_needs_no_training_is_preferred_unless_something_is_shown_to_beat_i
     assert found.row == SIMPLE
     assert found.text.endswith(
         'No other method tried here is shown to reach more: "ClassBalanced" reached 70.9 %, but '
-        "that may be chance; more repeats of the comparison show whether it is. Nothing tried here "
-        "is shown to raise balanced accuracy at no loss of accuracy."
+        "that may be chance; more samples, or more repeats of the comparison, may show whether it "
+        "is. Nothing tried here is shown to raise balanced accuracy at no loss of accuracy."
     )
     found = verdict.of(fake({**points, "ClassBalanced": (70.4, 85.0)}))
     assert "No other method tried here is shown to reach more. Nothing" in found.text
@@ -164,6 +164,11 @@ def test_a_baseline_that_is_not_plain_is_named():
     assert found.text.startswith('Keep "ClassBalanced": nothing')
     found = verdict.of(fake({**points, "OHEM": (63.0, 80.0)}, adjustable=["OHEM"]))
     assert found.row == "OHEM"
+    points = {"FocalLoss": (60.0, 80.0), "FocalLoss" + POSTHOC: (63, 80), "OHEM": (66.0, 80.0)}
+    assert '"FocalLoss" whose logits are adjusted' in verdict.of(fake(points)).text
+    found = verdict.of(fake(points, checks=NOT_FITTED))
+    assert '"FocalLoss" has not fitted' in found.text
+    assert "lain training" not in found.text
 
 
 def test_classes_that_are_not_fitted_need_a_weighting_in_training():
@@ -177,6 +182,42 @@ def test_classes_that_are_not_fitted_need_a_weighting_in_training():
     assert "train longer or with a weighting, and compare again" in found.text
     found = verdict.of(fake({PLAIN: (60.0, 90.0), SIMPLE: (60.0, 90.0)}, checks=NOT_FITTED))
     assert "First of all, train longer" in found.text
+
+
+def test_a_loss_that_is_shown_is_not_called_none():
+    points = {PLAIN: (60.0, 90.0), SIMPLE: (70.0, 85.0), FREE: (65.0, 89.6)}
+    found = verdict.of(fake(points, half=0.3))
+    assert found.row_at_no_loss == FREE
+    assert found.at_no_loss.what.startswith("To lose next to no accuracy, subtract only")
+    assert found.at_no_loss.effect.endswith(
+        "This costs next to no accuracy, which goes from 90.0 to 89.6 % (a change of -0.7 to -0.1 "
+        "points)."
+    )
+
+
+def test_a_row_that_its_adjustment_leaves_as_it_is_stands_for_both():
+    points = {PLAIN: (60.0, 90.0), "OHEM": (70.0, 89.6), "OHEM" + POSTHOC: (70.0, 89.8)}
+    comparison = fake(points, above={"OHEM": 5.0, "OHEM" + POSTHOC: 5.0})
+    assert verdict.of(comparison).row == "OHEM" + POSTHOC
+    comparison.tau = lambda row: 0.0
+    assert verdict.of(comparison).row == "OHEM"
+    assert "log(class frequency)" not in " ".join(verdict.further(comparison))
+
+
+def test_rows_that_decide_alike():
+    comparison = fake({PLAIN: (60.0, 80.0), "OHEM": (60.0, 80.0)}, half=1e-150)
+    assert verdict.of(comparison).text == (
+        "Keep plain training: all that was tried here reaches the same balanced accuracy, 60.0 %."
+    )
+
+
+def test_a_row_that_is_more_accurate_than_every_adjustment():
+    points = {PLAIN: (60.0, 80.0), "OHEM": (70.0, 85.0), "FocalLoss": (68.0, 84.0)}
+    [first, *_] = verdict.further(fake(points, above=dict.fromkeys(points, 5.0)))
+    assert first.endswith(
+        "is 5.0 points (4.0 to 6.0) above the most accurate adjustment of plain training, which is "
+        "less accurate."
+    )
 
 
 def test_code_is_shown_once():
@@ -256,6 +297,8 @@ def test_nothing_is_said_that_is_not_shown_and_nothing_contradicts(comparison):
         change = comparison.difference(found.row_at_no_loss, PLAIN, "accuracy")
         assert metric == "accuracy" or change.value >= -0.5
         assert value(found.row_at_no_loss) <= value(found.row)
+    if re.search("costs no accuracy|No loss of accuracy|To lose no accuracy", said):
+        assert not comparison.difference(found.row_at_no_loss, PLAIN, "accuracy").high < 0
     # nothing is shown to be better than an adjustment that is recommended
     if found.row in (SIMPLE, FREE) and not comparison.checks:
         better = {r for r, by in comparison.differences(metric, found.row).items() if by.low > 0}

@@ -100,9 +100,12 @@ class SmallClasses(Check):
         if not small:
             return None
         size, names = small[0][0], [f"{comparison.class_names[c]} ({size})" for size, c in small]
+        moves = "one more that is right moves the recall of its class"
+        if comparison.groups is not None:
+            moves = "a single one, if all are as large, can move the recall of its class"
         return (
             f"These classes have fewer than {FEW} {what}: {listed(names)}. With {size} of them, "
-            f"one more that is right moves the recall of its class by {100 / size:.0f} points and "
-            f"balanced accuracy by {100 / size / len(sizes):.1f}. Collect more {what} of these "
-            f"classes, or do not decide by differences of that size."
+            f"{moves} by {100 / size:.0f} points and balanced accuracy by "
+            f"{100 / size / len(sizes):.1f}. Collect more {what} of these classes, or do not "
+            f"decide by differences of that size."
         )

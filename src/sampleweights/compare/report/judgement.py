@@ -35,7 +35,11 @@ class Judgement:
         self.simple = comparison.baseline + POSTHOC
         self.to_baseline: dict[str, Estimate] = comparison.differences(self.metric)
         self.accuracy_change: dict[str, Estimate] = comparison.differences("accuracy")
-        self.helps = [row for row, by in self.to_baseline.items() if by.low > 0]
+        self.helps = [
+            row
+            for row, by in self.to_baseline.items()
+            if by.low > 0 and not (is_adjusted(row) and comparison.tau(row) == 0)  # the row itself
+        ]
         self.not_fitted = NOT_FITTED in {found.code for found in comparison.checks}
         self.best, self.at_no_loss = self._recommend()
 

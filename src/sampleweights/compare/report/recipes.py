@@ -7,7 +7,7 @@ from typing import Any
 from sampleweights.compare.statistics import POSTHOC, POSTHOC_FREE
 from sampleweights.compare.training.entries import Recipe
 
-__all__ = ["action", "code", "is_plain"]
+__all__ = ["action", "code", "plain"]
 
 Comparison = Any  # sampleweights.compare.Comparison, which imports what imports this module
 
@@ -15,9 +15,10 @@ MOST_COUNTS = 20
 """Of more classes the code names the counts, and does not list them."""
 
 
-def is_plain(comparison: Comparison) -> bool:
-    """Whether the baseline is cross-entropy without more."""
-    return bool(recipe(comparison, comparison.baseline).code == "criterion = sw.CrossEntropyLoss()")
+def plain(comparison: Comparison) -> str:
+    """What the baseline is called: it need not be cross-entropy without more."""
+    is_plain = recipe(comparison, comparison.baseline).code == "criterion = sw.CrossEntropyLoss()"
+    return "plain training" if is_plain else f'"{comparison.baseline}"'
 
 
 def source(row: str) -> str:

@@ -61,10 +61,14 @@ def metrics_of_rows(comparison: Comparison) -> str:
         for row in comparison.ranking
     }
     width = max(map(len, names.values())) + 2
-    lines = [" " * width + "".join(f"{words[metric]:>24}" for metric in shown)]
-    for row, name in names.items():
-        cells = "".join(f"{number(comparison.estimate(row, m), m):>24}" for m in shown)
-        lines.append(f"{name:{width}}{cells}")
+    columns = [
+        [words[metric], *(number(comparison.estimate(row, metric), metric) for row in names)]
+        for metric in shown
+    ]
+    lines = [f"{name:{width}}" for name in ["", *names.values()]]
+    for cells in columns:
+        wide = max(24, max(map(len, cells)) + 2)  # a utility may have long numbers
+        lines = [f"{line}{cell:>{wide}}" for line, cell in zip(lines, cells, strict=True)]
     return "\n".join(lines)
 
 

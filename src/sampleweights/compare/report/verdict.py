@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sampleweights.compare.report.judgement import NO_LOSS, Judgement, is_adjusted
-from sampleweights.compare.report.recipes import action, code, is_plain
+from sampleweights.compare.report.recipes import action, code, plain
 from sampleweights.compare.statistics import METRICS, Estimate
 
 __all__ = ["Verdict", "further", "of"]
@@ -117,7 +117,7 @@ def of(comparison: Comparison) -> Verdict:
         best,
         Recommendation(
             free,
-            f"To lose no accuracy, {action(comparison, free, after=row)}.",
+            f"To lose {least_loss(judged, free)} accuracy, {action(comparison, free, after=row)}.",
             f"{gain(judged, free)}. {no_loss(judged, free)}",
             code(comparison, free),
         ),
@@ -144,34 +144,39 @@ def accuracy_change(judged: Judgement, row: str) -> str:
     ]
     change, text = judged.accuracy_change[row], "from {:.1f} to {:.1f} %".format(*values)
     if change.shown:
-        text += f" (a change of {change.low:+.1f} to {change.high:+.1f} points)"
+        low, high = (round(end, 1) + 0.0 for end in (change.low, change.high))  # no -0.0
+        text += f" (a change of {low:+.1f} to {high:+.1f} points)"
     return text
+
+
+def least_loss(judged: Judgement, row: str) -> str:
+    """Half a point counts as none, but where it is shown to be lost nobody says that it is not."""
+    return "next to no" if judged.accuracy_change[row].high < 0 else "no"
 
 
 def no_loss(judged: Judgement, row: str) -> str:
     if judged.metric == "accuracy":
         return ""
-    change = judged.accuracy_change[row]
+    change, goes = judged.accuracy_change[row], accuracy_change(judged, row)
     if change.low > 0:
-        return f"Accuracy rises as well, {accuracy_change(judged, row)}."
-    if change.high < 0:  # a loss that is seen, and is small
-        return f"This costs next to no accuracy, which goes {accuracy_change(judged, row)}."
-    if change.low >= -NO_LOSS:
-        return f"This costs no accuracy, which goes {accuracy_change(judged, row)}."
-    return f"No loss of accuracy is seen: it goes {accuracy_change(judged, row)}."
+        return f"Accuracy rises as well, {goes}."
+    if change.low >= -NO_LOSS or change.high < 0:
+        return f"This costs {least_loss(judged, row)} accuracy, which goes {goes}."
+    return f"No loss of accuracy is seen: it goes {goes}."
 
 
 def reason(judged: Judgement, row: str) -> str:
     """Why this one, in a sentence; or nothing."""
+    first = plain(judged.comparison)
     if judged.not_fitted:
         if is_adjusted(row):
             return (
-                "But plain training has not fitted its rare classes yet, not even on the "
+                f"But {first} has not fitted its rare classes yet, not even on the "
                 "samples it was trained on, and no adjustment at test time helps those: train "
                 "longer or with a weighting, and compare again."
             )
         return (
-            "An adjustment at test time is no substitute here: plain training has not fitted "
+            f"An adjustment at test time is no substitute here: {first} has not fitted "
             "its rare classes, not even on the samples it was trained on."
         )
     if row.startswith(judged.simple) and not judged.better_than(row):
@@ -181,15 +186,15 @@ def reason(judged: Judgement, row: str) -> str:
             return f"{text}."
         reached = amount(judged.value(top), judged.metric)
         return (
-            f'{text}: "{top}" reached {reached}, but that may be chance; more repeats of the '
-            f"comparison show whether it is."
+            f'{text}: "{top}" reached {reached}, but that may be chance; more samples, or '
+            f"more repeats of the comparison, may show whether it is."
         )
     other = not row.startswith(judged.simple)
     if other and judged.metric != "accuracy" and judged.simple in judged.helps:
         value = judged.comparison.estimate(judged.simple, judged.metric).value
         accuracy = judged.comparison.estimate(judged.simple, "accuracy").value
         return (
-            f"Plain training whose logits are adjusted at test time reaches "
+            f"{first[0].upper()}{first[1:]} whose logits are adjusted at test time reaches "
             f"{amount(value, judged.metric)} at an accuracy of {accuracy:.1f} %."
         )
     return ""
@@ -198,16 +203,19 @@ def reason(judged: Judgement, row: str) -> str:
 def nothing_helps(judged: Judgement) -> tuple[str, str]:
     """What to do then, and how much could have been seen."""
     comparison, words = judged.comparison, judged.comparison.goal.words
-    plain = "plain training" if is_plain(comparison) else f'"{comparison.baseline}"'
+    first = plain(comparison)
     if not judged.to_baseline:
         return "Only one way to train was given, so that there is nothing to choose from.", ""
     width = [(by.high - by.low) / 2 for by in judged.to_baseline.values() if by.shown]
     if not width:
         why = comparison.why_no_interval(judged.metric) or ""
-        return f"Keep {plain}: these data do not say what raises {words}.", why
-    what = f"Keep {plain}: nothing tried here is shown to raise {words}."
-    half = float(np.median(width))
+        return f"Keep {first}: these data do not say what raises {words}.", why
     reached = amount(judged.value(comparison.baseline), judged.metric)
+    differing = [half for half in width if half > 1e-9]  # not those that decide all alike
+    if not differing:
+        return f"Keep {first}: all that was tried here reaches the same {words}, {reached}.", ""
+    what = f"Keep {first}: nothing tried here is shown to raise {words}."
+    half = float(np.median(differing))
     unseen = f"{half:.2g}" if judged.metric == "utility" else f"{half:.1f} points"
     groups = comparison.num_groups
     among = "" if groups is None else f" in {groups:,} groups"
@@ -218,8 +226,8 @@ def nothing_helps(judged: Judgement) -> tuple[str, str]:
     )
     if judged.not_fitted:
         effect += (
-            " First of all, train longer: plain training has not fitted its rare classes, not "
-            "even on the samples it was trained on."
+            f" First of all, train longer: {first} has not fitted its rare classes, not even on "
+            f"the samples it was trained on."
         )
     return what, effect
 
@@ -231,12 +239,15 @@ def further(comparison: Comparison) -> list[str]:
     found = []
     above = judged.above_curve if judged.metric == "balanced_accuracy" else []
     others = [item for item in above if item[0] not in (chosen, judged.at_no_loss)]
+    first = plain(comparison)
     for row, by in others[:MOST_FURTHER]:
+        than = f"all adjustments of {first} that are as accurate"
+        if comparison.estimate(row, "accuracy").value > comparison.frontier["accuracy"].max():
+            than = f"the most accurate adjustment of {first}, which is less accurate"
         found.append(
             f"To {action(comparison, row)} is worth it too: at an accuracy of "
             f"{comparison.estimate(row, 'accuracy').value:.1f} % its balanced accuracy is "
-            f"{by.value:.1f} points ({by.low:.1f} to {by.high:.1f}) above all adjustments of plain "
-            f"training that are as accurate."
+            f"{by.value:.1f} points ({by.low:.1f} to {by.high:.1f}) above {than}."
         )
     counts = comparison.class_counts
     rare = comparison.class_names[counts.index(min(counts))]

@@ -111,6 +111,10 @@ def correlation(
     mean = np.stack([contrast.influence.by_group.mean(0) for contrast in contrasts])
     shared = (mean @ mean.T).astype(np.float64) * groups / max(groups - 1, 1)
     training = np.maximum(variance - shared.diagonal() - [c.added for c in contrasts], 0)
+    # of two groups, which differ in one way, all would correlate by 1, whatever the rows are
+    np.multiply(
+        shared, max(groups - 2, 0) / groups, out=shared, where=~np.eye(len(mean), dtype=bool)
+    )
     names = np.array([contrast.training for contrast in contrasts])
     same = np.where(names[:, None] == names, 1.0, 0.5)
     shared += same * np.sqrt(training[:, None] * training)

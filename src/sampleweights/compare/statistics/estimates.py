@@ -95,11 +95,9 @@ def of_part(
             all or none of them are right, and nothing is seen of the variance.
         alone: whether they are samples.
     """
-    certain = alone and family not in (*RANKED, "utility")  # a share has no other variance
+    certain = alone and family not in RANKED  # a share has no other variance
     z = quantile(np.inf if certain else units - 1)
     variance *= 1 if certain else units / max(units - 1, 1)
-    if family == "utility":
-        return float(value - z * np.sqrt(variance)), float(value + z * np.sqrt(variance))
     if not 0 < value < 1 or not variance > 0:
         return wilson(min(max(value, 0.0), 1.0), units, z)
     if family in RANKED:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sampleweights.compare.statistics.contrasts import Contrast, intervals
 from sampleweights.compare.statistics.curve import Above, Both, Curve
-from sampleweights.compare.statistics.estimates import Estimate, of_mean, of_part
+from sampleweights.compare.statistics.estimates import Estimate, of_mean, of_part, quantile
 from sampleweights.compare.statistics.metrics import (
     METRICS,
     RANKED,
@@ -130,6 +130,8 @@ class Statistics:
                 self._estimates[row, metric] = Estimate(value, NAN, NAN)
             elif family in RANKED:
                 self._rank(row)
+            elif family == "utility":
+                self._estimates[row, metric] = self._utility(row)
             else:
                 parts = self._parts(row, family, c)
                 self._estimates[row, metric] = self._estimate(metric, parts)
@@ -255,6 +257,19 @@ class Statistics:
         low, high = of_mean(means[known].tolist(), ends, correlation)
         return Estimate(unit * value, unit * low, unit * high)
 
+    def _utility(self, row: str) -> Estimate:
+        influence, few = self._influence(row, "utility"), self._few_utilities(self._rows[row])
+        of, center = Contrast(influence, row, *few), influence.value + few[0]
+        if self.why_no_interval("utility") is not None:
+            return Estimate(influence.value, NAN, NAN)
+        half = quantile(of.freedom) * np.sqrt(of.samples_alone + of.added)
+        worth = self._rows[row].worth
+        low, high = float(center - half), float(center + half)
+        if worth is not None:  # no decisions earn less or more
+            least, most = (self.samples.size @ worth / self.samples.size.sum()).tolist()
+            low, high = max(low, least), min(high, most)
+        return Estimate(influence.value, low, high)
+
     def _influence(self, row: str, metric: str) -> Influence:
         if (row, metric) not in self._influences:
             if metric in RANKED:
@@ -282,6 +297,24 @@ class Statistics:
             share = np.arange(len(size)) == c
         return None if share is None else share.astype(np.float64)
 
+    def _few_utilities(
+        self, row: Prediction, other: Prediction | None = None
+    ) -> tuple[float, float, float]:
+        """As `Samples.few`, in units of what a decision can change in each class.
+
+        A decision that costs much in a class of few samples may have been wrong in none of them.
+        """
+        target, size = self.samples.target, self.samples.size
+        if row.worth is None or row.utility is None:
+            return 0.0, 0.0, float(max(self.samples.num_groups - 1, 1))
+        most, earned = row.worth[:, 1] - row.worth[:, 0], row.utility.mean(0)
+        if other is None:
+            most, earned = most / 2, earned - row.worth.mean(1)[target]
+        elif other.utility is not None:
+            earned = earned - other.utility.mean(0)
+        share = np.divide(earned, most[target], out=0 * earned, where=most[target] > 0)
+        return self.samples.few(share, most * size / size.sum())
+
     def _contrast(self, row: str, other: str, metric: str) -> Contrast:
         influence = self._influence(row, metric) - self._influence(other, metric)
         training, (family, c) = self._training[row], self._family(metric)
@@ -291,10 +324,11 @@ class Statistics:
         if share is not None:
             difference = self._right(self._rows[row]) - self._right(self._rows[other])
             return Contrast(influence, training, *self.samples.few(difference, share))
+        if family == "utility":
+            few = self._few_utilities(self._rows[row], self._rows[other])
+            return Contrast(influence, training, *few)
         groups = self.samples.groups_of_class
         freedom = groups[groups > 0].min() if c is None else groups[c]
-        if family == "utility":
-            freedom = self.samples.num_groups
         return Contrast(influence, training, freedom=float(max(freedom - 1, 1)))
 
 

@@ -43,6 +43,8 @@ class Prediction:
     """(repeats, N, C); None where only decisions are known: no AUROC and average precision then."""
     utility: NDArray[np.float64] | None = None
     """(repeats, N), what the best decision earned, in the units of the table; None without one."""
+    worth: NDArray[np.float64] | None = None
+    """(C, 2), what the worst and the best decision earn on a sample of each class."""
 
     @classmethod
     def of(
@@ -61,13 +63,14 @@ class Prediction:
         """
         exponential = np.exp(logits - logits.max(-1, keepdims=True).astype(np.float64))
         probability = exponential / exponential.sum(-1, keepdims=True)
-        earned = None
+        earned = worth = None
         if utility is not None:
             if target is None:
                 raise ValueError("target must be given with utility, got None")
             earned = np.asarray(utility, float)[target, (probability @ utility).argmax(-1)]
+            worth = np.stack([np.min(utility, 1), np.max(utility, 1)], 1).astype(np.float64)
         confidence = probability.max(-1)
-        return cls(logits.argmax(-1), confidence, probability.astype(np.float32), earned)
+        return cls(logits.argmax(-1), confidence, probability.astype(np.float32), earned, worth)
 
 
 @dataclass(frozen=True)
