@@ -117,7 +117,7 @@ def of(comparison: Comparison) -> Verdict:
         best,
         Recommendation(
             free,
-            f"To lose no accuracy, {action(comparison, free, after=row)}.",
+            f"To lose {hardly(judged, free)} accuracy, {action(comparison, free, after=row)}.",
             f"{gain(judged, free)}. {no_loss(judged, free)}",
             code(comparison, free),
         ),
@@ -144,8 +144,14 @@ def accuracy_change(judged: Judgement, row: str) -> str:
     ]
     change, text = judged.accuracy_change[row], "from {:.1f} to {:.1f} %".format(*values)
     if change.shown:
-        text += f" (a change of {change.low:+.1f} to {change.high:+.1f} points)"
+        low, high = (f"{end:+.1f}".replace("-0.0", "+0.0") for end in (change.low, change.high))
+        text += f" (a change of {low} to {high} points)"
     return text
+
+
+def hardly(judged: Judgement, row: str) -> str:
+    """How much accuracy is lost, before the word: a loss below what counts may still be shown."""
+    return "hardly any" if judged.accuracy_change[row].high < 0 else "no"
 
 
 def no_loss(judged: Judgement, row: str) -> str:
@@ -155,6 +161,8 @@ def no_loss(judged: Judgement, row: str) -> str:
         return f"Accuracy rises as well, {accuracy_change(judged, row)}."
     if judged.accuracy_change[row].low >= -NO_LOSS:
         return f"This costs no accuracy, which goes {accuracy_change(judged, row)}."
+    if judged.accuracy_change[row].high < 0:
+        return f"Accuracy falls a little, {accuracy_change(judged, row)}."
     return f"No loss of accuracy is seen: it goes {accuracy_change(judged, row)}."
 
 
@@ -203,16 +211,27 @@ def nothing_helps(judged: Judgement) -> tuple[str, str]:
         why = comparison.why_no_interval(judged.metric) or ""
         return f"Keep {plain}: these data do not say what raises {words}.", why
     what = f"Keep {plain}: nothing tried here is shown to raise {words}."
-    half = float(np.median(width))
     reached = amount(judged.value(comparison.baseline), judged.metric)
-    unseen = f"{half:.2g}" if judged.metric == "utility" else f"{half:.1f} points"
     groups = comparison.num_groups
     among = "" if groups is None else f" in {groups:,} groups"
-    effect = (
-        f"It reaches {reached}; with {comparison.num_samples:,} samples{among}, differences "
-        f"below about {unseen} cannot be seen. More samples, or more repeats of the "
-        f"comparison, show smaller ones."
-    )
+    samples = f"with {comparison.num_samples:,} samples{among}"
+    top, unit = comparison.ranking[0], "" if judged.metric == "utility" else " points"
+    digits = ".2g" if judged.metric == "utility" else ".1f"
+    by = judged.to_baseline.get(top)  # the first of the table, and a reader asks why it is not it
+    if by is not None and by.shown and by.value > 0:
+        high = amount(judged.value(top), judged.metric)
+        effect = (
+            f'It reaches {reached}. "{top}" reached {high}, but that may be chance: {samples}, '
+            f"the true difference may be anything from {by.low:+{digits}} to "
+            f"{by.high:+{digits}}{unit}. More samples, or more repeats of the comparison, show it "
+            f"more precisely."
+        )
+    else:
+        effect = (
+            f"It reaches {reached}; {samples}, differences below about "
+            f"{np.median(width):{digits}}{unit} cannot be seen. More samples, or more repeats of "
+            f"the comparison, show smaller ones."
+        )
     if judged.not_fitted:
         effect += (
             " First of all, train longer: plain training has not fitted its rare classes, not "
@@ -243,7 +262,7 @@ def further(comparison: Comparison) -> list[str]:
     )
     if chosen != comparison.baseline:
         found.append(
-            f"The rarest class, {rare} ({min(counts):,} samples): recall {changed(*recall)}, "
+            f'The rarest class, "{rare}" ({min(counts):,} samples): recall {changed(*recall)}, '
             f"precision {changed(*precision)}."
         )
         before, after = (
@@ -252,8 +271,8 @@ def further(comparison: Comparison) -> list[str]:
         )
         if after >= before + WORSE_CALIBRATION:
             found.append(
-                f"If you use the probabilities, mind that they fit worse: the "
-                f"{METRICS['calibration_error']} is {after:.1f} instead of {before:.1f} %."
+                f"If you use the probabilities: they are wrong by {after:.1f} instead of "
+                f"{before:.1f} points on average ({METRICS['calibration_error']})."
             )
     return found
 
