@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sampleweights.compare.adjustment import Choice, adjusted, choose_tau
+from sampleweights.compare.adjustment import TAUS, Choice, adjusted, choose_tau
 from sampleweights.compare.checks import Found, find
 from sampleweights.compare.checks.labels import suspicious_labels
 from sampleweights.compare.objective import Objective
@@ -29,7 +29,8 @@ from sampleweights.compare.training.entries import Recipe
 
 __all__ = ["Comparison"]
 
-CURVE = np.linspace(0, 1, 21)
+CURVE = TAUS
+"""As far as tau is chosen: a row is above the curve only where no choice of tau reaches it."""
 """The strengths of the curve of post-hoc adjustment."""
 
 
@@ -244,19 +245,22 @@ class Comparison:
 
     @cached_property
     def frontier(self) -> pd.DataFrame | None:
-        """Accuracy and balanced accuracy of the baseline, adjusted post hoc, by tau (0 to 1).
+        """Accuracy and balanced accuracy of the baseline, adjusted post hoc, by tau.
 
+        Tau goes from 0 to 1, or to the one that is chosen for the baseline if that is higher.
         With ``balanced_accuracy_low`` and ``_high``, its 95 % interval. None where the baseline
         must not be adjusted, since its training knows the class frequencies already.
         """
         if self.baseline not in self.adjustable:
             return None
-        names = {f"{self.baseline}, tau {tau:g}": row for tau, row in self._curve.items()}
+        last = max(1.0, self.tau(self.baseline + POSTHOC))
+        curve = {tau: row for tau, row in self._curve.items() if tau <= last + 1e-9}
+        names = {f"{self.baseline}, tau {tau:g}": row for tau, row in curve.items()}
         self._statistics.add(names, trained_as=dict.fromkeys(names, self.baseline))
         balanced = [self._statistics.estimate(name, "balanced_accuracy") for name in names]
         return pd.DataFrame(
             {
-                "tau": list(self._curve),
+                "tau": list(curve),
                 "accuracy": [self._statistics.estimate(name, "accuracy").value for name in names],
                 "balanced_accuracy": [found.value for found in balanced],
                 "balanced_accuracy_low": [found.low for found in balanced],
