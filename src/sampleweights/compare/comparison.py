@@ -29,10 +29,6 @@ from sampleweights.compare.training.entries import Recipe
 
 __all__ = ["Comparison"]
 
-CURVE = TAUS
-"""As far as tau is chosen: a row is above the curve only where no choice of tau reaches it."""
-"""The strengths of the curve of post-hoc adjustment."""
-
 
 @dataclass
 class Comparison:
@@ -238,7 +234,7 @@ class Comparison:
     def _curve(self) -> dict[float, Prediction]:
         """The baseline, adjusted with each strength; its decisions alone."""
         found = {}
-        for tau in CURVE.round(6).tolist():
+        for tau in TAUS.tolist():  # as far as tau is chosen, so that no choice is above the curve
             row = self._predicted(self.adjusted(self.baseline, tau))
             found[tau] = replace(row, probability=None)
         return found
