@@ -110,6 +110,16 @@ def test_entries_of_ones_own_are_called_by_their_name() -> None:
     assert action(own, "mine") == 'train with "mine"'
 
 
+def test_the_order_of_the_counts_is_told() -> None:
+    names = ["benign", "of unknown\nkind", "malignant"]
+    text = code(comparison(default_entries(), class_names=names), "ClassBalanced")
+    told = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
+    assert "of benign, of unknown kind, malignant: the order of your logits" in told
+    assert run(text)["class_counts"] == COUNTS
+    numbered = code(comparison(default_entries(), class_names=list("012")), "ClassBalanced")
+    assert "order" not in numbered
+
+
 def test_an_entry_that_is_written_again_is_told_as_ours() -> None:
     counts = torch.tensor(COUNTS)
     plain = recipe_of("no weighting", lambda n, epochs: sw.CrossEntropyLoss(), counts, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any
 
 from sampleweights.compare.statistics import POSTHOC, POSTHOC_FREE
@@ -67,6 +68,10 @@ def code(comparison: Comparison, row: str) -> str:
         counts = comparison.class_counts
         if len(counts) <= MOST_COUNTS:
             before.append(f"class_counts = {counts}")
+            names = [" ".join(name.split()) for name in comparison.class_names]
+            if names != [str(c) for c in range(len(names))]:  # one's own order may be another
+                order = f"of {', '.join(names)}: the order of your logits"
+                before += [f"# {line}" for line in textwrap.wrap(order, 58)]
         else:
             of = f"training samples of each of the {len(counts)} classes"
             before.append(f"class_counts = torch.bincount(train_target)  # {of}")
