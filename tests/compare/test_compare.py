@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,23 @@ def test_the_frontier_begins_at_the_baseline_and_ends_at_tau_1():
     assert isinstance(comparison.above_frontier("OHEM").value, float)
     with pytest.raises(ValueError, match=r"row must be one of \['OHEM', 'OHEM \+ post-hoc'\]"):
         comparison.above_frontier("no weighting")
+
+
+def test_the_frontier_goes_as_far_as_tau_is_chosen(monkeypatch):
+    comparison = compared(entries=rows("no weighting", "OHEM"))
+    monkeypatch.setattr(type(comparison), "tau", lambda self, row: 1.25)
+    assert comparison.frontier["tau"].iloc[[0, -1]].tolist() == [0, 1.25]
+
+
+def test_no_adjustment_of_the_baseline_is_above_the_curve():
+    """Not even with a tau above 1, of logits that lean too much to frequent classes."""
+    comparison = compared(entries=rows("no weighting", "OHEM"))
+    noise = np.random.default_rng(0).normal(size=(1, len(TARGET), 3))
+    logits = (noise + 1.5 * np.eye(3)[TARGET] + 3 * np.log([60, 30, 12])).astype(np.float32)
+    for tau in (0.5, 1.0, 1.25, 1.5):
+        alike = replace(comparison, logits={"no weighting": logits, "OHEM": logits})
+        alike.logits["OHEM"] = alike.adjusted("no weighting", tau)
+        assert alike.above_frontier("OHEM").value <= 1e-9
 
 
 def test_a_baseline_that_knows_the_frequencies_has_no_curve():

@@ -223,6 +223,11 @@ def test_an_array_that_does_not_fit_into_the_memory(
             {"target": "y"},
             r"column 'site' must be numeric, got 'left' in row 1 .* --group",
         ),
+        (
+            {f"x{i}": [1, 2] for i in range(20)} | {"site": [0, 1], "diagnosis": [0, 1]},
+            {},
+            r"one of x0, x1, x2, x3, x4, \.\.\., .* site, diagnosis \(22 columns\)",
+        ),
         ({"x": [1, 2], "y": [0, None]}, {"target": "y"}, "column 'y' is empty in row 1"),
         (
             {"x": [1, None], "y": [0, 1]},

@@ -258,11 +258,19 @@ def test_the_tau_that_was_chosen_is_marked_once(tau: float, texts: int) -> None:
     assert (f"τ = {tau:g}, chosen" in found) == (tau <= 1)  # the curve ends there
 
 
+def test_a_tau_that_is_not_recommended_is_not_called_chosen() -> None:
+    comparison = FakeComparison()
+    comparison.verdict.row = None
+    found = [label.get_text() for label in labels(draw(comparison))]
+    assert "τ = 0.8" in found
+    assert not any("chosen" in text for text in found)
+
+
 def test_it_says_what_to_do_and_how_to_read_it(usual: Any) -> None:
     text = " ".join(text.get_text() for text in usual.texts).replace("\n", " ")
     assert "Adjust the plain model post hoc with τ = 0.8." in text
     assert "It costs 3 points" not in text  # the first sentence alone
-    assert "The curve is “no weighting” with post-hoc adjustment" in text
+    assert "The curve is “no weighting” with τ\u00a0* log(class frequency) subtracted" in text
     assert "a weighting is worth its training only above it" in text
     assert "95\u00a0% intervals" in text
 

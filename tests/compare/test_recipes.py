@@ -50,7 +50,11 @@ def test_of_each_default_entry(name: str) -> None:
         assert list(made["sampler"]) == list(make_sampler(TARGET, seed=0))
     assert made.get("class_counts", COUNTS) == COUNTS
     assert made.get("num_epochs", 30) == 30
-    assert ("set_epoch" in code(comparison(entries), name)) == ("num_epochs" in made)
+    text = code(comparison(entries), name)
+    assert ("criterion.set_epoch" in text) == ("num_epochs" in made)
+    assert ("sampler.set_epoch" in text) == ("sampler" in made)
+    has_tensors = next(made["criterion"].buffers(), None) is not None
+    assert ("criterion.to(device)" in text) == has_tensors
 
 
 def test_what_comes_after_the_training() -> None:
@@ -108,6 +112,24 @@ def test_entries_of_ones_own_are_called_by_their_name() -> None:
     made = run(code(own, "my sampler"), entries=entries)
     assert made["make_sampler"] == sw.WeightedSampler.from_targets
     assert action(own, "mine") == 'train with "mine"'
+
+
+def test_the_order_of_the_counts_is_told() -> None:
+    names = ["benign", "of unknown\nkind", "malignant"]
+    text = code(comparison(default_entries(), class_names=names), "ClassBalanced")
+    told = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
+    assert "of benign, of unknown kind, malignant: the order of your logits" in told
+    assert run(text)["class_counts"] == COUNTS
+    numbered = code(comparison(default_entries(), class_names=list("012")), "ClassBalanced")
+    assert "order" not in numbered
+
+
+def test_an_entry_that_is_written_again_is_told_as_ours() -> None:
+    counts = torch.tensor(COUNTS)
+    plain = recipe_of("no weighting", lambda n, epochs: sw.CrossEntropyLoss(), counts, 30)
+    assert plain.code == "criterion = sw.CrossEntropyLoss()"
+    other = recipe_of("no weighting", lambda n, epochs: sw.FocalLoss(), counts, 30)
+    assert "your own entry" in other.code
 
 
 def test_what_to_do_in_words() -> None:

@@ -112,7 +112,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="instead of --objective, a table of numbers, .npy or .csv without a header: a row "
-        "for each class, in it what each decision is worth for a sample of that class",
+        "for each class, in the order of the labels, and in it what each decision is worth for a "
+        "sample of that class",
     )
     what.add_argument("--folds", type=at_least(2), default=5, metavar="N", help="default: 5")
     what.add_argument(

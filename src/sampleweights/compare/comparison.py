@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sampleweights.compare.adjustment import Choice, adjusted, choose_tau
+from sampleweights.compare.adjustment import TAUS, Choice, adjusted, choose_tau
 from sampleweights.compare.checks import Found, find
 from sampleweights.compare.checks.labels import suspicious_labels
 from sampleweights.compare.objective import Objective
@@ -28,9 +28,6 @@ from sampleweights.compare.statistics import (
 from sampleweights.compare.training.entries import Recipe
 
 __all__ = ["Comparison"]
-
-CURVE = np.linspace(0, 1, 21)
-"""The strengths of the curve of post-hoc adjustment."""
 
 
 @dataclass
@@ -237,26 +234,29 @@ class Comparison:
     def _curve(self) -> dict[float, Prediction]:
         """The baseline, adjusted with each strength; its decisions alone."""
         found = {}
-        for tau in CURVE.round(6).tolist():
+        for tau in TAUS.tolist():  # as far as tau is chosen, so that no choice is above the curve
             row = self._predicted(self.adjusted(self.baseline, tau))
             found[tau] = replace(row, probability=None)
         return found
 
     @cached_property
     def frontier(self) -> pd.DataFrame | None:
-        """Accuracy and balanced accuracy of the baseline, adjusted post hoc, by tau (0 to 1).
+        """Accuracy and balanced accuracy of the baseline, adjusted post hoc, by tau.
 
+        Tau goes from 0 to 1, or to the one that is chosen for the baseline if that is higher.
         With ``balanced_accuracy_low`` and ``_high``, its 95 % interval. None where the baseline
         must not be adjusted, since its training knows the class frequencies already.
         """
         if self.baseline not in self.adjustable:
             return None
-        names = {f"{self.baseline}, tau {tau:g}": row for tau, row in self._curve.items()}
+        last = max(1.0, self.tau(self.baseline + POSTHOC))
+        curve = {tau: row for tau, row in self._curve.items() if tau <= last + 1e-9}
+        names = {f"{self.baseline}, tau {tau:g}": row for tau, row in curve.items()}
         self._statistics.add(names, trained_as=dict.fromkeys(names, self.baseline))
         balanced = [self._statistics.estimate(name, "balanced_accuracy") for name in names]
         return pd.DataFrame(
             {
-                "tau": list(self._curve),
+                "tau": list(curve),
                 "accuracy": [self._statistics.estimate(name, "accuracy").value for name in names],
                 "balanced_accuracy": [found.value for found in balanced],
                 "balanced_accuracy_low": [found.low for found in balanced],

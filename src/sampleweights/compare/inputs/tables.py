@@ -64,5 +64,7 @@ def _filled(path: Path, column: Any) -> Any:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10])
-    return shown if len(names) <= 10 else f"{shown}, ... ({len(names)} columns)"
+    if len(names) <= 10:
+        return ", ".join(names)
+    # the classes are mostly in one of the last columns
+    return f"{', '.join(names[:5])}, ..., {', '.join(names[-5:])} ({len(names)} columns)"

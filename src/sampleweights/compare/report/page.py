@@ -75,7 +75,8 @@ def _verdict(verdict: Any) -> list[str]:
     """What to do in the largest letters, then what it brings, then the code."""
     found = []
     for i, (part, lines) in enumerate(verdict.parts):
-        found.append(f"<h{i + 1}>{_escape(part.what)}</h{i + 1}>")
+        what = re.sub(r" \* log\(class frequency\)", "\u00a0* log(class\u00a0frequency)", part.what)
+        found.append(f"<h{i + 1}>{_escape(what)}</h{i + 1}>")
         if part.effect:
             found.append(f"<p>{_escape(part.effect).replace(' %', '&nbsp;%')}</p>")
         if lines:

@@ -53,7 +53,8 @@ def size(comparison: Any, width: float = 5.6, height: float = 6.0) -> tuple[floa
 def plot(comparison: Any, axes: Any = None) -> Any:
     """Draw accuracy over balanced accuracy, a point for each row, with 95 % intervals.
 
-    The curve is post-hoc adjustment of the baseline as tau goes from 0 to 1, in a band that is the
+    The curve is post-hoc adjustment of the baseline as tau goes from 0 to 1 (or further, to the
+    strength that is chosen), in a band that is the
     95 % interval of its balanced accuracy: a weighting is worth its training only above it. The
     axes follow what one would choose; a row far from that is an arrow at the edge with its numbers.
     More than six rows are numbered, as in the table of the page, and their names are listed below.
@@ -160,7 +161,8 @@ def _marks(comparison: Any, curve: Floats) -> dict[str, Floats]:
     words = {tau: f"τ = {tau:g}" for tau in _TAUS}
     if comparison.baseline + POSTHOC in comparison.rows:
         chosen = round(float(comparison.tau(comparison.baseline + POSTHOC)), 2)
-        words[chosen] = f"τ = {chosen:g}, chosen"
+        recommended = _recommended(comparison) == comparison.baseline + POSTHOC
+        words[chosen] = f"τ = {chosen:g}{', chosen' * recommended}"
     tau = curve[:, 0]
     return {
         text: np.array([np.interp(at, tau, curve[:, i]) for i in (1, 2)])
@@ -267,9 +269,10 @@ def _draw_title(axes: Any, comparison: Any, has_curve: bool, missing: list[str])
     title, sentence = "Accuracy over balanced accuracy", "Thin lines are 95\u00a0% intervals."
     if has_curve:
         sentence = (
-            f"The curve is “{' '.join(comparison.baseline.split())}” with post-hoc adjustment by "
-            "τ, which needs no training of its own: a weighting is worth its training only above "
-            "it. The band and thin lines are 95\u00a0% intervals."
+            f"The curve is “{' '.join(comparison.baseline.split())}” with τ\u00a0* log(class "
+            "frequency) subtracted from its logits (post-hoc adjustment), which needs no training "
+            "of its own: a weighting is worth its training only above it. The band and thin lines "
+            "are 95\u00a0% intervals."
         )
     if comparison.verdict is not None:
         first = re.split(r"(?<=\.)\s", comparison.verdict.text.strip())[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import Any
 
 from sampleweights.compare.statistics import POSTHOC, POSTHOC_FREE
@@ -59,19 +61,31 @@ def code(comparison: Comparison, row: str) -> str:
         lines.append("logits = adjustment.posthoc(logits)  # at test time")
     table = comparison.goal.table
     if table is not None:
-        lines.append("decision = (logits.softmax(-1) @ utility).argmax(-1)  # at test time")
+        lines.append("# at test time, the column of the table:")
+        lines.append("decision = (logits.softmax(-1) @ utility.to(logits)).argmax(-1)")
     text = "\n".join(lines)
     before = ["import sampleweights as sw", ""]
     if "class_counts" in text:
         counts = comparison.class_counts
         if len(counts) <= MOST_COUNTS:
             before.append(f"class_counts = {counts}")
+            names = [" ".join(name.split()) for name in comparison.class_names]
+            if names != [str(c) for c in range(len(names))]:  # one's own order may be another
+                order = f"of {', '.join(names)}: the order of your logits"
+                before += [f"# {line}" for line in textwrap.wrap(order, 58)]
         else:
             of = f"training samples of each of the {len(counts)} classes"
             before.append(f"class_counts = torch.bincount(train_target)  # {of}")
     if "num_epochs" in text:
         before.append(f"num_epochs = {comparison.num_epochs or 100}  # of your training")
         lines.append("# at the start of each epoch: criterion.set_epoch(epoch)")
+    if any(line.startswith("sampler = ") for line in lines):
+        lines.append("# at the start of each epoch: sampler.set_epoch(epoch)")
+    has_tensors = re.search(r"\(class_counts|num_epochs", recipe(comparison, trained).code)
+    moved = ["criterion.to(device)"] if has_tensors else []
+    moved += ["adjustment.to(device)"] if trained != row else []
+    if moved:
+        lines.append(f"# on a GPU: {'; '.join(moved)}")
     if table is not None:
         shown = table.size <= MOST_COUNTS
         what = (

@@ -74,7 +74,8 @@ dt { color: var(--quiet); } dd { margin: 0; }
   /* the name of a row stands over its numbers, which keep their columns */
   tr { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); padding: .35rem 0; }
   h1 { font-size: 1.25rem; }
-  pre { padding: .5rem .6rem; font-size: .68rem; }
+  /* a number at the end of a line that is cut off would be read wrongly */
+  pre { padding: .5rem .6rem; font-size: .68rem; white-space: pre-wrap; overflow-wrap: anywhere; }
   th, td { padding: 0 .1rem; font-size: .875rem; } th:first-child { grid-column: 1 / -1; }
   thead th, thead th + th { width: auto; hyphens: manual; font-size: .75rem; align-self: end; }
   small { font-size: .65rem; letter-spacing: -.03em; white-space: normal; }

@@ -49,7 +49,8 @@ def text(comparison: Comparison) -> str:
     """The whole answer for a terminal: the verdict first, then what should be known with it."""
     said = [*comparison.advice(), *comparison.notes, *map(str, comparison.checks)]
     below = [textwrap.fill(sentence, 96, break_on_hyphens=False) for sentence in said]
-    return "\n".join([str(comparison.verdict), "", metrics_of_rows(comparison), "", *below])
+    parts = [str(comparison.verdict), metrics_of_rows(comparison), "\n".join(below)]
+    return "\n\n".join(filter(None, parts))
 
 
 def metrics_of_rows(comparison: Comparison) -> str:

@@ -215,15 +215,26 @@ def nothing_helps(judged: Judgement) -> tuple[str, str]:
     if not differing:
         return f"Keep {first}: all that was tried here reaches the same {words}, {reached}.", ""
     what = f"Keep {first}: nothing tried here is shown to raise {words}."
-    half = float(np.median(differing))
-    unseen = f"{half:.2g}" if judged.metric == "utility" else f"{half:.1f} points"
     groups = comparison.num_groups
     among = "" if groups is None else f" in {groups:,} groups"
-    effect = (
-        f"It reaches {reached}; with {comparison.num_samples:,} samples{among}, differences "
-        f"below about {unseen} cannot be seen. More samples, or more repeats of the "
-        f"comparison, show smaller ones."
-    )
+    samples = f"with {comparison.num_samples:,} samples{among}"
+    top, unit = comparison.ranking[0], "" if judged.metric == "utility" else " points"
+    digits = ".2g" if judged.metric == "utility" else ".1f"
+    by = judged.to_baseline.get(top)  # the first of the table, and a reader asks why it is not it
+    if by is not None and by.shown and by.value > 0:
+        high = amount(judged.value(top), judged.metric)
+        effect = (
+            f'It reaches {reached}. "{top}" reached {high}, but that may be chance: {samples}, '
+            f"the true difference may be anything from {by.low:+{digits}} to "
+            f"{by.high:+{digits}}{unit}. More samples, or more repeats of the comparison, show it "
+            f"more precisely."
+        )
+    else:
+        half = f"{np.median(differing):{digits}}{unit}"
+        effect = (
+            f"It reaches {reached}; {samples}, differences below about {half} cannot be seen. More "
+            f"samples, or more repeats of the comparison, show smaller ones."
+        )
     if judged.not_fitted:
         effect += (
             f" First of all, train longer: {first} has not fitted its rare classes, not even on "
@@ -257,7 +268,7 @@ def further(comparison: Comparison) -> list[str]:
     )
     if chosen != comparison.baseline:
         found.append(
-            f"The rarest class, {rare} ({min(counts):,} samples): recall {changed(*recall)}, "
+            f'The rarest class, "{rare}" ({min(counts):,} samples): recall {changed(*recall)}, '
             f"precision {changed(*precision)}."
         )
         before, after = (
@@ -266,8 +277,8 @@ def further(comparison: Comparison) -> list[str]:
         )
         if after >= before + WORSE_CALIBRATION:
             found.append(
-                f"If you use the probabilities, mind that they fit worse: the "
-                f"{METRICS['calibration_error']} is {after:.1f} instead of {before:.1f} %."
+                f"If you use the probabilities: they are wrong by {after:.1f} instead of "
+                f"{before:.1f} points on average ({METRICS['calibration_error']})."
             )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -129,7 +130,12 @@ def recipe_of(name: str, entry: Build, class_counts: Tensor, num_epochs: int) ->
     """How to do what an entry does; of one that is not ours, the code calls it by its name."""
     if entry is _ENTRIES.get(name):
         return _RECIPES[name]
-    _, make_sampler = build(name, entry, class_counts, num_epochs)
+    criterion, make_sampler = build(name, entry, class_counts, num_epochs)
+    if name in _ENTRIES and make_sampler is None:  # written again, and the same
+        ours, sampled = build(name, _ENTRIES[name], class_counts, num_epochs)
+        with contextlib.suppress(CannotTell):
+            if sampled is None and fingerprint(criterion) == fingerprint(ours):
+                return _RECIPES[name]
     made = "criterion" if make_sampler is None else "criterion, make_sampler"
     call = f"entries[{name!r}](torch.as_tensor(class_counts), num_epochs)  # your own entry"
     return Recipe(f'train with "{name}"', f"{made} = {call}")
