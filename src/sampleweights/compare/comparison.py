@@ -55,7 +55,7 @@ class Comparison:
     facts: dict[str, str] = field(default_factory=dict)
     """Versions, seed, hardware, time."""
     objective: str | ArrayLike | Objective = "balanced_accuracy"
-    """What decides the verdict: balanced_accuracy, accuracy, macro_f1, average_precision, or a
+    """What decides the verdict, as balanced_accuracy, accuracy, macro_f1, average_precision, or a
     utility table (C, D)."""
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     """How each entry is told, and the code that builds it; by name alone where there is none."""
@@ -71,7 +71,7 @@ class Comparison:
     never_told: Sequence[str] = ()
     """The rows that depend on the epoch and whose ``fit`` never called ``set_epoch``."""
     same_features: NDArray[np.int64] | None = None
-    """A number for each sample (N,) that those with the same features share; None: unknown."""
+    """A number for each sample (N,) that those with the same features share; None if unknown."""
     ignore: Sequence[str] = ()
     """The codes of checks that are left out."""
     _differences: dict[tuple[str, str], dict[str, Estimate]] = field(

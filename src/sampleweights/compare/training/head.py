@@ -164,7 +164,7 @@ class Head:
 
     @property
     def num_together(self) -> int:
-        """How many trainings to compute at once: what a step reads should stay in the cache."""
+        """How many trainings to compute at once, so that what a step reads stays in the cache."""
         floats = self.width * (3 * self.batch_size + 4 * (self.num_features + self.num_classes))
         limit = 2**23 if self.device.type == "cpu" else 2**28
         return max(limit // (4 * floats), 1)
