@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from sampleweights.compare.objective import Objective
 from sampleweights.margins import LogitAdjustment
@@ -122,9 +123,9 @@ def _without_folds(
     elif objective.metric == "macro_f1":
         score = _mean(2 * hit, support + count(predicted), support > 0)
     elif objective.metric == "average_precision":
-        score = _average_precision(_softmax(logits), target, fold, folds)
+        score = _average_precision(softmax(logits, axis=-1), target, fold, folds)
     elif objective.table is not None:
-        decision = (_softmax(logits) @ objective.table.astype(np.float32)).argmax(-1)
+        decision = (softmax(logits, axis=-1) @ objective.table.astype(np.float32)).argmax(-1)
         score = count(target, objective.table[target, decision]).sum(-1) / support.sum(-1)
     return score, accuracy
 
@@ -134,12 +135,6 @@ def _mean(part: Floats, whole: Floats, known: NDArray[np.bool_]) -> Floats:
     ratio = np.where(known, part / np.where(known, whole, 1), 0)
     mean: Floats = ratio.sum(-1) / np.maximum(known.sum(-1), 1)
     return mean
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    exponential = np.exp(logits - logits.max(-1, keepdims=True))
-    probability: NDArray[np.float32] = exponential / exponential.sum(-1, keepdims=True)
-    return probability
 
 
 def _average_precision(

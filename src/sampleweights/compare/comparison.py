@@ -24,6 +24,7 @@ from sampleweights.compare.statistics import (
     Prediction,
     Statistics,
     metrics_of_row,
+    source_of,
 )
 from sampleweights.compare.training.entries import Recipe
 
@@ -74,9 +75,6 @@ class Comparison:
     """A number for each sample (N,) that those with the same features share; None if unknown."""
     ignore: Sequence[str] = ()
     """The codes of checks that are left out."""
-    _differences: dict[tuple[str, str], dict[str, Estimate]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     @cached_property
     def goal(self) -> Objective:
@@ -180,7 +178,7 @@ class Comparison:
             group = np.unique(self.groups, return_inverse=True)[1]
         rows = {name: self._predicted(logits) for name, logits in self.logits.items()}
         found = Statistics(self.target, group, self.fold, self.class_names, rows, self.seed)
-        source = {row: row.removesuffix(POSTHOC_FREE).removesuffix(POSTHOC) for row in self.taus}
+        source = {row: source_of(row) for row in self.taus}
         moved = {row: self.adjusted(source[row], tau) for row, tau in self.taus.items()}
         found.add({row: self._predicted(logits) for row, logits in moved.items()}, source)
         return found
@@ -201,6 +199,10 @@ class Comparison:
         self._check_row("row", row)
         self._check_row("other", other)
         return self._statistics.difference(row, other, metric)
+
+    @cached_property
+    def _differences(self) -> dict[tuple[str, str], dict[str, Estimate]]:
+        return {}
 
     def differences(self, metric: str, other: str | None = None) -> dict[str, Estimate]:
         """A metric of all other rows minus that of one, the baseline by default.

@@ -9,21 +9,20 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from sampleweights.compare.statistics import POSTHOC, POSTHOC_FREE, Estimate
+from sampleweights.compare.adjustment import TOLERANCE
+from sampleweights.compare.statistics import POSTHOC, POSTHOC_FREE, Estimate, source_of
 
-__all__ = ["NO_LOSS", "Judgement", "is_adjusted"]
+__all__ = ["Judgement", "is_adjusted"]
 
 Comparison = Any  # sampleweights.compare.Comparison, which imports what imports this module
 
-NO_LOSS = 0.5
-"""Points of accuracy that count as none, as in the choice of tau."""
 NOT_FITTED = "rare-class-not-fitted"
 """The check after which an adjustment at test time is not recommended."""
 
 
 def is_adjusted(row: str) -> bool:
     """Whether a row was read off another one."""
-    return row.endswith((POSTHOC, POSTHOC_FREE))
+    return source_of(row) != row
 
 
 class Judgement:
@@ -53,7 +52,7 @@ class Judgement:
         best = self._preferred(self.helps, simple)
         if self.metric == "accuracy":
             return best, best
-        keeps = [row for row in self.helps if self.accuracy_change[row].value >= -NO_LOSS]
+        keeps = [row for row in self.helps if self.accuracy_change[row].value >= -TOLERANCE]
         if best in keeps:
             return best, best
         free = self._preferred(keeps, free_row)
@@ -77,7 +76,7 @@ class Judgement:
         """The best for the objective; among those that are as good, the most accurate."""
         if not rows:
             return None
-        slack = NO_LOSS if self.metric not in ("utility", "accuracy") else 0.0
+        slack = TOLERANCE if self.metric not in ("utility", "accuracy") else 0.0
         least = max(map(self.value, rows)) - slack
         as_good = [row for row in rows if self.value(row) >= least]
         return max(as_good, key=lambda row: self.comparison.estimate(row, "accuracy").value)

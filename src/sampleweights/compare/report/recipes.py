@@ -6,7 +6,7 @@ import re
 import textwrap
 from typing import Any
 
-from sampleweights.compare.statistics import POSTHOC, POSTHOC_FREE
+from sampleweights.compare.statistics import source_of
 from sampleweights.compare.training.entries import Recipe
 
 __all__ = ["action", "code", "plain"]
@@ -23,11 +23,6 @@ def plain(comparison: Comparison) -> str:
     return "plain training" if is_plain else f'"{comparison.baseline}"'
 
 
-def source(row: str) -> str:
-    """The row that was trained."""
-    return row.removesuffix(POSTHOC_FREE).removesuffix(POSTHOC)
-
-
 def recipe(comparison: Comparison, trained: str) -> Recipe:
     if trained in comparison.recipes:
         return comparison.recipes[trained]  # type: ignore[no-any-return]
@@ -37,13 +32,13 @@ def recipe(comparison: Comparison, trained: str) -> Recipe:
 
 def action(comparison: Comparison, row: str, after: str | None = None) -> str:
     """What to do, after "to raise balanced accuracy, "; ``after`` what was said before."""
-    trained = source(row)
+    trained = source_of(row)
     words = recipe(comparison, trained).words
     if trained == row:
         return words
     tau = comparison.tau(row)
     times = "" if tau == 1 else f"{tau:.4g} * "
-    if after is not None and source(after) == trained != after:
+    if after is not None and source_of(after) == trained != after:
         return f"subtract only {times}log(class frequency)"
     return (
         f"{words} and, at test time, subtract {times}log(class frequency) from each logit "
@@ -53,7 +48,7 @@ def action(comparison: Comparison, row: str, after: str | None = None) -> str:
 
 def code(comparison: Comparison, row: str) -> str:
     """Python that does what a row does: training, and what comes after it."""
-    trained = source(row)
+    trained = source_of(row)
     lines = recipe(comparison, trained).code.splitlines()
     if trained != row:
         tau = comparison.tau(row)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sampleweights.compare.report.judgement import NO_LOSS, Judgement, is_adjusted
+from sampleweights.compare.adjustment import TOLERANCE
+from sampleweights.compare.report.judgement import Judgement, is_adjusted
 from sampleweights.compare.report.recipes import action, code, plain
 from sampleweights.compare.statistics import METRICS, Estimate
 
@@ -160,7 +161,7 @@ def no_loss(judged: Judgement, row: str) -> str:
     change, goes = judged.accuracy_change[row], accuracy_change(judged, row)
     if change.low > 0:
         return f"Accuracy rises as well, {goes}."
-    if change.low >= -NO_LOSS or change.high < 0:
+    if change.low >= -TOLERANCE or change.high < 0:
         return f"This costs {least_loss(judged, row)} accuracy, which goes {goes}."
     return f"No loss of accuracy is seen: it goes {goes}."
 
@@ -182,7 +183,7 @@ def reason(judged: Judgement, row: str) -> str:
     if row.startswith(judged.simple) and not judged.better_than(row):
         text = "No other method tried here is shown to reach more"
         top = judged.comparison.ranking[0]
-        if judged.metric == "utility" or judged.value(top) <= judged.value(row) + NO_LOSS:
+        if judged.metric == "utility" or judged.value(top) <= judged.value(row) + TOLERANCE:
             return f"{text}."
         reached = amount(judged.value(top), judged.metric)
         return (

@@ -8,6 +8,7 @@ from sampleweights.compare.statistics.metrics import (
     POSTHOC_FREE,
     Prediction,
     metrics_of_row,
+    source_of,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "Prediction",
     "Statistics",
     "metrics_of_row",
+    "source_of",
 ]

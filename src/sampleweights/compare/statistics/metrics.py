@@ -31,6 +31,11 @@ POSTHOC_FREE = " + post-hoc at no loss"
 """Ends the name of the row whose adjustment may cost next to no accuracy."""
 
 
+def source_of(row: str) -> str:
+    """The row that was trained: the one that ``row`` was read off, or itself."""
+    return row.removesuffix(POSTHOC_FREE).removesuffix(POSTHOC)
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What the metrics need of a row's logits, which may be many."""
