@@ -76,7 +76,8 @@ class RareClassNotFitted(Check):
             )
         return (
             f"{text}No other method fits it. If this recall rises when you train longer, the "
-            f"training is too short: post-hoc adjustment cannot help with what the model has not learnt yet."
+            f"training is too short: post-hoc adjustment cannot help with what the model has not "
+            f"learnt yet."
         )
 
 
