@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         progress=not args.no_progress,
     )
     for name, text in inputs.facts.items():  # before the training: it may not be what is wanted
-        print(f"{name}: {text}", file=sys.stderr)
+        print(textwrap.fill(f"{name}: {text}", 96, subsequent_indent="  "), file=sys.stderr)
     objective = args.objective or OBJECTIVES[0]
     if args.utility is not None:
         objective = utility_of(args.utility, len(inputs.class_names))
