@@ -121,7 +121,7 @@ def _sort_out_texts(name: str, values: Any, found: _Sorted) -> None:
     import pandas as pd
 
     texts = values.astype(object).where(values.notna(), None)
-    texts = texts.map(str, na_action="ignore")
+    texts = texts.map(lambda value: str(value).strip(), na_action="ignore")
     present = texts.dropna()
     distinct = present.nunique()
     if present.str.match(r"\s*\[").all():

@@ -89,7 +89,10 @@ def load(
     elif suffixes == [".npy"]:
         raise ValueError(f"{path} needs the file of its targets beside it: {path} target.npy")
     else:
-        raise ValueError(f"the input must be {KINDS}, got {' '.join(map(str, paths))}")
+        raise ValueError(
+            f"the input must be {KINDS}, got {' '.join(map(str, paths))}; arrays from elsewhere are "
+            "compared in Python, compare(features, target)"
+        )
     if groups is not None:
         arrays["groups"] = read_npy(groups)
     if folds is not None and not of_table:
