@@ -121,10 +121,13 @@ def _sort_out_texts(name: str, values: Any, found: _Sorted) -> None:
     import pandas as pd
 
     texts = values.astype(object).where(values.notna(), None)
-    texts = texts.map(lambda value: str(value).strip(), na_action="ignore")
+    texts = texts.map(lambda value: str(value).strip() or None, na_action="ignore")
     present = texts.dropna()
     distinct = present.nunique()
-    if present.str.match(r"\s*\[").all():
+    if not distinct:
+        found.left_out[name] = "empty"
+        return
+    if present.str.startswith("[").all():
         found.lists[name] = _parsed(name, texts)
         return
     if present.str.fullmatch(_DATE).mean() >= 0.9:

@@ -90,8 +90,8 @@ def load(
         raise ValueError(f"{path} needs the file of its targets beside it: {path} target.npy")
     else:
         raise ValueError(
-            f"the input must be {KINDS}, got {' '.join(map(str, paths))}; arrays from elsewhere are "
-            "compared in Python, compare(features, target)"
+            f"the input must be {KINDS}, got {' '.join(map(str, paths))}; save it as one of these, "
+            f"or call compare(features, target) in Python"
         )
     if groups is not None:
         arrays["groups"] = read_npy(groups)

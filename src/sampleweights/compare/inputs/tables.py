@@ -113,7 +113,7 @@ def read_frame(path: Path, as_text: Sequence[str] = ()) -> Any:
         raise ImportError(f"{path} needs pyarrow: pip install pyarrow") from None
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty") from None
-    except (ValueError, csv.Error, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read: {str(error).strip()}") from None
     frame.columns = [str(column) for column in frame.columns]
     twice = frame.columns[frame.columns.duplicated()]
@@ -211,10 +211,12 @@ def _labels(column: Any) -> Any:
             # beside numbers, NA is none
             missing = missing | ~column.isin(words).to_numpy()
     if missing.any():
+        row = int(np.argmax(missing))
+        word = "" if pd.isna(column.iloc[row]) else f"{column.iloc[row]!r} beside numbers, "
         more = f", and in {missing.sum() - 1:,} more" if missing.sum() > 1 else ""
         raise ValueError(
-            f"column {column.name!r} is empty in row {int(np.argmax(missing))} (counted from 0)"
-            f"{more}: fill in what is missing, or delete these rows"
+            f"column {column.name!r} is empty in row {row} ({word}counted from 0){more}: fill in "
+            f"what is missing, or delete these rows"
         )
     if not text:
         return column
