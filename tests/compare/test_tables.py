@@ -97,9 +97,17 @@ def test_a_comma_in_a_text_is_no_separator(tmp_path: Path) -> None:
     assert inputs.features[:, 0].tolist() == [1, 2, 3.5]
 
 
-def test_thousands_between_quotes(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.csv", 'x,y\n"1,234",a\n"12,000.5",b\n7,a\n')
-    assert columns_of(path)["x"].tolist() == [1234, 12000.5, 7]
+@pytest.mark.parametrize(
+    "content",
+    [
+        'x,y\n"1,234",a\n"12,000.5",b\n7,a\n,b\n',
+        "x;y\n1.234;a\n12.000,5;b\n7;a\n;b\n",
+        "sep=;\nx;y\n1.234;a\n12.000,5;b\n7;a\n;b\n",
+    ],
+)
+def test_thousands(tmp_path: Path, content: str) -> None:
+    path = write(tmp_path / "t.csv", content)
+    assert columns_of(path)["x"].tolist() == [1234, 12000.5, 7, 1234]
 
 
 def test_a_separator_at_the_end_of_each_row(tmp_path: Path) -> None:

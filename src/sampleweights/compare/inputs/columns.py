@@ -70,7 +70,7 @@ def encode(frame: Any, target: Any = None, *, has_groups: bool, has_folds: bool)
         blocks.append(block)
         names += of_block
     if not names:
-        raise ValueError(f"no column is left as a feature ({_account(found, len(names))})")
+        raise ValueError(f"no column is left as a feature{_reasons(found)}")
     shared = [name for name, why in found.left_out.items() if "different texts" in why]
     if shared and not has_groups:
         found.said.append(
@@ -245,10 +245,12 @@ def _account(found: _Sorted, size: int) -> str:
         parts.append(f"{len(found.texts):,} one-hot: {listed([*found.texts])}")
     parts += [f"{name}: lists of {rows.shape[1]:,}" for name, rows in found.lists.items()]
     parts += found.said
-    if found.left_out:
-        reasons = [f"{name} ({why})" for name, why in found.left_out.items()]
-        parts.append(f"left out: {listed(reasons)}")
-    return "; ".join(parts) + f"; {size:,} feature{'s' * (size != 1)} in all"
+    return "; ".join(parts) + _reasons(found) + f"; {size:,} feature{'s' * (size != 1)} in all"
+
+
+def _reasons(found: _Sorted) -> str:
+    reasons = [f"{name} ({why})" for name, why in found.left_out.items()]
+    return f"; left out: {listed(reasons)}" if reasons else ""
 
 
 def listed(names: Sequence[str]) -> str:
