@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sampleweights.compare.inputs.roles import no_features
+from sampleweights.compare.inputs.roles import is_in_blocks, no_features
 
 __all__ = ["Encoded", "encode", "listed"]
 
@@ -72,6 +72,7 @@ def encode(frame: Any, target: Any = None, *, has_groups: bool, has_folds: bool)
     if not names:
         raise ValueError(f"no column is left as a feature{_reasons(found)}")
     shared = [name for name, why in found.left_out.items() if "different texts" in why]
+    shared += [name for name in found.numbers if is_in_blocks(frame[name])]
     if shared and not has_groups:
         found.said.append(
             f"if rows with the same {' or '.join(shared)} belong together, name it with --group"
@@ -233,7 +234,7 @@ def _account(found: _Sorted, size: int) -> str:
     """What became of each column, in words."""
     parts = []
     if found.numbers:
-        parts.append(f"{len(found.numbers):,} numeric")
+        parts.append(f"{len(found.numbers):,} numeric: {listed([*found.numbers])}")
     holes = {name: int(np.isnan(values).sum()) for name, values in found.numbers.items()}
     holes = {name: count for name, count in holes.items() if count}
     if holes:
