@@ -27,7 +27,12 @@ FLOORS = [
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},
     {"weighters/base"},
-    {"weighters/class_frequency", "weighters/curriculum", "weighters/compose"},
+    {
+        "weighters/class_frequency",
+        "weighters/curriculum",
+        "weighters/hard_negatives",
+        "weighters/compose",
+    },
     {"weighters/deferred"},
     {"weighters/__init__"},
     {"margins/base"},

@@ -23,6 +23,7 @@ from sampleweights.weighters import (
     Compose,
     Deferred,
     EffectiveNumber,
+    HardNegativeMining,
     SelfPaced,
     Weighter,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Deferred",
     "EffectiveNumber",
     "FocalLoss",
+    "HardNegativeMining",
     "HierarchicalLoss",
     "LogitAdjustment",
     "LossHistory",
