@@ -31,7 +31,7 @@ from sampleweights import functional, schedules, selection
 from sampleweights.integrations.evaluation import without_weighters
 
 BASES = {"Margin", "Weighter"}
-NO_LOSS_OR_WEIGHTER = {"LossHistory", "Taxonomy", "WeightedSampler"}
+NO_LOSS_OR_WEIGHTER = {"ClassBatchSampler", "LossHistory", "Taxonomy", "WeightedSampler"}
 
 
 def build(loss: str, weighter: str | None, **kwargs: Any) -> tuple[Any, Any, Tensor]:

@@ -14,7 +14,7 @@ from sampleweights.losses import (
     WeightedLoss,
 )
 from sampleweights.margins import LDAM, LogitAdjustment, Margin
-from sampleweights.sampling import WeightedSampler
+from sampleweights.sampling import ClassBatchSampler, WeightedSampler
 from sampleweights.selective import selective_loss
 from sampleweights.taxonomy import Taxonomy
 from sampleweights.weighters import (
@@ -35,6 +35,7 @@ __all__ = [
     "OHEM",
     "BinaryFocalLoss",
     "ClassBalanced",
+    "ClassBatchSampler",
     "Compose",
     "CrossEntropyLoss",
     "Deferred",

@@ -88,8 +88,10 @@ def _hot(labels: Tensor) -> dict[tuple[int, int], set[int]]:
     }
 
 
-def class_indices(targets: Iterable[Any] | Any) -> Tensor:
+def class_indices(targets: Iterable[Any] | Any, ignore_index: int | None = None) -> Tensor:
     """The class index of every sample, ``(N,)`` int64, read as ``count_classes`` reads targets.
+
+    Where ``ignore_index`` is given, samples may have it instead of a class.
 
     The order is that of the data set, so a DataLoader must not shuffle.
     """
@@ -116,7 +118,10 @@ def class_indices(targets: Iterable[Any] | Any) -> Tensor:
             f"targets must hold one class index for each sample, got {len(indices)} for "
             f"{len(data)} samples"
         )
-    if (low := int(indices.min())) < 0:
+    labels = indices if ignore_index is None else indices[indices != ignore_index]
+    if labels.numel() == 0:
+        raise ValueError("targets must hold at least one class index, got none")
+    if (low := int(labels.min())) < 0:
         raise ValueError(
             f"targets must hold class indices from 0, got {low}; leave a sample without a class "
             f"out of the data set"

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
-    BatchSampler,
     ConcatDataset,
     DataLoader,
     Dataset,
@@ -313,7 +312,7 @@ def _each_sample_once(loader: DataLoader[Any]) -> DataLoader[Any]:
     batch_size: int | None = 1
     if batches is None:
         batch_size, indices = None, _drawn_from(loader.sampler, size)
-    elif isinstance(batches, BatchSampler) and _is_known(batches):
+    elif _is_known(batches):
         batch_size, indices = batches.batch_size, _drawn_from(batches.sampler, size)
         if isinstance(batches.sampler, SequentialSampler) and not batches.drop_last:
             return loader

@@ -317,6 +317,24 @@ def test_pytorch_metric_learning() -> None:
     torch.testing.assert_close(names["criterion"](embeddings, TARGET), expected)
 
 
+def test_batches_as_those_of_pytorch_metric_learning() -> None:
+    samplers = pytest.importorskip("pytorch_metric_learning.samplers")
+    target = torch.arange(9).repeat_interleave(8)
+    names = recipe(
+        "pytorch-metric-learning",
+        block=1,
+        DataLoader=DataLoader,
+        train_targets=target,
+        dataset=TensorDataset(target),
+    )
+    ours = [batch for (batch,) in names["loader"]]
+    theirs = samplers.MPerClassSampler(target, 4, 32, len(target))
+    assert len(ours) == len(theirs) // 32 == 2
+    for batch in [*ours, *target[list(theirs)].split(32)]:
+        counts = batch.unique(return_counts=True)[1]
+        assert counts.tolist() == [4] * 8
+
+
 def test_fastai() -> None:
     learner = pytest.importorskip("fastai.learner")
     data = pytest.importorskip("fastai.data.core")

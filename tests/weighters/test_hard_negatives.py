@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -69,13 +70,13 @@ def test_equals_the_oracle(
         torch.tensor(valid, dtype=torch.bool).reshape(rows, size),
     )
     if within == "batch":
-        loss, target, valid = ([sum(table, [])] for table in (loss, target, valid))
+        loss, target, valid = ([list(chain(*table))] for table in (loss, target, valid))
     options = {"background": background, "least": least}
     expected = [
         reference.hard_negatives(losses, classes, ratio, valid=flags, **options)
         for losses, classes, flags in zip(loss, target, valid, strict=True)
     ]
-    assert weight.flatten().bool().tolist() == sum(expected, [])
+    assert weight.flatten().bool().tolist() == list(chain(*expected))
 
 
 @given(st.integers(1, 5), st.integers(2, 30), st.integers(1, 4))
