@@ -31,7 +31,8 @@ from sampleweights import functional, schedules, selection
 from sampleweights.integrations.evaluation import without_weighters
 
 BASES = {"Margin", "Weighter"}
-NO_LOSS_OR_WEIGHTER = {"ClassBatchSampler", "LossHistory", "Taxonomy", "WeightedSampler"}
+SAMPLERS = {"ClassBatchSampler", "WeightedSampler"}
+NO_LOSS_OR_WEIGHTER = {"LossHistory", "Taxonomy", "WithIndex"} | SAMPLERS
 
 
 def build(loss: str, weighter: str | None, **kwargs: Any) -> tuple[Any, Any, Tensor]:

@@ -13,8 +13,8 @@ ROOT = Path(sampleweights.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = [
-    {"_eager", "losses/processes"},
-    {"_checks", "_buffers"},
+    {"_eager", "datasets", "losses/processes"},
+    {"_checks", "_buffers", "loaders"},
     {
         "targets",
         "sampling/table",

@@ -5,6 +5,7 @@ logits, target -> criterion: loss per sample -> weighter: weight per sample
 """
 
 from sampleweights import functional, schedules, selection
+from sampleweights.datasets import WithIndex
 from sampleweights.history import LossHistory
 from sampleweights.losses import (
     BinaryFocalLoss,
@@ -51,6 +52,7 @@ __all__ = [
     "WeightedLoss",
     "WeightedSampler",
     "Weighter",
+    "WithIndex",
     "functional",
     "schedules",
     "selection",

@@ -136,9 +136,7 @@ class ClassBatchSampler(EpochSampler[list[int]]):
     def _num_items(self) -> int:
         return self.num_batches
 
-    def _parts(
-        self, epoch: int, start: int, replicas: int, rank: int
-    ) -> Iterator[list[list[int]]]:
+    def _parts(self, epoch: int, start: int, replicas: int, rank: int) -> Iterator[list[list[int]]]:
         left = max(self.num_batches - start, 0)
         stop = start + -(-left // replicas) * replicas
         seed = self.seed
@@ -165,9 +163,7 @@ class ClassBatchSampler(EpochSampler[list[int]]):
         order = self._order(seed, epoch, self._classes[position], cycle, len(members))
         return members[order[part * count : (part + 1) * count]]
 
-    def _order(
-        self, seed: int, epoch: int, of: int, cycle: int, length: int
-    ) -> NDArray[np.int64]:
+    def _order(self, seed: int, epoch: int, of: int, cycle: int, length: int) -> NDArray[np.int64]:
         """The random order of a class's samples, or (-1) of the classes; the last one is kept."""
         found = self._orders.get(of)
         if found is None or found[0] != (seed, epoch, cycle):
