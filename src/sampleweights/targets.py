@@ -131,6 +131,12 @@ def _is_nan(value: Any) -> bool:
 
 
 def _of_numbers(numbers: list[Any]) -> Tensor:
+    kinds = {isinstance(number, bool) for number in numbers}
+    if len(kinds) == 2:
+        raise ValueError(
+            "targets must be class indices or booleans, got both: as class indices, True and 1 "
+            "would be the same class"
+        )
     labels = _as_labels(numbers)
     if numbers and not is_index(labels):
         refuse_dtype(labels)
