@@ -120,12 +120,12 @@ class ClassBatchSampler(EpochSampler[list[int]]):
 
     @property
     def indices(self) -> Tensor:
-        """The indices of the samples that can be drawn, ``(N,)`` int64: those with a class."""
+        """The indices of the samples that have a class and can be drawn, ``(N,)`` int64."""
         return torch.from_numpy(np.sort(np.concatenate(self._members)))
 
     @property
     def sampler(self) -> Self:
-        """This sampler: Lightning and Accelerate set the epoch of a batch sampler's sampler."""
+        """This sampler, since Lightning and Accelerate set the epoch of a batch sampler's sampler."""
         return self
 
     # -----------------------------------------------------------------------------------------
