@@ -51,7 +51,6 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
 
 WITHIN_SAMPLE: dict[str, Callable[[], Any]] = {
     "OHEM(sample)": lambda: sw.OHEM(NUM_EPOCHS, within="sample"),
-    "SelfPaced(sample)": lambda: sw.SelfPaced(NUM_EPOCHS, within="sample"),
     "HardNegativeMining": lambda: sw.HardNegativeMining(0.5),
     "Compose(sample)": lambda: sw.Compose(
         [sw.Deferred(sw.HardNegativeMining(0.5, min_negatives=2), 3), sw.OHEM(10, within="sample")]

@@ -253,7 +253,7 @@ def test_no_host_synchronisation() -> None:
 
 CURRICULA = (
     "OHEM", "OHEM(per_class)", "SelfPaced", "SelfPaced(per_class)", "SelfPaced(Linear)",
-    "OHEM(sample)", "SelfPaced(sample)",
+    "OHEM(sample)",
 )  # fmt: skip
 
 

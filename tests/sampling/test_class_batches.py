@@ -123,12 +123,12 @@ def test_all_samples_of_a_class_are_drawn_equally_often() -> None:
     """Also the last ones of a class whose size is no multiple of m."""
     sampler = sw.ClassBatchSampler([0] * 5 + [1] * 3 + [2] * 9, 2, 2, 10)
     times = np.zeros(17)
-    for epoch in range(600):
+    for epoch in range(300):
         for batch in batches(sampler, epoch):
             times[batch] += 1
     for part in (times[:5], times[5:8], times[8:]):
-        assert part.sum() == pytest.approx(600 * 10 * 2 * 2 / 3, rel=0.03)
-        assert part == pytest.approx(part.mean(), rel=0.1)
+        assert part.sum() == pytest.approx(300 * 10 * 2 * 2 / 3, rel=0.03)
+        assert part == pytest.approx(part.mean(), rel=0.15)
 
 
 def test_epochs_and_seeds_differ() -> None:

@@ -125,7 +125,7 @@ class ClassBatchSampler(EpochSampler[list[int]]):
 
     @property
     def sampler(self) -> Self:
-        """This sampler, since Lightning and Accelerate set the epoch of a batch sampler's sampler."""
+        """This sampler, where Lightning and Accelerate look for what has an epoch to set."""
         return self
 
     # -----------------------------------------------------------------------------------------
