@@ -125,6 +125,7 @@ EXPLAINED_IN = {
     "WeightingCallback": "integrations",
     "WeightingMetric": "integrations",
     "WeightingTrainer": "integrations",
+    "WithIndex": "samples",
     "compare": "comparing",
     "default_entries": "comparing",
     "selective_loss": "training",

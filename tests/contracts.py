@@ -35,6 +35,7 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
     "OHEM": lambda: sw.OHEM(NUM_EPOCHS),
     "OHEM(0.25)": lambda: sw.OHEM(schedule=0.25),
     "OHEM(per_class)": lambda: sw.OHEM(NUM_EPOCHS, per_class=True),
+    "HardNegativeMining(batch)": lambda: sw.HardNegativeMining(0.1, within="batch"),
     "Compose": lambda: sw.Compose([sw.ClassBalanced(COUNTS), sw.OHEM(NUM_EPOCHS, per_class=True)]),
     "Compose(nested)": lambda: sw.Compose(
         [sw.SelfPaced(NUM_EPOCHS), [sw.EffectiveNumber(COUNTS), sw.OHEM(NUM_EPOCHS)]]
@@ -47,6 +48,15 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
         [sw.Deferred(sw.ClassBalanced(COUNTS), 3), sw.OHEM(schedule=0.5)]
     ),
 }
+
+WITHIN_SAMPLE: dict[str, Callable[[], Any]] = {
+    "OHEM(sample)": lambda: sw.OHEM(NUM_EPOCHS, within="sample"),
+    "HardNegativeMining": lambda: sw.HardNegativeMining(0.5),
+    "Compose(sample)": lambda: sw.Compose(
+        [sw.Deferred(sw.HardNegativeMining(0.5, min_negatives=2), 3), sw.OHEM(10, within="sample")]
+    ),
+}
+"""Those that choose among the positions of each sample, and so need several of them."""
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,8 +95,10 @@ class Loss:
     """None where targets are no classes."""
 
     def weighter(self, name: str) -> Any:
-        """The named weighter, or None where the loss has no classes for it."""
-        weighter = WEIGHTERS[name]()
+        """The named weighter, or None where the loss has no classes or positions for it."""
+        if name in WITHIN_SAMPLE and self.batch()[1].ndim < 2:
+            return None
+        weighter = (WEIGHTERS | WITHIN_SAMPLE)[name]()
         needs_classes = weighter.num_classes is not None or "per_class" in name
         return None if needs_classes and self.num_classes != NUM_CLASSES else weighter
 
@@ -173,7 +185,7 @@ SCHEDULES: dict[str, Callable[[], Any]] = {
 PAIRS = [
     (loss, weighter)
     for loss in LOSSES
-    for weighter in [None, *WEIGHTERS]
+    for weighter in [None, *WEIGHTERS, *WITHIN_SAMPLE]
     if weighter is None or LOSSES[loss].weighter(weighter) is not None
 ]
 

@@ -129,6 +129,27 @@ def selected(
     return keep
 
 
+def hard_negatives(
+    losses: list[float],
+    target: list[float],
+    ratio: float,
+    *,
+    background: int = 0,
+    least: int = 0,
+    valid: list[bool] | None = None,
+) -> list[bool]:
+    """SSD, Sec. 2.2, of one image: all positives, and at most so many negatives for each."""
+    valid = [True] * len(losses) if valid is None else valid
+    positives = [i for i, y in enumerate(target) if valid[i] and y != background]
+    negatives = [i for i, y in enumerate(target) if valid[i] and y == background]
+    missing = [i for i in negatives if math.isnan(losses[i])]
+    ranked = [i for i in negatives if not math.isnan(losses[i])]
+    ranked.sort(key=lambda i: (-losses[i], i))
+    count = max(math.floor(ratio * len(positives) + 0.5), least)
+    kept = {*positives, *missing, *(missing + ranked)[:count]}
+    return [i in kept for i in range(len(losses))]
+
+
 Weigher = Callable[[list[float], list[bool]], list[float]]
 
 

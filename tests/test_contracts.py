@@ -31,7 +31,8 @@ from sampleweights import functional, schedules, selection
 from sampleweights.integrations.evaluation import without_weighters
 
 BASES = {"Margin", "Weighter"}
-NO_LOSS_OR_WEIGHTER = {"LossHistory", "Taxonomy", "WeightedSampler"}
+SAMPLERS = {"ClassBatchSampler", "WeightedSampler"}
+NO_LOSS_OR_WEIGHTER = {"LossHistory", "Taxonomy", "WithIndex"} | SAMPLERS
 
 
 def build(loss: str, weighter: str | None, **kwargs: Any) -> tuple[Any, Any, Tensor]:
@@ -95,6 +96,7 @@ def test_what_torchs_own_takes(own: Any, dynamic: bool | None, times: int) -> No
 
 ONCE = ("ClassBalanced", "SelfPaced(Linear)", "OHEM(per_class)", "Deferred(nested)")
 QUICK = {(loss, "Compose(Deferred)") for loss in LOSSES} | {("FocalLoss", name) for name in ONCE}
+QUICK |= {("CrossEntropyLoss(dense)", "Compose(sample)")}
 """Every loss and every kind of weighter once; a compilation takes a second."""
 
 
@@ -251,6 +253,7 @@ def test_no_host_synchronisation() -> None:
 
 CURRICULA = (
     "OHEM", "OHEM(per_class)", "SelfPaced", "SelfPaced(per_class)", "SelfPaced(Linear)",
+    "OHEM(sample)",
 )  # fmt: skip
 
 

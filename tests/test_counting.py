@@ -384,3 +384,25 @@ def test_a_table_of_pyarrow_is_no_data_set_of_its_columns() -> None:
     table = pyarrow.table({"row": [0, 1], "label": [2, 2]})
     assert count_classes(table).tolist() == [0, 0, 2]
     assert class_indices(table).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "missing"),
+    [(torch.int64, -100), (torch.float32, -100), (torch.float32, float("nan"))],
+)
+def test_one_hot_labels_of_which_some_samples_are_ignored(
+    dtype: torch.dtype, missing: float
+) -> None:
+    labels = torch.eye(3, dtype=dtype).repeat(4, 1)
+    labels[[2, 5]] = torch.tensor(missing).to(dtype)
+    for targets in (labels, [*labels], DataLoader(TensorDataset(labels, labels), 5)):
+        with pytest.raises(ValueError, match="got a single 1 among 3 values along .*argmax"):
+            count_classes(targets, ignore_index=missing)
+    labels[0, 1] = missing  # of many labels one may be missing: no one-hot has that
+    assert count_classes(labels, ignore_index=missing).tolist() == [19, 10]
+
+
+@pytest.mark.parametrize("labels", [[True, 1, 0, 2], [0, True], [(0.5, True), (0.5, 1)]])
+def test_booleans_among_class_indices(labels: list[Any]) -> None:
+    with pytest.raises(ValueError, match="class indices or booleans, got both"):
+        count_classes(labels)

@@ -29,6 +29,9 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
     "SelfPaced": lambda: sw.SelfPaced(schedule=0.4),
     "OHEM": lambda: sw.OHEM(schedule=0.4),
     "OHEM(per_class)": lambda: sw.OHEM(schedule=0.4, per_class=True),
+    "OHEM(sample)": lambda: sw.OHEM(schedule=0.4, within="sample"),
+    "HardNegativeMining": lambda: sw.HardNegativeMining(0.5, min_negatives=1),
+    "HardNegativeMining(batch)": lambda: sw.HardNegativeMining(0.5, within="batch"),
     "Compose": lambda: sw.Compose([sw.EffectiveNumber(COUNTS), sw.OHEM(schedule=0.4)]),
 }
 CLASS_WEIGHT = torch.linspace(0.5, 2, NUM_CLASSES)
@@ -120,6 +123,10 @@ class Case:
 def fits(loss: str, weighter: str) -> bool:
     needs_indices = weighter == "OHEM(per_class)" and "probabilities" in loss
     other_classes = loss == "BinaryFocalLoss" and weighter in ("ClassBalanced", "Compose")
+    if weighter in ("OHEM(sample)", "HardNegativeMining"):
+        return loss in ("FocalLoss(dense)", "BinaryFocalLoss")
+    if weighter == "HardNegativeMining(batch)":
+        return loss in ("CrossEntropyLoss", "FocalLoss(dense)")
     # the easiest samples are those that the levels have dropped: no gradient to compare
     nothing_left = weighter == "SelfPaced" and "level weighters" in loss
     return not (needs_indices or other_classes or nothing_left)

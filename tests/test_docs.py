@@ -50,20 +50,16 @@ PAGES = [
 
 
 class Images(Dataset[Any]):
-    """Twelve images of three classes; with its index in front of each where a page says so."""
+    """Twelve images of three classes."""
 
     images = torch.randn(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     target = torch.tensor([0] * 7 + [1] * 4 + [2])
-
-    def __init__(self, *, indexed: bool = False) -> None:
-        self.indexed = indexed
 
     def __len__(self) -> int:
         return len(self.target)
 
     def __getitem__(self, i: int) -> tuple[Any, ...]:
-        index = (i,) if self.indexed else ()
-        return *index, self.images[i], self.target[i]
+        return self.images[i], self.target[i]
 
 
 def common() -> dict[str, Any]:
@@ -78,7 +74,6 @@ def common() -> dict[str, Any]:
         "num_epochs": 3,
         "dataset": dataset,
         "loader": DataLoader(dataset, 6),
-        "indexed_loader": DataLoader(Images(indexed=True), 6),
         "train_targets": dataset.target,
         "class_counts": dataset.target.bincount(),
         "counts": dataset.target.bincount(),
@@ -115,7 +110,6 @@ def of_samples() -> dict[str, Any]:
         Path(name).write_bytes(b"a picture")
     return {
         "criterion": sw.CrossEntropyLoss(weighter=sw.OHEM(3)),
-        "loader": common()["indexed_loader"],
         "names": names,
         "paths": names,
         "targets": Images.target,

@@ -13,8 +13,8 @@ ROOT = Path(sampleweights.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = [
-    {"_eager", "losses/processes"},
-    {"_checks", "_buffers"},
+    {"_eager", "datasets", "losses/processes"},
+    {"_checks", "_buffers", "loaders"},
     {
         "targets",
         "sampling/table",
@@ -22,12 +22,17 @@ FLOORS = [
         "functional/reference",
         "functional/class_weights",
     },
-    {"functional/log_odds"},
+    {"functional/log_odds", "sampling/epochs"},
     {"counting", "functional/kernels", "functional/binary"},
     {"functional/softmax"},
     {"functional/__init__", "selection", "schedules", "reduction", "distributed", "taxonomy"},
     {"weighters/base"},
-    {"weighters/class_frequency", "weighters/curriculum", "weighters/compose"},
+    {
+        "weighters/class_frequency",
+        "weighters/curriculum",
+        "weighters/hard_negatives",
+        "weighters/compose",
+    },
     {"weighters/deferred"},
     {"weighters/__init__"},
     {"margins/base"},
@@ -41,7 +46,7 @@ FLOORS = [
     {"losses/__init__"},
     {"history/data_map", "history/observations", "history/scores"},
     {"history/state"},
-    {"history/history", "selective", "sampling/weighted"},
+    {"history/history", "selective", "sampling/weighted", "sampling/class_batches"},
     {"history/page", "sampling/__init__"},
     {"history/__init__"},
     {"__init__", "page", "integrations/__init__"},

@@ -30,7 +30,8 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "weighted_mean": partial(sw.CrossEntropyLoss, reduction="weighted_mean"),
     "WeightedLoss": partial(sw.WeightedLoss, nn.CrossEntropyLoss(reduction="none")),
 }
-PARTS = [*WEIGHTERS, *MARGINS]
+STATEFUL = [name for name, weighter in WEIGHTERS.items() if list(weighter().buffers())]
+PARTS = [*STATEFUL, *MARGINS]
 PAIRS = [(p, loss) for p in PARTS for loss in LOSSES if p in WEIGHTERS or loss != "WeightedLoss"]
 EPOCH = 4.25  # OHEM is not done, and what is deferred has begun
 

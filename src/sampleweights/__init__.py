@@ -5,6 +5,7 @@ logits, target -> criterion: loss per sample -> weighter: weight per sample
 """
 
 from sampleweights import functional, schedules, selection
+from sampleweights.datasets import WithIndex
 from sampleweights.history import LossHistory
 from sampleweights.losses import (
     BinaryFocalLoss,
@@ -14,7 +15,7 @@ from sampleweights.losses import (
     WeightedLoss,
 )
 from sampleweights.margins import LDAM, LogitAdjustment, Margin
-from sampleweights.sampling import WeightedSampler
+from sampleweights.sampling import ClassBatchSampler, WeightedSampler
 from sampleweights.selective import selective_loss
 from sampleweights.taxonomy import Taxonomy
 from sampleweights.weighters import (
@@ -23,6 +24,7 @@ from sampleweights.weighters import (
     Compose,
     Deferred,
     EffectiveNumber,
+    HardNegativeMining,
     SelfPaced,
     Weighter,
 )
@@ -34,11 +36,13 @@ __all__ = [
     "OHEM",
     "BinaryFocalLoss",
     "ClassBalanced",
+    "ClassBatchSampler",
     "Compose",
     "CrossEntropyLoss",
     "Deferred",
     "EffectiveNumber",
     "FocalLoss",
+    "HardNegativeMining",
     "HierarchicalLoss",
     "LogitAdjustment",
     "LossHistory",
@@ -48,6 +52,7 @@ __all__ = [
     "WeightedLoss",
     "WeightedSampler",
     "Weighter",
+    "WithIndex",
     "functional",
     "schedules",
     "selection",

@@ -39,13 +39,13 @@ def count_classes(
     for labels in pieces(targets):
         if labels.numel() == 0:  # an empty list has a floating dtype
             continue
+        is_missing = labels.isnan() if ignore_index != ignore_index else labels == ignore_index
         if one_hot is None or one_hot:
-            found = {} if labels.ndim == 1 and isinstance(targets, DataLoader) else _hot(labels)
+            flat = labels.ndim == 1 and isinstance(targets, DataLoader)
+            found = {} if flat else _hot(labels, ~is_missing)
             before = found if one_hot is None else one_hot
             one_hot = {key: before[key] | found[key] for key in before.keys() & found}
-        indices = labels.reshape(-1)
-        is_valid = ~indices.isnan() if ignore_index != ignore_index else indices != ignore_index
-        indices = indices[is_valid]
+        indices = labels[~is_missing]
         if not is_index(indices) and not ((indices == 0) | (indices == 1)).all():
             refuse_dtype(indices)  # 0 and 1 are what sigmoid losses take
         indices = indices.long()
@@ -75,21 +75,29 @@ def count_classes(
     return counts
 
 
-def _hot(labels: Tensor) -> dict[tuple[int, int], set[int]]:
-    """Where classes may lie for labels that are one-hot there: dimension, size and classes."""
+def _hot(labels: Tensor, is_valid: Tensor) -> dict[tuple[int, int], set[int]]:
+    """Where classes may lie for labels that are one-hot there: dimension, size and classes.
+
+    Samples may be ignored, but not some of the values of a sample, as those of many labels are.
+    """
+    labels = labels.masked_fill(~is_valid, 0)
     dims = {labels.ndim - 1} if labels.ndim < 3 else {0, 1, labels.ndim - 1}
     dims = {dim for dim in dims if dim >= 0 and labels.shape[dim] > 1}
     if not dims or not ((labels == 0) | (labels == 1)).all():
         return {}
-    return {
-        (dim, labels.shape[dim]): set(labels.argmax(dim).reshape(-1).tolist())
-        for dim in sorted(dims)
-        if (labels.sum(dim) == 1).all()
-    }
+    found = {}
+    for dim in sorted(dims):
+        present = is_valid.any(dim)
+        is_hot = (labels.sum(dim) == 1) & is_valid.all(dim)
+        if (is_hot | ~present).all():
+            found[dim, labels.shape[dim]] = set(labels.argmax(dim)[present].tolist())
+    return found
 
 
-def class_indices(targets: Iterable[Any] | Any) -> Tensor:
+def class_indices(targets: Iterable[Any] | Any, ignore_index: int | None = None) -> Tensor:
     """The class index of every sample, ``(N,)`` int64, read as ``count_classes`` reads targets.
+
+    Where ``ignore_index`` is given, samples may have it instead of a class.
 
     The order is that of the data set, so a DataLoader must not shuffle.
     """
@@ -116,7 +124,10 @@ def class_indices(targets: Iterable[Any] | Any) -> Tensor:
             f"targets must hold one class index for each sample, got {len(indices)} for "
             f"{len(data)} samples"
         )
-    if (low := int(indices.min())) < 0:
+    labels = indices if ignore_index is None else indices[indices != ignore_index]
+    if labels.numel() == 0:
+        raise ValueError("targets must hold at least one class index, got none")
+    if (low := int(labels.min())) < 0:
         raise ValueError(
             f"targets must hold class indices from 0, got {low}; leave a sample without a class "
             f"out of the data set"

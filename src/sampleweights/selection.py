@@ -100,7 +100,7 @@ def select(
     else:
         if not isinstance(fraction, Tensor):
             fraction = torch.full((), fraction, dtype=torch.float64, device=flat.device)
-        key = _ascending_key(flat, largest)
+        key = ascending_key(flat, largest)
         if group is None:
             keep = _first(key, fraction, valid)
         else:
@@ -221,7 +221,7 @@ def _last_of_each_group(values: np.ndarray, fraction: float, group: np.ndarray) 
     num_groups = high - low + 1
     if _SORT_AT_MOST < values.size < _COUNT_FROM * num_groups:
         kept = torch.tensor(fraction, dtype=torch.float64)
-        key = _ascending_key(torch.from_numpy(values), largest=True)
+        key = ascending_key(torch.from_numpy(values), largest=True)
         sorted_out: np.ndarray = _first_of_each_group(
             key, kept, None, torch.from_numpy(group)
         ).numpy()
@@ -295,7 +295,7 @@ def _ascending_bits(values: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------
 
 
-def _ascending_key(loss: Tensor, largest: bool) -> Tensor:
+def ascending_key(loss: Tensor, largest: bool) -> Tensor:
     """Integers of the width of ``loss``, in which the wanted samples come first."""
     dtype = torch.int64 if loss.dtype == torch.float64 else torch.int32
     limits = torch.iinfo(dtype)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
@@ -11,18 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
-    BatchSampler,
     ConcatDataset,
     DataLoader,
     Dataset,
-    DistributedSampler,
     IterableDataset,
-    SequentialSampler,
     Subset,
     TensorDataset,
 )
 
 from sampleweights._checks import is_index, on_cpu
+from sampleweights.datasets import without_index
+from sampleweights.loaders import each_sample_once
 
 NAMES = ("labels", "label", "target")
 """What the target is called in a dict or a table."""
@@ -33,8 +31,9 @@ ROWS = 2**10
 
 def pieces(targets: Any) -> Iterator[Tensor]:
     """The class indices, one tensor after the other, so that no two need to be in memory."""
+    targets = without_index(targets)
     if isinstance(targets, DataLoader):
-        targets = _each_sample_once(targets)
+        targets = each_sample_once(targets)
     elif is_data_set(targets):
         stored = _stored(targets)
         if stored is not None and (type(targets) is TensorDataset or _agree(targets, stored)):
@@ -132,6 +131,12 @@ def _is_nan(value: Any) -> bool:
 
 
 def _of_numbers(numbers: list[Any]) -> Tensor:
+    kinds = {isinstance(number, bool) for number in numbers}
+    if len(kinds) == 2:
+        raise ValueError(
+            "targets must be class indices or booleans, got both: as class indices, True and 1 "
+            "would be the same class"
+        )
     labels = _as_labels(numbers)
     if numbers and not is_index(labels):
         refuse_dtype(labels)
@@ -285,66 +290,3 @@ def _agree(data: Any, stored: Tensor) -> bool:
         if np.ndim(target) != 0 or target != labels[position]:
             return False
     return True
-
-
-# ---------------------------------------------------------------------------------------------
-# Loaders
-# ---------------------------------------------------------------------------------------------
-
-
-def _each_sample_once(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """A loader of the same batches that draws no sample twice and drops none."""
-    options: dict[str, Any] = {
-        "collate_fn": loader.collate_fn,
-        "num_workers": loader.num_workers,
-        "worker_init_fn": loader.worker_init_fn,
-        "multiprocessing_context": loader.multiprocessing_context,
-        "timeout": loader.timeout,
-        "generator": torch.Generator(),  # the global one is not ours to advance
-    }
-    if isinstance(loader.dataset, IterableDataset):
-        return (
-            DataLoader(loader.dataset, loader.batch_size, **options) if loader.drop_last else loader
-        )
-    size = len(loader.dataset)  # type: ignore[arg-type]
-    batches: Any = loader.batch_sampler
-    while not _is_known(batches) and hasattr(batches, "batch_sampler"):  # Accelerate's parts
-        batches = batches.batch_sampler
-    batch_size: int | None = 1
-    if batches is None:
-        batch_size, indices = None, _drawn_from(loader.sampler, size)
-    elif isinstance(batches, BatchSampler) and _is_known(batches):
-        batch_size, indices = batches.batch_size, _drawn_from(batches.sampler, size)
-        if isinstance(batches.sampler, SequentialSampler) and not batches.drop_last:
-            return loader
-    else:
-        indices = _permuted(itertools.chain.from_iterable(batches), batches, size)
-    return DataLoader(loader.dataset, batch_size, sampler=indices, **options)
-
-
-def _is_known(sampler: Any) -> bool:
-    return type(sampler).__module__.partition(".")[0] in {"torch", "torchdata", "sampleweights"}
-
-
-def _drawn_from(sampler: Any, size: int) -> Sequence[int]:
-    """The indices from which a sampler draws."""
-    if _is_known(sampler) or isinstance(getattr(sampler, "data_source", None), Dataset):
-        if hasattr(sampler, "data_source"):  # sequential and random ones
-            return range(len(sampler.data_source))
-        if hasattr(sampler, "indices"):  # SubsetRandomSampler
-            return [int(index) for index in sampler.indices]
-        if hasattr(sampler, "weights"):  # weighted ones
-            return [i for i, weight in enumerate(sampler.weights.tolist()) if weight > 0]
-        if isinstance(sampler, DistributedSampler):
-            return range(len(sampler.dataset))  # type: ignore[arg-type]
-    return _permuted(sampler, sampler, size)
-
-
-def _permuted(indices: Iterable[Any], sampler: Any, size: int) -> Sequence[int]:
-    """All indices, where a sampler that nobody knows draws each of them once."""
-    if sorted(itertools.islice(indices, size + 1)) == list(range(size)):  # it may be endless
-        return range(size)
-    raise ValueError(
-        f"targets must hold each sample once, got a DataLoader whose {type(sampler).__name__} "
-        f"chooses among them: pass the data set, or its class indices"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import os
 import re
@@ -75,7 +76,9 @@ def test_the_page_is_whole_and_needs_nothing_else(history: sw.LossHistory, tmp_p
             for name, value in attrs:
                 if name in ("src", "href"):
                     assert value is not None
-                    assert value.startswith(("data:image/png;base64,", "#class"))
+                    assert value.startswith(
+                        ("data:image/png;base64,", "data:text/csv;charset=utf-8;base64,", "#class")
+                    )
 
         def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
             pass
@@ -156,6 +159,11 @@ def test_one_list_of_all_suspicious_samples(tmp_path: Path) -> None:
         rival = names[logits[first].tolist().index(max(others))]
         assert f"labelled {names[target[first]]}" in text
         assert f"right 0%<br>predicted {rival}" in text
+        [saved] = re.findall(r'href="data:text/csv;charset=utf-8;base64,(.*?)"', text)
+        rows = list(csv.DictReader(io.StringIO(base64.b64decode(saved).decode())))
+        assert [int(row["sample"]) for row in rows] == expected  # all of them, whatever is shown
+        assert (rows[0]["labelled"], rows[0]["predicted"]) == (names[target[first]], rival)
+        assert all(float(row["adjusted_margin"]) < 0 for row in rows)
     write_page(tmp_path / "page.html", history, suspicious=0)
     assert "suspicious" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -315,6 +316,59 @@ def test_pytorch_metric_learning() -> None:
     torch.testing.assert_close(each.mean(), mean)  # one for each sample
     expected = each.topk(30).values.sum() / 60
     torch.testing.assert_close(names["criterion"](embeddings, TARGET), expected)
+
+
+def test_skorch_counts_in_each_fit() -> None:
+    skorch = pytest.importorskip("skorch")
+    selection = pytest.importorskip("sklearn.model_selection")
+    compute_class_weight = pytest.importorskip("sklearn.utils").compute_class_weight
+
+    class Module(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(5, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.net(inputs)
+
+    net = recipe("Class weights of each fit", skorch=skorch, module=Module)["balanced_net"]
+    net.set_params(verbose=0, max_epochs=1)
+    inputs, target = torch.randn(60, 5).numpy(), TARGET.clamp(max=1).numpy()
+    target[:4] = 2  # in one fold and in no other
+    found: list[Any] = []
+
+    def score(fitted: Any, inputs: Any, target: Any) -> float:
+        found.append(fitted.criterion_.weighter)
+        return 0.0
+
+    folds = selection.KFold(3)
+    selection.cross_val_score(net, inputs, target, cv=folds, scoring=score)
+    assert len(found) == 3
+    for weighter, (train, _) in zip(found, folds.split(inputs), strict=True):
+        y = target[train]
+        assert weighter.class_counts.tolist() == np.bincount(y, minlength=3).tolist()
+        present = np.unique(y)
+        expected = compute_class_weight("balanced", classes=present, y=y)
+        torch.testing.assert_close(weighter.class_weight[present], torch.from_numpy(expected))
+    assert len({tuple(weighter.class_counts.tolist()) for weighter in found}) == 3
+
+
+def test_batches_as_those_of_pytorch_metric_learning() -> None:
+    samplers = pytest.importorskip("pytorch_metric_learning.samplers")
+    target = torch.arange(9).repeat_interleave(8)
+    names = recipe(
+        "pytorch-metric-learning",
+        block=1,
+        DataLoader=DataLoader,
+        train_targets=target,
+        dataset=TensorDataset(target),
+    )
+    ours = [batch for (batch,) in names["loader"]]
+    theirs = samplers.MPerClassSampler(target, 4, 32, len(target))
+    assert len(ours) == len(theirs) // 32 == 2
+    for batch in [*ours, *target[list(theirs)].split(32)]:
+        counts = batch.unique(return_counts=True)[1]
+        assert counts.tolist() == [4] * 8
 
 
 def test_fastai() -> None:

@@ -1,9 +1,10 @@
-"""The sampler in real trainings of two processes: every batch is that of one process."""
+"""The samplers in real trainings of two processes: every batch is that of one process."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,29 @@ def sampler(**options: Any) -> sw.WeightedSampler:
     return sw.WeightedSampler.from_targets(TARGETS, num_samples=24, **options)
 
 
-def steps() -> list[list[int]]:
+KINDS = ["WeightedSampler", pytest.param("ClassBatchSampler", marks=pytest.mark.slow)]
+
+
+def loader_of(kind: str, **options: Any) -> DataLoader[Any]:
+    if kind == "WeightedSampler":
+        return DataLoader(Samples(), BATCH, sampler=sampler(**options))
+    batches = sw.ClassBatchSampler(TARGETS, None, 1, 24 // BATCH, **options)
+    return DataLoader(Samples(), batch_sampler=batches)
+
+
+def steps(kind: str) -> list[list[int]]:
     """What one process sees in each step, sorted."""
-    one, found = sampler(num_replicas=1, rank=0), []
+    loader, found = loader_of(kind, num_replicas=1, rank=0), []
+    one: Any = loader.batch_sampler
     for epoch in range(EPOCHS):
-        one.set_epoch(epoch)
-        found += [sorted(batch) for batch in zip(*[iter(one)] * (BATCH * WORLD), strict=True)]
+        one.sampler.set_epoch(epoch)
+        found += [sorted(a + b) for a, b in zip(*[iter(one)] * WORLD, strict=True)]
     return found
 
 
-def check(folder: Path) -> None:
+def check(folder: Path, kind: str = "WeightedSampler") -> None:
     parts = [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
-    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == steps()
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == steps(kind)
     assert parts[0] != parts[1]
 
 
@@ -79,7 +91,7 @@ def enter_torchrun(rank: int, world: int) -> None:
     }
 
 
-def _accelerate(rank: int, world: int, folder: str) -> None:
+def _accelerate(rank: int, world: int, folder: str, kind: str) -> None:
     import accelerate
 
     enter_torchrun(rank, world)
@@ -87,7 +99,7 @@ def _accelerate(rank: int, world: int, folder: str) -> None:
     assert accelerator.num_processes == world
     model = Model()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    loader = DataLoader(Samples(), BATCH, sampler=sampler(num_replicas=1, rank=0))
+    loader = loader_of(kind, num_replicas=1, rank=0)
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     for epoch in range(EPOCHS):
         loader.set_epoch(epoch)
@@ -98,10 +110,11 @@ def _accelerate(rank: int, world: int, folder: str) -> None:
     torch.save(model.seen, f"{folder}/{rank}.pt")
 
 
-def test_accelerate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_accelerate(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
-    ranks.run(_accelerate, WORLD, str(tmp_path))
-    check(tmp_path)
+    ranks.run(partial(_accelerate, kind=kind), WORLD, str(tmp_path))
+    check(tmp_path, kind)
 
 
 def trainer(folder: Any, given: sw.WeightedSampler, **options: Any) -> Any:
@@ -150,7 +163,7 @@ def test_trainer_resumed_in_mid_epoch(tmp_path: Path) -> None:
     assert part.model.seen + rest.model.seen == whole.model.seen
 
 
-def fit(folder: Path, **options: Any) -> None:
+def fit(folder: Path, kind: str, **options: Any) -> None:
     import lightning.pytorch as pl
 
     class Module(pl.LightningModule):
@@ -163,7 +176,7 @@ def fit(folder: Path, **options: Any) -> None:
 
         def train_dataloader(self) -> Any:
             # before or after the processes were connected: the sampler asks at each epoch
-            return DataLoader(Samples(), BATCH, sampler=sampler())
+            return loader_of(kind)
 
         def on_train_end(self) -> None:
             torch.save(self.model.seen, folder / f"{self.global_rank}.pt")
@@ -185,15 +198,16 @@ def fit(folder: Path, **options: Any) -> None:
     ).fit(Module())
 
 
-def _lightning(rank: int, world: int, folder: str) -> None:
+def _lightning(rank: int, world: int, folder: str, kind: str) -> None:
     enter_torchrun(rank, world)
-    fit(Path(folder))
+    fit(Path(folder), kind)
 
 
-def test_lightning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_lightning(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("lightning")
-    ranks.run(_lightning, WORLD, str(tmp_path))
-    check(tmp_path)
+    ranks.run(partial(_lightning, kind=kind), WORLD, str(tmp_path))
+    check(tmp_path, kind)
 
 
 class TestDividedTwice:

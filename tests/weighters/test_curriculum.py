@@ -284,3 +284,38 @@ def test_numbers_of_any_kind() -> None:
 def test_float16_ranks_the_largest_number_below_infinity() -> None:
     loss = torch.tensor([65504, math.inf], dtype=torch.float16)
     assert sw.OHEM(schedule=0.5)(loss).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("cls", [sw.OHEM, sw.SelfPaced])
+def test_within_each_sample_equals_the_oracle(cls: type) -> None:
+    generator = torch.Generator().manual_seed(0)
+    loss = torch.rand(7, 3, 5, generator=generator).mul(8).round()
+    loss[1, 0, 2] = math.nan
+    valid = torch.rand(7, 3, 5, generator=generator) < 0.6
+    valid[4] = False
+    weighter = cls(num_epochs=10, within="sample")
+    for epoch in (0, 2, 9):
+        weighter.set_epoch(epoch)
+        weight = weighter(loss, None, valid)
+        expected = [
+            reference.selected(
+                image.flatten().tolist(),
+                reference.sigmoid_fraction(epoch, 10),
+                largest=cls is sw.OHEM,
+                valid=flags.flatten().tolist(),
+            )
+            for image, flags in zip(loss, valid, strict=True)
+        ]
+        assert weight.flatten(1).bool().tolist() == expected
+        alone = torch.cat(
+            [weighter(one, None, ok) for one, ok in zip(loss.split(1), valid.split(1), strict=True)]
+        )
+        assert alone.equal(weight)
+
+
+def test_each_sample_or_each_class() -> None:
+    with pytest.raises(ValueError, match=r"per_class must be False for OHEM\(within='sample'\)"):
+        sw.OHEM(10, per_class=True, within="sample")
+    assert repr(sw.OHEM(10, within="sample")) == (
+        "OHEM(schedule=Sigmoid(num_epochs=10), within='sample')"
+    )

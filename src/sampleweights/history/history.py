@@ -40,7 +40,7 @@ class LossHistory(Unscripted):
         history = LossHistory(len(dataset))
         for epoch in range(num_epochs):
             criterion.set_epoch(epoch)
-            for index, images, target in loader:
+            for images, target, index in loader:  # of WithIndex(dataset)
                 logits = model(images)
                 with history.record(criterion, index):
                     loss = criterion(logits, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import functools
 import html
 import io
@@ -43,6 +44,8 @@ section { content-visibility: auto; contain-intrinsic-size: auto 60rem; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .3em; }
 """
 
+_MEASURED = ("adjusted_margin", "area_under_margin", "correctness", "mean_loss")
+
 _STRIPS = {
     "Most important": "the highest total weight; among equals the highest mean loss",
     "Least needed": "the lowest total weight; among equals the lowest mean loss",
@@ -67,7 +70,8 @@ def write_page(
 
     It begins with one list of the probably mislabelled samples of all classes, the most suspicious
     first. The list ends where the ``adjusted_margin`` (see :meth:`LossHistory.scores
-    <sampleweights.LossHistory.scores>`) is no longer below 0. For each class it then shows the most
+    <sampleweights.LossHistory.scores>`) is no longer below 0. A link on the page saves all of it as
+    CSV, with the label and the class that was predicted. For each class it then shows the most
     important, the least needed and the probably mislabelled samples, each with its image, scores
     and trajectory. It also shows the data map.
 
@@ -122,10 +126,18 @@ def write_page(
 
     names_of_classes = None if class_names is None else list(class_names)
 
-    def class_name(c: float) -> str:
+    def plain_name(c: float) -> str:
         c = int(c)
         known = names_of_classes is not None and 0 <= c < len(names_of_classes)
-        return html.escape(str(names_of_classes[c]) if known and names_of_classes else str(c))
+        return str(names_of_classes[c]) if known and names_of_classes else str(c)
+
+    def class_name(c: float) -> str:
+        return html.escape(plain_name(c))
+
+    def as_row(i: int) -> list[Any]:
+        labelled = [plain_name(int(label[i]))] if target is not None else []
+        measured = [f"{table[key][i]:.4g}" for key in _MEASURED]
+        return [name_of[i], *labelled, plain_name(table["rival"][i]), *measured]
 
     @functools.cache  # a sample may be in several strips
     def card(i: int) -> str:
@@ -167,7 +179,9 @@ def write_page(
         svg(scores, label, class_of),
     ]
     if suspicious and margin.isfinite().any():
-        parts += _suspicious(suspects.tolist(), suspicious, int(shown.sum()), card)
+        columns = ["sample", *(["labelled"] if target is not None else []), "predicted", *_MEASURED]
+        save = _link_to_csv([columns, *map(as_row, suspects.tolist())])
+        parts += _suspicious(suspects.tolist(), suspicious, int(shown.sum()), card, save)
     for (c, name), count in zip(class_of.items(), counts.tolist(), strict=True):
         parts.append(
             f'<section id="class{c}"><h2>{html.escape(name)} '
@@ -181,8 +195,18 @@ def write_page(
     write_document(path, title, _STYLE, parts)
 
 
+def _link_to_csv(rows: list[list[Any]]) -> str:
+    file = io.StringIO()
+    csv.writer(file).writerows(rows)
+    encoded = base64.b64encode(file.getvalue().encode()).decode()
+    return (
+        f'<a download="suspicious.csv" href="data:text/csv;charset=utf-8;base64,{encoded}">Save '
+        "the whole list as CSV</a>."
+    )
+
+
 def _suspicious(
-    suspects: list[int], most: int, num_shown: int, card: Callable[[int], str]
+    suspects: list[int], most: int, num_shown: int, card: Callable[[int], str], save: str
 ) -> list[str]:
     """The list over all classes: where it ends, and why."""
     count, first = len(suspects), suspects[:most]
@@ -196,6 +220,7 @@ def _suspicious(
         )
         if len(first) < count:
             ends += f" Shown are the first {len(first):,}."
+        ends += f" {save}"
     cards = "".join(map(card, first))
     return [
         f'<section><h2 id="suspicious">Probably mislabelled <span class="quiet">{count:,} samples'

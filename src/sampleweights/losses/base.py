@@ -218,7 +218,7 @@ class Criterion(Unscripted, ABC):
             self._check_num_classes(weighter, samples.num_classes)
         within = within or self
         # processes that share a batch gather it together, whatever the epoch of each of them
-        shares = within.num_processes > 1
+        shares = weighter is not None and not weighter.is_local and within.num_processes > 1
         if weighter is not None and not shares and weighter.inactive:
             weighter.skip()
         elif weighter is not None:

@@ -1,5 +1,6 @@
 """Samplers: which samples an epoch sees, and how often."""
 
+from sampleweights.sampling.class_batches import ClassBatchSampler
 from sampleweights.sampling.weighted import WeightedSampler
 
-__all__ = ["WeightedSampler"]
+__all__ = ["ClassBatchSampler", "WeightedSampler"]

@@ -12,8 +12,8 @@ from sampleweights._checks import as_whole_number
 
 ADVICE = {
     "_DatasetSamplerWrapper": "Lightning's Trainer: pass it use_distributed_sampler=False",
-    "BatchSamplerShard": "Accelerate: pass num_replicas=1, rank=0 to WeightedSampler",
-    "DataLoaderDispatcher": "Accelerate: pass num_replicas=1, rank=0 to WeightedSampler",
+    "BatchSamplerShard": "Accelerate: pass num_replicas=1, rank=0 to {sampler}",
+    "DataLoaderDispatcher": "Accelerate: pass num_replicas=1, rank=0 to {sampler}",
 }
 """By the class that iterates over a sampler; the Hugging Face Trainer uses those of Accelerate."""
 
@@ -42,8 +42,8 @@ def processes(num_replicas: int | None, rank: int | None) -> tuple[int, int]:
     return 1, 0
 
 
-def warn_if_divided_again(replicas: int) -> None:
-    """Warn if what a sampler divided is divided once more by who iterates over it.
+def warn_if_divided_again(sampler: str, replicas: int) -> None:
+    """Warn if what a sampler, of this name, divided is divided once more by who iterates over it.
 
     Only the stack says so: these classes hold the sampler, which does not know them.
     """
@@ -52,8 +52,8 @@ def warn_if_divided_again(replicas: int) -> None:
         owner = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
         if (advice := ADVICE.get(type(owner).__name__)) is not None:
             warnings.warn(
-                f"each process sees a part of its part: WeightedSampler divides its indices among "
-                f"{replicas} processes, and so does {advice}",
+                f"each process sees a part of its part: {sampler} divides its indices among "
+                f"{replicas} processes, and so does {advice.format(sampler=sampler)}",
                 stacklevel=2,
             )
             return

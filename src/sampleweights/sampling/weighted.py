@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import operator
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from sampleweights._checks import as_number, as_whole_number
 from sampleweights.counting import class_indices
-from sampleweights.sampling.splitting import checked_place, processes, warn_if_divided_again
+from sampleweights.sampling.epochs import EpochSampler
 from sampleweights.sampling.table import Table, as_weight, generator, without_replacement
 
 if TYPE_CHECKING:
@@ -34,7 +30,7 @@ SETTINGS = ("num_samples", "seed", "epoch", "num_replicas", "rank")
 """What may be assigned to; it acts from the next epoch on."""
 
 
-class WeightedSampler(Sampler[int]):
+class WeightedSampler(EpochSampler[int]):
     r"""Draws indices with given probabilities, for example to oversample rare classes.
 
     .. math:: p_i = w_i / \sum_j w_j
@@ -100,12 +96,8 @@ class WeightedSampler(Sampler[int]):
                 f"replacement=False, got {self.num_samples}"
             )
         self._replacement = replacement
-        self.seed = as_whole_number("seed", seed, 0)
-        self.num_replicas, self.rank = checked_place(num_replicas, rank)
-        self.epoch = 0
+        super().__init__(seed, num_replicas, rank)
         self._table = Table(self._weight) if replacement else None
-        self._is_used = self._epoch_is_set = self._epoch_is_to_come = False
-        self._start_at(0)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # torch's sampler takes `sampler.weights = ...`, and what does nothing here has to say so
@@ -161,29 +153,6 @@ class WeightedSampler(Sampler[int]):
         """A copy of the weights, ``(N,)`` float64."""
         return torch.from_numpy(self._weight.copy())
 
-    def __len__(self) -> int:
-        """Return the number of indices of this process in an epoch.
-
-        After a state was loaded within an epoch, these are those that are left.
-        """
-        return -(
-            -max(self.num_samples - self._begin, 0) // processes(self.num_replicas, self.rank)[0]
-        )
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.chain.from_iterable(self._pieces())
-
-    def set_epoch(self, epoch: int) -> None:
-        """Start the sequence of an epoch, from its beginning.
-
-        The epoch of a loaded state continues at its position.
-        """
-        epoch = as_whole_number("epoch", epoch, 0)
-        if epoch != self.epoch:
-            self._start_at(0)
-        self.epoch = epoch
-        self._epoch_is_set = self._epoch_is_to_come = True
-
     def set_weights(self, weight: Tensor | Sequence[float] | Any) -> None:
         """Draw with other weights from the next epoch on, for example by the losses of this one.
 
@@ -211,7 +180,9 @@ class WeightedSampler(Sampler[int]):
                 f"set_weights must be called between epochs, got position {position} of "
                 f"{self.num_samples} in epoch {self.epoch}: call set_epoch of the next one first"
             )
-        self._draw_by(self._fitting(weight))
+        values = self._fitting(weight)
+        self._table = self._table_of(values)
+        self._weight = values
 
     def state_dict(self) -> dict[str, Any]:
         """Return ``seed``, ``epoch``, and the ``position`` in the whole sequence.
@@ -221,11 +192,8 @@ class WeightedSampler(Sampler[int]):
         processes. A DataLoader with workers draws ahead of the training: in this case set
         ``position`` to the number of samples that all processes have trained on in the epoch.
         """
-        start, replicas, given, pending = self._progress
-        position = start + replicas * (given - operator.length_hint(pending))
-        state = {"seed": self.seed, "epoch": self.epoch, "position": position}
         own = {} if self._weight is self._built_with else {"weight": torch.from_numpy(self._weight)}
-        return {**state, **own}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where the state was saved.
@@ -234,18 +202,12 @@ class WeightedSampler(Sampler[int]):
         :meth:`set_weights`. A stateful loader calls this after ``set_epoch``: the state of an epoch
         that is over then leaves the new epoch as it is.
         """
-        if missing := {"seed", "epoch", "position"} - set(state_dict):
-            raise ValueError(f"state_dict must hold {sorted(missing)}, got {sorted(state_dict)}")
-        seed, epoch = (as_whole_number(name, state_dict[name], 0) for name in ("seed", "epoch"))
-        position = as_whole_number("position", state_dict["position"], 0)
         weight = self._built_with
         if "weight" in state_dict:
             weight = self._fitting(state_dict["weight"])
-        if position >= self.num_samples and self._epoch_is_to_come and epoch < self.epoch:
-            epoch, position = self.epoch, 0
-        self._draw_by(weight)
-        self._start_at(position)
-        self.seed, self.epoch = seed, epoch
+        table = self._table_of(weight)  # may raise, and so may the next line: nothing has changed
+        super().load_state_dict(state_dict)
+        self._weight, self._table = weight, table
 
     def importance_weight(self, index: Tensor | Sequence[int]) -> Tensor:
         r"""Return the ``sample_weight`` that keeps the expected loss equal to the mean loss.
@@ -289,49 +251,21 @@ class WeightedSampler(Sampler[int]):
             )
         return values
 
-    def _draw_by(self, weight: NDArray[np.float64]) -> None:
-        if weight is not self._weight:
-            self._table = Table(weight) if self.replacement else None
-            self._weight = weight
+    def _table_of(self, weight: NDArray[np.float64]) -> Table | None:
+        if weight is self._weight:
+            return self._table
+        return Table(weight) if self.replacement else None
 
-    def _start_at(self, position: int) -> None:
-        self._start = self._begin = position  # of the next pass, and of the last one that began
-        self._progress: tuple[int, int, int, Iterator[int]] = (position, 1, 0, iter(()))
+    @property
+    def _num_items(self) -> int:
+        return self.num_samples
 
-    def _pieces(self) -> Iterator[Iterator[int]]:
-        """The indices of this process, chunk by chunk.
-
-        What is left of a chunk, its iterator knows: counting here would cost more than drawing.
-        """
-        if self._is_used and not self._epoch_is_set:
-            warnings.warn(
-                f"every pass sees the indices of epoch {self.epoch} again: call "
-                f"set_epoch(epoch) of WeightedSampler before every epoch",
-                stacklevel=2,
-            )
-        start, self._start = self._start, 0
-        if start >= self.num_samples and not self._epoch_is_set:
-            warnings.warn(
-                f"nothing is left of epoch {self.epoch}, at whose end the state was saved: call "
-                f"set_epoch(epoch) of WeightedSampler before every epoch",
-                stacklevel=2,
-            )
-        self._is_used, self._epoch_is_to_come = True, False
-        self._begin = start
-        replicas, rank = processes(self.num_replicas, self.rank)
-        if replicas > 1:
-            warn_if_divided_again(replicas)
-        given = 0
-        for indices in self._chunks(self.epoch, start, replicas, rank):
-            piece = indices.tolist()
-            given += len(piece)
-            pending = iter(piece)
-            self._progress = (start, replicas, given, pending)
-            yield pending
-        self._begin = 0
+    def _parts(self, epoch: int, start: int, replicas: int, rank: int) -> Iterator[list[int]]:
+        for indices in self._chunks(epoch, start, replicas, rank):
+            piece: list[int] = indices.tolist()
+            yield piece
 
     def _chunks(self, epoch: int, start: int, replicas: int, rank: int) -> Iterator[NDArray[Any]]:
-        """The places start + rank, start + rank + replicas, ... of the sequence of an epoch."""
         left = max(self.num_samples - start, 0)
         stop = start + -(-left // replicas) * replicas
         order, table = None, self._table

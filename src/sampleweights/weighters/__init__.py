@@ -5,6 +5,7 @@ from sampleweights.weighters.class_frequency import ClassBalanced, EffectiveNumb
 from sampleweights.weighters.compose import Compose
 from sampleweights.weighters.curriculum import OHEM, SelfPaced
 from sampleweights.weighters.deferred import Deferred
+from sampleweights.weighters.hard_negatives import HardNegativeMining
 
 __all__ = [
     "OHEM",
@@ -12,6 +13,7 @@ __all__ = [
     "Compose",
     "Deferred",
     "EffectiveNumber",
+    "HardNegativeMining",
     "SelfPaced",
     "Weighter",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,27 @@ from sampleweights._checks import as_number
 from sampleweights._eager import is_eager, is_readable
 
 __all__ = ["Weighter"]
+
+Within = Literal["batch", "sample"]
+
+
+def check_within(within: str) -> None:
+    if within not in get_args(Within):
+        raise ValueError(f"within must be one of {list(get_args(Within))}, got {within!r}")
+
+
+def check_positions(loss: Tensor, name: str) -> None:
+    """Refuse losses in which a sample has no positions to choose from.
+
+    So are those that several processes have gathered, whose positions are no longer by sample.
+    """
+    if loss.ndim < 2:
+        raise ValueError(
+            f"loss must have several positions for each sample, shape (N, ...), for "
+            f"{name}(within='sample'), got {tuple(loss.shape)}: choose from the batch with "
+            f"within='batch' (in a list with weighters of the whole batch, global_batch=True has "
+            f"no samples either)"
+        )
 
 
 def set_epoch_below(module: nn.Module, epoch: float) -> None:
@@ -69,6 +90,10 @@ class Weighter(ExactBuffers, ABC):
 
     may_drop = True
     """Whether a valid sample can get the weight 0."""
+
+    is_local = False
+    """Whether the weights of a sample need no other sample. Then processes that share a batch do
+    not gather it for this weighter."""
 
     @property
     def inactive(self) -> bool:

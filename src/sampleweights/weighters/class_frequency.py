@@ -36,6 +36,7 @@ class ClassFrequency(Weighter, FromCounts):
     """A weight per class, looked up."""
 
     may_drop = False  # the class of a valid sample has samples
+    is_local = True
     class_weight: Tensor
 
     def __init__(self, class_counts: Any, class_weight: Tensor) -> None:

@@ -68,6 +68,10 @@ class Compose(Weighter):
     def inactive(self) -> bool:
         return all(weighter.inactive for weighter in self._parts())
 
+    @property
+    def is_local(self) -> bool:  # type: ignore[override]
+        return all(weighter.is_local for weighter in self._parts())
+
     def skip(self) -> None:
         for weighter in self._parts():
             weighter.skip()

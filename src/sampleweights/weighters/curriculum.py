@@ -12,13 +12,21 @@ from torch import Tensor
 from sampleweights import selection
 from sampleweights._checks import check_floating
 from sampleweights.schedules import Constant, Schedule, Sigmoid
-from sampleweights.weighters.base import PARTS, EpochWeighter, epoch_of
+from sampleweights.weighters.base import (
+    PARTS,
+    EpochWeighter,
+    Within,
+    check_positions,
+    check_within,
+    epoch_of,
+)
 
 __all__ = ["OHEM", "SelfPaced"]
 
 
 class _Curriculum(EpochWeighter):
-    """A weighter that keeps a fraction of the batch, or of each class, along a schedule."""
+    """A weighter that keeps a fraction of the batch, of each class or of each sample's positions,
+    along a schedule."""
 
     largest: ClassVar[bool]
     """Whether the samples of highest loss are kept, or those of lowest."""
@@ -31,8 +39,15 @@ class _Curriculum(EpochWeighter):
         *,
         schedule: Schedule | float | None = None,
         per_class: bool = False,
+        within: Within = "batch",
     ) -> None:
         super().__init__()
+        check_within(within)
+        if per_class and within == "sample":
+            raise ValueError(
+                f"per_class must be False for {type(self).__name__}(within='sample'), got "
+                f"{per_class}: losses are ranked in one kind of group"
+            )
         if (num_epochs is None) == (schedule is None):
             raise ValueError(
                 f"{type(self).__name__} takes either num_epochs or schedule, got "
@@ -47,7 +62,7 @@ class _Curriculum(EpochWeighter):
                 f"schedule must be a callable or a fraction in (0, 1], got {schedule!r}"
             )
         self.schedule: Schedule = schedule
-        self.per_class = per_class
+        self.per_class, self.within = per_class, within
         self._last: tuple[int, Schedule, float] | None = None
         if not hasattr(schedule, "of_tensor"):
             # a schedule that needs the host: what it said last, for devices and compiled code
@@ -74,6 +89,10 @@ class _Curriculum(EpochWeighter):
         stored = self._read()
         return stored is not None and self._fraction_at(stored) == 1
 
+    @property
+    def is_local(self) -> bool:  # type: ignore[override]
+        return self.within == "sample"
+
     def skip(self) -> None:
         self._count_call()
 
@@ -89,8 +108,12 @@ class _Curriculum(EpochWeighter):
                 f"target must hold class indices of shape {tuple(loss.shape)} for "
                 f"{type(self).__name__}(per_class=True), got {came}"
             )
-        self._count_call()
         group = target if self.per_class else None
+        if self.within == "sample":
+            check_positions(loss, type(self).__name__)
+            group = torch.arange(len(loss), device=loss.device).view(-1, *[1] * (loss.ndim - 1))
+            group = group.expand(loss.shape)
+        self._count_call()
         stored = self._read()
         fraction = self.fraction if stored is None else self._fraction_at(stored)
         keep = selection.select(loss, fraction, largest=self.largest, valid=valid, group=group)
@@ -134,7 +157,11 @@ class _Curriculum(EpochWeighter):
         )
 
     def extra_repr(self) -> str:
-        return f"schedule={self.schedule!r}" + (", per_class=True" if self.per_class else "")
+        return (
+            f"schedule={self.schedule!r}"
+            + (", per_class=True" if self.per_class else "")
+            + (", within='sample'" if self.within == "sample" else "")
+        )
 
 
 _SCALE = 2.0**62
@@ -177,10 +204,14 @@ class SelfPaced(_Curriculum):
         schedule: instead of ``num_epochs``, any callable that maps the epoch to a fraction in
             (0, 1], or a constant fraction.
         per_class: select the easiest samples of each class, not of the whole batch.
+        within: "sample" selects the easiest positions of each sample of a dense loss, for example
+            pixels of each image; "batch" (the default) selects from all of them together.
 
     Raises:
         ValueError: neither or both of ``num_epochs`` and ``schedule``, ``num_epochs`` below 1, a
-            fraction outside (0, 1]; in the call, ``per_class=True`` without class indices.
+            fraction outside (0, 1], ``per_class=True`` with ``within="sample"``; in the call,
+            ``per_class=True`` without class indices, ``within="sample"`` with one loss for each
+            sample.
 
     Example:
         >>> import torch
@@ -233,10 +264,15 @@ class OHEM(_Curriculum):
             (0, 1], or a constant fraction.
         per_class: select the hardest samples of each class, not of the whole batch (the paper
             names this as future work).
+        within: "sample" selects the hardest positions of each sample of a dense loss, for example
+            pixels or regions of each image, as Shrivastava et al. do; "batch" (the default) selects
+            from all of them together.
 
     Raises:
         ValueError: neither or both of ``num_epochs`` and ``schedule``, ``num_epochs`` below 1, a
-            fraction outside (0, 1]; in the call, ``per_class=True`` without class indices.
+            fraction outside (0, 1], ``per_class=True`` with ``within="sample"``; in the call,
+            ``per_class=True`` without class indices, ``within="sample"`` with one loss for each
+            sample.
 
     Example:
         >>> import torch

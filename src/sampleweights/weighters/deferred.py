@@ -83,6 +83,10 @@ class Deferred(EpochWeighter):
     def may_drop(self) -> bool:  # type: ignore[override]
         return self.weighter.may_drop
 
+    @property
+    def is_local(self) -> bool:  # type: ignore[override]
+        return self.weighter.is_local
+
     def _waits(self) -> bool | Tensor:
         """Whether the start is still to come: a tensor where only the device knows."""
         if self._start == 0:
