@@ -392,16 +392,21 @@ def test_a_weight_that_underflows_is_no_absent_class() -> None:
 
 def test_weights_that_are_kept_follow_what_they_came_from() -> None:
     weighter = sw.ClassBalanced([3, 1])
-    first = weighter.weight_over(4, torch.float32)
-    assert weighter.weight_over(4, torch.float32) is first
-    torch.testing.assert_close(weighter.weight_over(8, torch.float32), first / 2)
-    assert weighter.weight_over(8, torch.float64).dtype == torch.float64
+    logits = torch.zeros(4, 2)
+    first = weighter.weight_over(4, logits)
+    assert weighter.weight_over(4, logits) is first
+    torch.testing.assert_close(weighter.weight_over(8, logits), first / 2)
+    assert weighter.weight_over(8, logits.double()).dtype == torch.float64
     weighter.class_weight.mul_(3)  # as load_state_dict changes it
-    torch.testing.assert_close(weighter.weight_over(4, torch.float32), 3 * first)
+    torch.testing.assert_close(weighter.weight_over(4, logits), 3 * first)
+    elsewhere = weighter.weight_over(4, logits.to("meta"))
+    assert elsewhere.is_meta
+    assert weighter.weight_over(4, logits.to("meta")) is elsewhere
+    torch.testing.assert_close(weighter.weight_over(4, logits), 3 * first)
     weighter.class_weight = weighter.class_weight * 2  # as `.to` may
-    torch.testing.assert_close(weighter.weight_over(4, torch.float32), 6 * first)
+    torch.testing.assert_close(weighter.weight_over(4, logits), 6 * first)
     with torch.inference_mode():
-        torch.testing.assert_close(weighter.weight_over(4, torch.float32), 6 * first)
+        torch.testing.assert_close(weighter.weight_over(4, logits), 6 * first)
 
 
 def gaussians(seed: int, size: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:

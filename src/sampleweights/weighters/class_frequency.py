@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._buffers import Derived
+from sampleweights._buffers import Derived, follow
 from sampleweights._checks import Normalize, as_class_counts
 from sampleweights._eager import is_readable
 from sampleweights.counting import FromCounts
@@ -57,20 +57,21 @@ class ClassFrequency(Weighter, FromCounts):
                 f"class_counts of shape (C,)"
             )
 
-    def weight_over(self, divisor: Tensor | float, dtype: torch.dtype) -> Tensor | None:
-        """``class_weight / divisor``, kept from batch to batch: most have the same size.
+    def weight_over(self, divisor: Tensor | float, logits: Tensor) -> Tensor | None:
+        """``class_weight / divisor`` for logits, kept from batch to batch: most have one size.
 
         None where a class has no samples: one of those in the target is an error.
         """
-        weight = self.class_weight
+        weight, dtype = self.class_weight, logits.dtype
         readable = is_readable(weight)
         if self._lacks_a_class() if readable else self._absent:
             return None
         if isinstance(divisor, Tensor):
-            return (weight / nonzero(divisor)).to(dtype)
+            return (follow(weight, logits) / nonzero(divisor)).to(dtype)
         if not readable or weight.numel() > _FEW:
-            return (weight / divisor).to(dtype)
-        return self._over.get(weight, (divisor, dtype), lambda: (weight / divisor).to(dtype))
+            return follow((weight / divisor).to(dtype), logits)
+        key = (divisor, dtype) if logits.is_cpu else (divisor, dtype, logits.device)
+        return self._over.get(weight, key, lambda: follow((weight / divisor).to(dtype), logits))
 
     def without_class_weights(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
@@ -118,7 +119,7 @@ class ClassFrequency(Weighter, FromCounts):
         name, num_classes = type(self).__name__, self.class_weight.shape[-1]
         if target is None:
             raise ValueError(f"target must be given for {name}, got None")
-        class_weight = self.class_weight.to(loss.dtype)
+        class_weight = follow(self.class_weight.to(loss.dtype), loss)
         if class_weight.ndim == 2:
             return self._of_labels(class_weight, loss, target, valid)
         if target.is_floating_point():
