@@ -27,6 +27,7 @@ TREE = {"a": ["a0", "a1"], "b": {"c": ["c0"], "d": ["d0", "d1"]}}
 WEIGHTERS: dict[str, Callable[[], Any]] = {
     "ClassBalanced": lambda: sw.ClassBalanced(COUNTS),
     "ClassBalanced(None)": lambda: sw.ClassBalanced(COUNTS, normalize=None),
+    "ClassBalanced(power)": lambda: sw.ClassBalanced(COUNTS, power=0.5),
     "EffectiveNumber": lambda: sw.EffectiveNumber(COUNTS),
     "EffectiveNumber(beta)": lambda: sw.EffectiveNumber(COUNTS, beta=0.9, normalize="classes"),
     "SelfPaced": lambda: sw.SelfPaced(NUM_EPOCHS),
@@ -158,6 +159,20 @@ LOSSES: dict[str, Loss] = {
         _binary,
         num_classes=2,
     ),
+    "BCEWithLogitsLoss": Loss(sw.BCEWithLogitsLoss, _binary, num_classes=2),
+    "BCEWithLogitsLoss(pos_weight)": Loss(
+        lambda **kw: sw.BCEWithLogitsLoss(pos_weight=torch.tensor([3.0, 0.5, 1.0]), **kw),
+        _binary,
+        num_classes=2,
+    ),
+    "BCEWithLogitsLoss(margin)": Loss(
+        lambda **kw: sw.BCEWithLogitsLoss(
+            pos_weight=2.0, margin=sw.LogitAdjustment([[50, 9], [1, 4], [3, 3]]), **kw
+        ),
+        _binary,
+        num_classes=2,
+    ),
+    "AsymmetricLoss": Loss(sw.AsymmetricLoss, _binary, num_classes=2),
     "HierarchicalLoss": Loss(
         lambda **kw: sw.HierarchicalLoss(sw.CrossEntropyLoss(), taxonomy=sw.Taxonomy(TREE), **kw),
         _levels,

@@ -8,6 +8,8 @@ from sampleweights import functional, schedules, selection
 from sampleweights.datasets import WithIndex
 from sampleweights.history import LossHistory
 from sampleweights.losses import (
+    AsymmetricLoss,
+    BCEWithLogitsLoss,
     BinaryFocalLoss,
     CrossEntropyLoss,
     FocalLoss,
@@ -34,6 +36,8 @@ __version__ = "0.1.0"
 __all__ = [
     "LDAM",
     "OHEM",
+    "AsymmetricLoss",
+    "BCEWithLogitsLoss",
     "BinaryFocalLoss",
     "ClassBalanced",
     "ClassBatchSampler",

@@ -22,8 +22,8 @@ from sampleweights.integrations.transformers.denominator import (
     labels_decide,
 )
 from sampleweights.losses.base import Criterion
-from sampleweights.losses.focal import BinaryFocalLoss
 from sampleweights.losses.hierarchical import HierarchicalLoss
+from sampleweights.losses.sigmoid import SigmoidLoss
 from sampleweights.losses.softmax import SoftmaxLoss
 from sampleweights.losses.weighted import WeightedLoss
 
@@ -59,7 +59,7 @@ class LossFunction:
         - logits: the ``logits`` of the model. Tokens, (N, T, C), become N T samples, unless the
           criterion is a ``HierarchicalLoss``, which takes the logits as they are.
         - labels: class indices, (N,) or (N, T); or probabilities, or the labels of
-          ``BinaryFocalLoss``, with the shape of the logits, (N, C) or (N, T, C).
+          ``BCEWithLogitsLoss`` and its like, with the shape of the logits, (N, C) or (N, T, C).
 
     Args:
         criterion: a loss with ``reduction`` "mean" or "weighted_mean", and without
@@ -215,7 +215,7 @@ class LossFunction:
     def _counts_as_the_trainer(self) -> bool:
         criterion = self.criterion
         return (
-            isinstance(criterion, (SoftmaxLoss, BinaryFocalLoss))
+            isinstance(criterion, (SoftmaxLoss, SigmoidLoss))
             and not self.shift
             and criterion.ignore_index == -100
             and getattr(criterion, "weight", None) is None
