@@ -5,6 +5,7 @@ logits, target -> criterion: loss per sample -> weighter: weight per sample
 """
 
 from sampleweights import functional, schedules, selection
+from sampleweights.decisions import Calibration, PredictionSets, decide, estimate_prior
 from sampleweights.history import LossHistory
 from sampleweights.losses import (
     BinaryFocalLoss,
@@ -33,6 +34,7 @@ __all__ = [
     "LDAM",
     "OHEM",
     "BinaryFocalLoss",
+    "Calibration",
     "ClassBalanced",
     "Compose",
     "CrossEntropyLoss",
@@ -43,11 +45,14 @@ __all__ = [
     "LogitAdjustment",
     "LossHistory",
     "Margin",
+    "PredictionSets",
     "SelfPaced",
     "Taxonomy",
     "WeightedLoss",
     "WeightedSampler",
     "Weighter",
+    "decide",
+    "estimate_prior",
     "functional",
     "schedules",
     "selection",
