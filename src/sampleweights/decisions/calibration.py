@@ -180,7 +180,7 @@ def _most_likely(per_class: Tensor, classes: Tensor, with_bias: bool) -> tuple[T
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         before = loss(torch.zeros_like(log_scale), torch.zeros_like(bias))
         better = loss(log_scale, bias) < before  # not so where nothing is to be gained

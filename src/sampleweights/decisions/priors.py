@@ -74,13 +74,13 @@ def estimate_prior(
     Args:
         logits: of samples from where the model will be used, calibrated
             (:class:`~sampleweights.Calibration`); they need no labels.
-        class_counts: samples of each class among those that the probabilities were learnt from. After
-            :meth:`Calibration.fit <sampleweights.Calibration.fit>` with biases, these are the samples
-            of the calibration; otherwise, those of the training. As for
-            :class:`~sampleweights.ClassBalanced`; or :math:`(L, 2)` for labels. A class without samples
-            keeps the frequency 0.
-        level: of the test, in (0, 1): the probability that a shift is seen where there is none. Each
-            label has a test of its own.
+        class_counts: samples of each class among those that the probabilities were learnt from.
+            After :meth:`Calibration.fit <sampleweights.Calibration.fit>` with biases, these are
+            the samples of the calibration; otherwise, those of the training. As for
+            :class:`~sampleweights.ClassBalanced`; or :math:`(L, 2)` for labels. A class without
+            samples keeps the frequency 0.
+        level: of the test, in (0, 1): the probability that a shift is seen where there is none.
+            Each label has a test of its own.
 
     Returns:
         A :class:`~sampleweights.decisions.PriorEstimate` with ``prior``, ``shifted``, ``p_value``

@@ -77,7 +77,7 @@ def decide(logits: Tensor, utility: Tensor | Sequence[Sequence[float]] | Any) ->
     if is_eager() and samples.is_cpu:
         of_one = samples[:1].numel() // gain.shape[-2] * max(gain.shape[-2:])
         step = max(1, _AT_ONCE // max(of_one, 1))
-    best = [_expected(part, gain).max(-1) for part in samples.split(max(step, 1))]
+    best = [_expected(part, gain).max(-1) for part in torch.split(samples, max(step, 1))]
     decision = torch.cat([of.indices for of in best])
     if is_readable(logits) and not all(bool(of.values.isfinite().all()) for of in best):
         raise ValueError("logits must not hold NaN or infinity, nor only -infinity for a sample")
@@ -93,9 +93,9 @@ def _gain(utility: Any) -> Tensor:
     table = utility.detach() if isinstance(utility, Tensor) else on_cpu("utility", utility)
     if table.is_complex() or table.ndim not in (2, 3) or table.shape[-1] < 2:
         raise ValueError(
-            f"utility must be a table of numbers of shape (C, D), a row for each class and a column "
-            f"for each of at least 2 decisions, or (L, 2, D) with a table for each label, got "
-            f"{table.dtype} of shape {tuple(table.shape)}"
+            f"utility must be a table of numbers of shape (C, D), a row for each class and a "
+            f"column for each of at least 2 decisions, or (L, 2, D) with a table for each label, "
+            f"got {table.dtype} of shape {tuple(table.shape)}"
         )
     if table.ndim == 3 and table.shape[1] != 2:
         raise ValueError(
