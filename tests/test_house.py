@@ -87,6 +87,7 @@ FLOORS = [
     {"compare/objective"},
     {"compare/adjustment"},
     {
+        "compare/report/decided",
         "compare/report/labels",
         "compare/report/recipes",
         "compare/report/style",
