@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ _STEPS = 2000
 _CLOSE = 1e-9
 
 
-class PriorEstimate(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PriorEstimate:
     """What :func:`~sampleweights.estimate_prior` found.
 
     Example:
@@ -28,7 +30,7 @@ class PriorEstimate(NamedTuple):
     """
 
     prior: Tensor
-    """The class frequencies, (C,) or (L, 2), float64; those of class_counts without a shift."""
+    """The class frequencies, (C,) or (L, 2), in float64. Without a shift, those of class_counts."""
     shifted: Tensor
     """Whether a shift is shown, () or (L,), bool."""
     p_value: Tensor
@@ -101,14 +103,14 @@ def estimate_prior(
         >>> import torch
         >>> from sampleweights import estimate_prior
         >>> generator = torch.Generator().manual_seed(0)
-        >>> target = (torch.rand(2000, generator=generator) < 0.7).long()  # 70 %, trained on 10 %
-        >>> feature = torch.randn(2000, generator=generator) + 2 * target
-        >>> logits = 2 * feature - 2 + torch.tensor(0.1 / 0.9).log()  # a perfect model's
-        >>> estimate = estimate_prior(logits, [9000, 1000])
-        >>> estimate.prior.round(decimals=2)
-        tensor([0.3100, 0.6900], dtype=torch.float64)
-        >>> print(estimate_prior(logits[target == 0][:50], [9000, 1000]).shifted)
-        tensor(False)
+        >>> def logits(positives):  # of a perfect model, trained where 10 % were positive
+        ...     is_positive = torch.rand(2000, generator=generator) < positives
+        ...     feature = torch.randn(2000, generator=generator) + 2 * is_positive
+        ...     return 2 * feature - 2 + torch.tensor(0.1 / 0.9).log()
+        >>> print(estimate_prior(logits(0.7), [9000, 1000]))
+        a shift is shown (p = 0): the prior is [0.31, 0.69]
+        >>> print(estimate_prior(logits(0.1), [9000, 1000]))
+        no shift is shown (p = 0.5): the prior is that of class_counts
 
     References:
         Saerens, Latinne & Decaestecker, Adjusting the Outputs of a Classifier to New a Priori
@@ -132,7 +134,8 @@ def estimate_prior(
     if counts.ndim == 2:
         samples = per_class.movedim(1, 0).flatten(1, -2)
         found = [_of_classes(of, at, level) for of, at in zip(samples, counts, strict=True)]
-        return PriorEstimate(*(torch.stack(values) for values in zip(*found, strict=True)))
+        names = [field.name for field in fields(PriorEstimate)]
+        return PriorEstimate(*(torch.stack([getattr(of, name) for of in found]) for name in names))
     return _of_classes(per_class.flatten(0, -2), counts, level)
 
 

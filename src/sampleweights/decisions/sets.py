@@ -71,8 +71,8 @@ class PredictionSets(ExactBuffers):
 
     References:
         Vovk, Gammerman & Shafer, Algorithmic Learning in a Random World, Springer 2005.
-        Ding, Fermanian & Salmon, Conformal Prediction for Long-Tailed Classification,
-        arXiv:2507.06867 (the score with the class frequencies).
+        Ding, Fermanian & Salmon, Conformal Prediction for Long-Tailed Classification, ICLR 2026,
+        arXiv:2507.06867 (prevalence-adjusted softmax: the score with the class frequencies).
     """
 
     threshold: Tensor
