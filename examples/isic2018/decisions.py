@@ -92,8 +92,8 @@ class Part:
             np.bincount(self.group, amount, size) for amount in (weight * values, weight)
         )
         times = np.concatenate([np.ones((1, size)), self.drawn])
-        found: NDArray[np.float64] = (times @ above) / (times @ below)
-        return found
+        total = times @ below  # 0 where none of them was drawn
+        return np.divide(times @ above, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def parts_of(
@@ -152,7 +152,16 @@ def of_results(results: Results) -> list[Part]:
         run = runs.get((weighting, split))
         return None if run is None else results.probabilities(run)
 
-    return parts_of(labels_of(results), read)
+    return [] if _lack_a_class(parts := parts_of(labels_of(results), read)) else parts
+
+
+def _lack_a_class(parts: list[Part]) -> bool:
+    """Whether there is a class that can be neither judged nor calibrated, as of a few images."""
+    return any(
+        set(range(len(CLASSES))) - set(classes.tolist())
+        for part in parts
+        for classes in (part.target, part.held_out_target)
+    )
 
 
 def of_test(results: Results) -> list[Part]:
@@ -181,7 +190,7 @@ def of_test(results: Results) -> list[Part]:
             counts = labels_of(results)[f"counts{seed}"].astype(np.int64)
             others = dataset.target[split.validation]
             found.append(Part(seed, target, group, counts, logits, held_out, others))
-    return found
+    return [] if _lack_a_class(found) else found
 
 
 def labels_of(results: Results) -> dict[str, Any]:
@@ -388,6 +397,8 @@ def what_does_not_help(parts: list[Part]) -> list[str]:
                 fit, rest = one[: len(one) // 2], one[len(one) // 2 :]
                 target = torch.from_numpy(part.target)
                 logits, counts = part.logits["none"][rest], torch.from_numpy(part.counts)
+                if set(range(len(CLASSES))) - set(part.target[fit].tolist()):
+                    continue  # a class without a bias
                 if calibrates:
                     of = part.logits["none"][fit]
                     logits = sw.Calibration.fit(of, target[fit])(logits)
@@ -399,6 +410,8 @@ def what_does_not_help(parts: list[Part]) -> list[str]:
                     100 * (adjustment.posthoc(logits, p).argmax(1) == target[rest]).double().mean()
                     for p in (counts / counts.sum(), prior.most_likely, prior.prior)
                 ])  # fmt: skip
+        if not seen:
+            continue
         mean = np.mean(accuracy, axis=0)
         found.append(
             f"Class frequencies estimated where nothing shifted, in {len(seen)} random halves "

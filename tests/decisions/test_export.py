@@ -62,7 +62,7 @@ def test_onnx_computes_the_same(kind: str) -> None:
         torch.testing.assert_close(torch.from_numpy(found), model(images))
 
 
-def test_compiled_and_scripted() -> None:
+def test_compiled() -> None:
     whole, images = made("classes")
     compiled = torch.compile(whole, backend="aot_eager", fullgraph=True)
     assert compiled(images).equal(whole(images))

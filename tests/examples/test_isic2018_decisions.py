@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
@@ -161,3 +164,71 @@ def test_a_command_prints_the_tables(
         command.main()
     with pytest.raises(DataError):
         decisions.of_kept(tmp_path)
+
+
+def made_results(folder: Path, size: int = 240) -> SimpleNamespace:
+    """Two splits of made-up images, two of each lesion, and a test set for the second one."""
+    generator = np.random.default_rng(0)
+    target = np.arange(size) // 2 % 7
+    table = pd.DataFrame({"lesion": np.arange(size) // 2, "image": np.arange(size)})
+    splits = {
+        seed: SimpleNamespace(
+            train=np.arange(180, size), validation=np.arange(60 * seed, 60 * seed + 120)
+        )
+        for seed in (0, 1)
+    }
+    test = SimpleNamespace(target=torch.from_numpy(target[:70]), table=table[:70])
+    main = [
+        SimpleNamespace(row=("flat", "adam", "ce", weighting), weighting=weighting, split=seed,
+                        name=f"{weighting}-{seed}")
+        for weighting in ("none", "ohem")
+        for seed in (0, 1)
+    ]  # fmt: skip
+
+    def predicted(of: np.ndarray) -> np.ndarray:
+        scores = generator.random((len(of), 7)).astype(np.float32)
+        scores[np.arange(len(of)), of] += 1
+        return scores / scores.sum(1, keepdims=True)
+
+    for run in main:
+        (folder / run.name).mkdir(parents=True)
+        arrays = {"validation_probabilities": predicted(target[splits[run.split].validation])}
+        if run.split == 1:
+            arrays["test_probabilities"] = predicted(target[:70])
+        np.savez(folder / run.name / "predictions.npz", **arrays)
+
+    def probabilities(run: Any) -> np.ndarray:
+        with np.load(folder / run.name / "predictions.npz") as file:
+            return file["validation_probabilities"]
+
+    dataset = SimpleNamespace(
+        is_the_papers=True, target=torch.from_numpy(target), table=table, classes=CLASSES,
+        split=splits, test=test,
+    )  # fmt: skip
+    return SimpleNamespace(main=main, dataset=dataset, folder=folder, probabilities=probabilities)
+
+
+def test_runs_of_a_report_are_decided_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "HALVES", 2)
+    monkeypatch.setattr(decisions, "RESAMPLES", 20)
+    results = made_results(tmp_path / "runs")
+    parts = decisions.of_results(results)
+    assert [part.seed for part in parts] == [0, 1]
+    assert [len(part.held_out_target) for part in parts] == [60, 60]  # of 120, half are shared
+    text = "\n".join(decisions.section(parts))
+    assert "| no weights | calibrated | utility |" in text
+    assert "EffectiveNumber" not in text  # which did not run
+    decisions.write_labels(results, tmp_path)
+    with np.load(tmp_path / decisions.LABELS) as labels:
+        assert labels["target1"].tolist() == parts[1].target.tolist()
+
+    [test] = decisions.of_test(results)  # the models of the second split alone were evaluated
+    assert test.seed == 1
+    assert test.logits["none"].shape == (70, 7)
+    assert test.held_out["ohem"].shape == (120, 7)
+    assert "| OHEM | raw | argmax |" in "\n".join(decisions.section([test]))
+
+    results.dataset.target = torch.zeros(240, dtype=torch.int64)  # nothing could be calibrated
+    assert decisions.of_results(results) == []
+    results.dataset.is_the_papers = False  # the digits
+    assert decisions.of_results(results) == decisions.of_test(results) == []

@@ -133,6 +133,7 @@ class Calibration(ExactBuffers):
         return found.to(logits.device)
 
     def forward(self, logits: Tensor) -> Tensor:
+        """Return the calibrated logits: the shape of ``logits``."""
         name = type(self).__name__
         check_made_for(logits, self.bias, name)
         dtype = torch.promote_types(logits.dtype, torch.float32)

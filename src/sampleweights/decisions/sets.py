@@ -170,6 +170,7 @@ class PredictionSets(ExactBuffers):
         return cls(threshold, prior).to(logits.device)
 
     def forward(self, logits: Tensor) -> Tensor:
+        """Return whether each class is in the set: bool."""
         of_two = check_made_for(logits, self.log_prior, type(self).__name__)
         score = _scores(classes_last(logits, self.log_prior, type(self).__name__), self.log_prior)
         if is_readable(score) and score.isnan().any():

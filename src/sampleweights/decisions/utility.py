@@ -14,8 +14,8 @@ from sampleweights.functional.log_odds import classes_last
 
 __all__ = ["decide"]
 
-_AT_ONCE = 2**20
-"""Probabilities that are held at once, on a CPU: they stay in its caches."""
+_AT_ONCE = 2**22
+"""Numbers that are held at once, on a CPU: 16 MB of probabilities instead of all of them."""
 
 
 def decide(logits: Tensor, utility: Tensor | Sequence[Sequence[float]] | Any) -> Tensor:
