@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -55,9 +55,20 @@ def test_a_temperature_alone_against_a_search() -> None:
     assert found == pytest.approx((low + high) / 2, rel=1e-5)
 
 
+def test_one_logit_is_platt_scaling() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    logits, target = made(classes=2)
+    z = logits[:, 1] - logits[:, 0]
+    platt = linear_model.LogisticRegression(C=1e12, tol=1e-10).fit(z[:, None].numpy(), target)
+    found = sw.Calibration.fit(z, target)
+    assert 1 / found.temperature.item() == pytest.approx(platt.coef_.item(), rel=1e-4)
+    assert found.bias.diff().item() == pytest.approx(platt.intercept_.item(), abs=1e-4)
+
+
 cells = st.integers(-24, 24).map(lambda n: n / 4)
 
 
+@settings(max_examples=40)
 @given(st.data(), st.booleans())
 def test_never_less_likely_than_without(data: Any, bias: bool) -> None:
     classes = data.draw(st.integers(2, 4))
@@ -193,6 +204,7 @@ def test_gradient_flows_and_nothing_that_came_is_changed() -> None:
         (torch.tensor([[0.0, math.nan], [0, 0]]), [0, 1], "logits must be finite, got nan"),
         (torch.tensor([[0.0, math.inf], [0, 0]]), [0, 1], "logits must be finite, got inf"),
         (torch.zeros(2, 3), [[0, 1, 2], [0, 0, 0]], "must hold 0 and 1, got 2"),
+        (torch.zeros(3, 2), [[0, 1], [1, 0], [0, 1]], r"pass target.argmax\(1\)"),
         (torch.zeros(2, 3), [0, 1, 2], "target with class indices must have shape"),
         (torch.zeros(3), 0, "logits must be those of many samples"),
     ],

@@ -57,6 +57,11 @@ def _of_two(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return classes_last(logits, logits.new_empty(2), "target").reshape(-1, 2), (
             target.reshape(-1).long()
         )
+    if len(target) > 1 and (target.long().sum(1) == 1).all() and not target.all(0).any():
+        raise ValueError(
+            "target has a single 1 for each sample, as one-hot classes have: pass "
+            "target.argmax(1); labels of which a sample always has exactly one are classes"
+        )
     pairs = classes_last(logits, logits.new_empty(labels, 2), "target")
     return pairs.movedim(1, -2).reshape(-1, labels, 2), target.movedim(1, -1).reshape(
         -1, labels
