@@ -63,7 +63,8 @@ th button:focus-visible { outline: 2px solid var(--trained); outline-offset: 3px
 .scale { color: var(--quiet); } .scale span { display: flex; justify-content: space-between; }
 .scale span { grid-column: 2; margin: 0 -.6em; } .scale i { font-style: normal; }
 .decided { overflow-x: auto; } .decided table { width: auto; margin-bottom: 1rem; }
-.decided caption { text-align: left; font-weight: 600; }
+.decided caption { text-align: left; font-weight: 600; } .decided th { white-space: nowrap; }
+.decided th, .decided td { padding: .35rem .5rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; max-width: 46rem; }
 dt { color: var(--quiet); } dd { margin: 0; }
 @media (min-width: 64rem) {
