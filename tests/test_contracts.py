@@ -32,7 +32,9 @@ from sampleweights.integrations.evaluation import without_weighters
 
 BASES = {"Margin", "Weighter"}
 SAMPLERS = {"ClassBatchSampler", "WeightedSampler"}
-NO_LOSS_OR_WEIGHTER = {"LossHistory", "Taxonomy", "WithIndex"} | SAMPLERS
+NO_LOSS_OR_WEIGHTER = {
+    "Calibration", "LossHistory", "PredictionSets", "Taxonomy", "WithIndex",
+} | SAMPLERS  # fmt: skip
 
 
 def build(loss: str, weighter: str | None, **kwargs: Any) -> tuple[Any, Any, Tensor]:

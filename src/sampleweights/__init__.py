@@ -6,6 +6,7 @@ logits, target -> criterion: loss per sample -> weighter: weight per sample
 
 from sampleweights import functional, schedules, selection
 from sampleweights.datasets import WithIndex
+from sampleweights.decisions import Calibration, PredictionSets, decide, estimate_prior
 from sampleweights.history import LossHistory
 from sampleweights.losses import (
     AsymmetricLoss,
@@ -39,6 +40,7 @@ __all__ = [
     "AsymmetricLoss",
     "BCEWithLogitsLoss",
     "BinaryFocalLoss",
+    "Calibration",
     "ClassBalanced",
     "ClassBatchSampler",
     "Compose",
@@ -51,12 +53,15 @@ __all__ = [
     "LogitAdjustment",
     "LossHistory",
     "Margin",
+    "PredictionSets",
     "SelfPaced",
     "Taxonomy",
     "WeightedLoss",
     "WeightedSampler",
     "Weighter",
     "WithIndex",
+    "decide",
+    "estimate_prior",
     "functional",
     "schedules",
     "selection",
