@@ -20,16 +20,25 @@ from sampleweights.compare.checks import check_codes
 from sampleweights.compare.checks.samples import equal_features
 from sampleweights.compare.comparison import Comparison
 from sampleweights.compare.inputs.arrays import not_finite
-from sampleweights.compare.inputs.classes import ClassNames, categories, classes
+from sampleweights.compare.inputs.classes import ClassNames, categories
+from sampleweights.compare.inputs.multilabel import read_target
+from sampleweights.compare.label_comparison import LabelComparison
 from sampleweights.compare.objective import Objective
 from sampleweights.compare.statistics import (
-    METRICS,
     POSTHOC,
+    LabelPrediction,
     Prediction,
+    label_metrics_of_row,
     metrics_of_row,
 )
+from sampleweights.compare.task import WORDS
 from sampleweights.compare.training.entries import Build, default_entries, is_adjustable, recipe_of
 from sampleweights.compare.training.head import Head
+from sampleweights.compare.training.label_entries import (
+    KNOWN_LABEL_ENTRIES,
+    default_label_entries,
+)
+from sampleweights.compare.training.label_folds import folds_of_labels, label_counts
 from sampleweights.compare.training.protocol import Plan, class_counts, folds_of
 from sampleweights.compare.training.running import run_all
 
@@ -41,7 +50,7 @@ def compare(
     target: ArrayLike | Tensor,
     *,
     groups: ArrayLike | None = None,
-    objective: str | ArrayLike = "balanced_accuracy",
+    objective: str | ArrayLike | None = None,
     entries: Mapping[str, Build] | None = None,
     folds: int = 5,
     repeats: int = 1,
@@ -69,13 +78,18 @@ def compare(
             sorted, as a list, an array, a tensor or a column of pandas. Text is sorted as text
             (0, 1, 10, 2), pandas' ordered categories as they are ordered, all else by value. The
             logits of a ``fit`` have the classes in this order; its integers must be 0 to C - 1.
+            Of several labels for each sample zeros and ones ``(N, L)``, as ``MultiLabelBinarizer``
+            gives them; the columns of a data frame are their names, and a ``fit`` returns logits
+            ``(len(validation), L)``.
         groups: ``(N,)``, what must not be on both sides: patients, lesions, videos.
         objective: what the verdict and the strength of post-hoc adjustment are to maximise:
-            ``"balanced_accuracy"``, ``"accuracy"``, ``"macro_f1"``, ``"average_precision"``, or a
-            utility table ``(C, D)``: what decision d is worth for a sample of class c. Decisions
-            may be more than the classes, such as "ask an expert"; each is the one with the highest
-            expected utility under the softmax of the logits.
-        entries: names and builders; the first is the baseline (`default_entries`).
+            ``"balanced_accuracy"`` (the default), ``"accuracy"``, ``"macro_f1"``,
+            ``"average_precision"``, or a utility table ``(C, D)``: what decision d is worth for a
+            sample of class c. Decisions may be more than the classes, such as "ask an expert"; each
+            is the one with the highest expected utility under the softmax of the logits. Of a target ``(N, L)``
+            ``"average_precision"`` (the default), ``"macro_f1"`` or ``"auroc"``.
+        entries: names and builders; the first is the baseline (`default_entries`, or for several
+            labels `default_label_entries`, whose ``class_counts`` are ``(L, 2)``).
         folds: of the cross-validation, at least 2.
         repeats: of the whole, on other folds and with other seeds; more narrow the intervals.
         num_epochs: of each training. A ``fit`` of your own needs it, since curricula depend on
@@ -109,7 +123,8 @@ def compare(
         ['no weighting', 'no weighting + post-hoc', 'no weighting + post-hoc at no loss']
     """
     start = time.perf_counter()
-    index, names = classes(target, class_names, consecutive=callable(data))
+    index, names = read_target(target, class_names, consecutive=callable(data))
+    kind = Comparison if index.ndim == 1 else LabelComparison
     group = None if groups is None else categories("groups", groups)[0]
     if group is not None and len(group) != len(index):
         raise ValueError(
@@ -120,8 +135,10 @@ def compare(
     repeats = as_whole_number("repeats", repeats, 1)
     if num_epochs is not None:
         num_epochs = as_whole_number("num_epochs", num_epochs, 1)
-    goal = Objective.of(objective, len(names))
-    entries = dict(default_entries() if entries is None else entries)
+    objective = kind.task.objectives[0] if objective is None else objective
+    goal = Objective.of(objective, len(names), kind.task)
+    defaults = default_entries() if kind is Comparison else default_label_entries()
+    entries = dict(defaults if entries is None else entries)
     if not entries:
         raise ValueError("entries must have at least one row, got none")
     for name in entries:
@@ -147,33 +164,39 @@ def compare(
         num_epochs = fit.num_epochs
         same_features = equal_features(fit.features)
         trained = f"a head on {fit.features.shape[1]} features"
-    fold = folds_of(index, group, names, folds, repeats, seed)
-    counts = class_counts(index, fold, len(names))
+    if kind is Comparison:
+        fold = folds_of(index, group, names, folds, repeats, seed)
+        counts, known = class_counts(index, fold, len(names)), None
+    else:
+        fold = folds_of_labels(index, group, names, folds, repeats, seed)
+        counts, known = label_counts(index, fold), KNOWN_LABEL_ENTRIES
     on_gpu = torch.cuda.is_available()
     workers = (1 if on_gpu else torch.get_num_threads()) if workers is None else workers
     workers = as_whole_number("workers", workers, 1)
     first = torch.from_numpy(counts[0, 0])
     adjustable = [n for n, entry in entries.items() if is_adjustable(n, entry, first, num_epochs)]
-    recipes = {n: recipe_of(n, entry, first, num_epochs) for n, entry in entries.items()}
+    recipes = {n: recipe_of(n, entry, first, num_epochs, known) for n, entry in entries.items()}
     folder = None if cache is None else Path(cache)
     plan = Plan(fit, entries, index, fold, counts, num_epochs, seed, folder)
 
     def tell(name: str, outcomes: Sequence[Any]) -> str:
-        row = Prediction.of(_assemble(outcomes, fold, len(names)))
-        both = ("accuracy", "balanced_accuracy")  # quickly
-        found = metrics_of_row(row, index, len(names), metrics=both)
-        shown = ", ".join(f"{METRICS[metric]} {found[metric]:.1f}" for metric in both)
+        logits, both = _assemble(outcomes, fold, len(names)), kind.task.shown  # quickly
+        if kind is Comparison:
+            found = metrics_of_row(Prediction.of(logits), index, len(names), metrics=both)
+        else:
+            found = label_metrics_of_row(LabelPrediction(logits), index == 1, metrics=both)
+        shown = ", ".join(f"{WORDS[metric]} {found[metric]:.1f}" for metric in both)
         return f"{name}: {shown}"
 
     outcomes = run_all(plan, workers, progress, tell)
     never_told = [n for n, runs in outcomes.items() if not all(run.told_epoch for run in runs)]
     seconds = sum(run.seconds for runs in outcomes.values() for run in runs)
-    return Comparison(
+    return kind(
         {name: _assemble(runs, fold, len(names)) for name, runs in outcomes.items()},
         adjustable,
         index, group, fold, counts, names, seed, [],
         {
-            "samples": f"{len(index):,} of {len(names)} classes",
+            "samples": f"{len(index):,} {kind.task.of} {len(names)} {kind.task.many}",
             "protocol": f"{folds} folds, {repeats} repeat{'s' * (repeats > 1)}, seed {seed}",
             "training": f"{trained}, {num_epochs} epochs",
             "objective": goal.words,
@@ -186,7 +209,7 @@ def compare(
         },
         objective=goal, recipes=recipes, num_epochs=num_epochs,
         train_recall={
-            name: np.stack([run.train_recall for run in runs]).reshape(counts.shape)
+            name: np.stack([run.train_recall for run in runs]).reshape(counts.shape[:3])
             for name, runs in outcomes.items()
         },
         never_told=never_told, same_features=same_features, ignore=ignore,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sampleweights.compare.adjustment import TAUS, Choice, adjusted, choose_tau
+from sampleweights.compare.adjustment import Choice, adjusted, choose_tau
 from sampleweights.compare.checks import Found, find
 from sampleweights.compare.checks.labels import suspicious_labels
+from sampleweights.compare.frontier import curve_of, frontier_of
 from sampleweights.compare.objective import Objective
 from sampleweights.compare.report import table, verdict
 from sampleweights.compare.statistics import (
@@ -26,6 +27,7 @@ from sampleweights.compare.statistics import (
     metrics_of_row,
     source_of,
 )
+from sampleweights.compare.task import CLASSES, Task
 from sampleweights.compare.training.entries import Recipe
 
 __all__ = ["Comparison"]
@@ -76,10 +78,14 @@ class Comparison:
     ignore: Sequence[str] = ()
     """The codes of checks that are left out."""
 
+    task: ClassVar[Task] = CLASSES
+    """A sample has one of the classes."""
+    _statistics_kind: ClassVar[type[Statistics]] = Statistics
+
     @cached_property
     def goal(self) -> Objective:
         """The objective, with its metric, its words and its table."""
-        return Objective.of(self.objective, len(self.class_names))
+        return Objective.of(self.objective, len(self.class_names), self.task)
 
     @property
     def trained(self) -> list[str]:
@@ -114,6 +120,11 @@ class Comparison:
     def class_counts(self) -> list[int]:
         counts: list[int] = np.bincount(self.target, minlength=len(self.class_names)).tolist()
         return counts
+
+    def members(self, c: int) -> NDArray[np.bool_]:
+        """(N,), the samples of a class."""
+        found: NDArray[np.bool_] = self.target == c
+        return found
 
     @property
     def num_samples(self) -> int:
@@ -168,7 +179,7 @@ class Comparison:
             raise ValueError(f"row must be one of {list(self._choices)}, got {row!r}")
         return self._choices[row].overall
 
-    def _predicted(self, logits: NDArray[np.float32]) -> Prediction:
+    def _predicted(self, logits: NDArray[np.float32]) -> Any:
         return Prediction.of(logits, self.goal.table, self.target)
 
     @cached_property
@@ -177,7 +188,9 @@ class Comparison:
         if self.groups is not None:
             group = np.unique(self.groups, return_inverse=True)[1]
         rows = {name: self._predicted(logits) for name, logits in self.logits.items()}
-        found = Statistics(self.target, group, self.fold, self.class_names, rows, self.seed)
+        found = self._statistics_kind(
+            self.target, group, self.fold, self.class_names, rows, self.seed
+        )
         source = {row: source_of(row) for row in self.taus}
         moved = {row: self.adjusted(source[row], tau) for row, tau in self.taus.items()}
         found.add({row: self._predicted(logits) for row, logits in moved.items()}, source)
@@ -234,12 +247,7 @@ class Comparison:
 
     @cached_property
     def _curve(self) -> dict[float, Prediction]:
-        """The baseline, adjusted with each strength; its decisions alone."""
-        found = {}
-        for tau in TAUS.tolist():  # as far as tau is chosen, so that no choice is above the curve
-            row = self._predicted(self.adjusted(self.baseline, tau))
-            found[tau] = replace(row, probability=None)
-        return found
+        return curve_of(self)
 
     @cached_property
     def frontier(self) -> pd.DataFrame | None:
@@ -251,20 +259,7 @@ class Comparison:
         """
         if self.baseline not in self.adjustable:
             return None
-        last = max(1.0, self.tau(self.baseline + POSTHOC))
-        curve = {tau: row for tau, row in self._curve.items() if tau <= last + 1e-9}
-        names = {f"{self.baseline}, tau {tau:g}": row for tau, row in curve.items()}
-        self._statistics.add(names, trained_as=dict.fromkeys(names, self.baseline))
-        balanced = [self._statistics.estimate(name, "balanced_accuracy") for name in names]
-        return pd.DataFrame(
-            {
-                "tau": list(curve),
-                "accuracy": [self._statistics.estimate(name, "accuracy").value for name in names],
-                "balanced_accuracy": [found.value for found in balanced],
-                "balanced_accuracy_low": [found.low for found in balanced],
-                "balanced_accuracy_high": [found.high for found in balanced],
-            }
-        )
+        return frontier_of(self, self._curve, self._statistics)
 
     @cached_property
     def _above(self) -> dict[str, Estimate]:
@@ -346,5 +341,5 @@ class Comparison:
     def __repr__(self) -> str:
         return (
             f"<Comparison of {len(self.rows)} rows on {self.num_samples} samples of "
-            f"{len(self.class_names)} classes>"
+            f"{len(self.class_names)} {self.task.many}>"
         )

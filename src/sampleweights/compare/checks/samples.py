@@ -48,9 +48,11 @@ class DuplicatesAcrossFolds(Check):
             f"{many:,} of {size:,} samples ({100 * many / size:.1f} %) have exactly the features "
             f"of a sample in another fold"
         )
-        shares = [across[comparison.target == c].mean() for c in range(len(comparison.class_names))]
+        number_of_classes = len(comparison.class_names)
+        shares = [across[comparison.members(c)].mean() for c in range(number_of_classes)]
         if max(shares) > 2 * many / size:
-            text += f", most of all in class {comparison.class_names[np.argmax(shares)]}"
+            name = comparison.class_names[np.argmax(shares)]
+            text += f", most of all in {comparison.task.one} {name}"
         if many > 4 * distinct:  # a table of categories, of which many samples have the same
             return (
                 f"{text}: these {many:,} samples have only {distinct:,} different rows of features."

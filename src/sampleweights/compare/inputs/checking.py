@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sampleweights.compare.inputs.arrays import not_finite
-from sampleweights.compare.inputs.classes import ClassNames, categories, classes
+from sampleweights.compare.inputs.classes import ClassNames, categories
+from sampleweights.compare.inputs.multilabel import read_target
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Features (N, D), target (N,) from 0 to C - 1, C class names, groups (N,) or None."""
+    """Features (N, D), target (N,) from 0 to C - 1, C class names, groups (N,) or None.
+
+    Of several labels for each sample, the target is (N, L), of zeros and ones.
+    """
 
     features: NDArray[np.float32]
     target: NDArray[np.int64]
@@ -34,7 +38,7 @@ def check(
 
     Args:
         features: (N, D), numbers; an array of float32 is not copied.
-        target: (N,), labels (`classes`).
+        target: (N,), labels (`classes`); of several for each sample (N, L) (`labels`).
         groups: (N,), as labels.
         class_names: as `classes` takes them.
         columns: D names, for messages.
@@ -48,7 +52,7 @@ def check(
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told below
             features = features.astype(np.float32)
     _check_finite(features, columns)
-    index, names = classes(target, class_names)
+    index, names = read_target(target, class_names)
     group = None if groups is None else categories("groups", groups)[0]
     for name, values in (("target", index), ("groups", group)):
         if values is not None and len(values) != len(features):

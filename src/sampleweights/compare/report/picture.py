@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from sampleweights.compare.report.labels import Label, draw_labels
 from sampleweights.compare.statistics import POSTHOC
+from sampleweights.compare.task import WORDS
 
-__all__ = ["BASELINE", "TRAINED", "plot", "size", "trained_row"]
+__all__ = ["BASELINE", "TRAINED", "plot", "size", "title_of", "trained_row"]
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,7 @@ _TAUS = (0.0, 0.5, 1.0)
 _MOST_NAMES = 6  # of more rows the labels are numbers, and a list says what they mean
 _RADIUS, _EDGE, _RING = 4.0, 1.6, 8.0  # of a marker, and around the recommended one, in points
 _ARROW = 16.0
+_AXES = {"balanced_accuracy": "balanced"}  # beside an arrow, where there is little room
 _MOST_NAMED_ARROWS = 3
 _LONGEST_TITLE = 180
 _INDENT = 34.0  # how far what stands over and under the axes begins left of them
@@ -76,7 +78,7 @@ def plot(comparison: Any, axes: Any = None) -> Any:
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     spans = {}
     for row in comparison.rows:
-        found = [comparison.estimate(row, m) for m in ("balanced_accuracy", "accuracy")]
+        found = [comparison.estimate(row, metric) for metric in comparison.task.axes]
         if all(np.isfinite(e.value) for e in found):
             spans[row] = np.array([[e.value, e.low, e.high] for e in found])
     curve = np.zeros((0, len(_CURVE)))
@@ -85,7 +87,8 @@ def plot(comparison: Any, axes: Any = None) -> Any:
     view = _view(comparison, spans, curve)
     near = [row for row, span in spans.items() if _within(view, span[:, 0])]
     axes.set(xlim=view[:, 0], ylim=view[:, 1])
-    axes.set(xlabel="balanced accuracy (%)", ylabel="accuracy (%)")
+    right, upwards = comparison.task.axes
+    axes.set(xlabel=f"{WORDS[right]} (%)", ylabel=f"{WORDS[upwards]} (%)")
     axes.spines[["top", "right"]].set_visible(False)
     marks = _marks(comparison, curve)
     _draw_curve(axes, curve, marks)
@@ -101,6 +104,12 @@ def plot(comparison: Any, axes: Any = None) -> Any:
     at = {row: span[:, 0] for row, span in spans.items()}
     draw_labels(axes, _labels(axes, comparison, at, marks), lines)
     return axes
+
+
+def title_of(comparison: Any) -> str:
+    """What is drawn."""
+    right, upwards = (WORDS[metric] for metric in comparison.task.axes)
+    return f"{upwards[0].upper()}{upwards[1:]} over {right}"
 
 
 def _recommended(comparison: Any) -> str | None:
@@ -266,7 +275,7 @@ def _lines(words: str, width: float, font: FontProperties) -> list[str]:
 
 def _draw_title(axes: Any, comparison: Any, has_curve: bool, missing: list[str]) -> None:
     """The verdict and how to read the picture, as wide as the axes."""
-    title, sentence = "Accuracy over balanced accuracy", "Thin lines are 95\u00a0% intervals."
+    title, sentence = title_of(comparison), "Thin lines are 95\u00a0% intervals."
     if has_curve:
         sentence = (
             f"The curve is “{' '.join(comparison.baseline.split())}” with τ\u00a0* log(class "
@@ -310,7 +319,8 @@ def _labels(
             if numbered and len(far) <= _MOST_NAMED_ARROWS:
                 text = f"{text} {_short(row)}"
             out = (point < limits[0]) | (point > limits[1])
-            numbers = zip(("balanced", "accuracy"), point, out, strict=True)
+            words = [_AXES.get(metric, WORDS[metric]) for metric in comparison.task.axes]
+            numbers = zip(words, point, out, strict=True)
             text += "".join(f"\n{name} {value:.1f}" for name, value, is_out in numbers if is_out)
             labels.append(Label(text, _draw_arrow(axes, point, limits, color), _ARROW / 2, color))
         elif row == _recommended(comparison):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,16 +126,21 @@ _RECIPES = {
 }
 
 
-def recipe_of(name: str, entry: Build, class_counts: Tensor, num_epochs: int) -> Recipe:
+def recipe_of(
+    name: str, entry: Build, class_counts: Tensor, num_epochs: int,
+    known: Mapping[str, tuple[Build, Recipe]] | None = None,
+) -> Recipe:  # fmt: skip
     """How to do what an entry does; of one that is not ours, the code calls it by its name."""
-    if entry is _ENTRIES.get(name):
-        return _RECIPES[name]
+    known = {n: (_ENTRIES[n], _RECIPES[n]) for n in _ENTRIES} if known is None else known
+    known_entry, recipe = known.get(name, (None, None))
+    if recipe is not None and entry is known_entry:
+        return recipe
     criterion, make_sampler = build(name, entry, class_counts, num_epochs)
-    if name in _ENTRIES and make_sampler is None:  # written again, and the same
-        ours, sampled = build(name, _ENTRIES[name], class_counts, num_epochs)
-        with contextlib.suppress(CannotTell):
+    if known_entry is not None and recipe is not None and make_sampler is None:
+        ours, sampled = build(name, known_entry, class_counts, num_epochs)
+        with contextlib.suppress(CannotTell):  # written again, and the same
             if sampled is None and fingerprint(criterion) == fingerprint(ours):
-                return _RECIPES[name]
+                return recipe
     made = "criterion" if make_sampler is None else "criterion, make_sampler"
     call = f"entries[{name!r}](torch.as_tensor(class_counts), num_epochs)  # your own entry"
     return Recipe(f'train with "{name}"', f"{made} = {call}")
@@ -159,6 +164,7 @@ def is_adjustable(name: str, entry: Build, class_counts: Tensor, num_epochs: int
     if make_sampler is not None or any(
         isinstance(module, (ClassFrequency, Margin))
         or getattr(module, "weight", None) is not None  # the class weights of torch's losses
+        or getattr(module, "pos_weight", None) is not None
         for module in criterion.modules()
     ):
         return False

@@ -77,13 +77,13 @@ class Head:
 
     Shape:
         - features: :math:`(N, D)`, of any floating dtype; computed with in float32.
-        - target: :math:`(N)`, class indices.
+        - target: :math:`(N)`, class indices; of several labels zeros and ones, :math:`(N, L)`.
         - Output: :math:`(len(validation), C)`, the logits of the validation samples, float32.
 
     Args:
         features: one row for each sample.
-        target: the class of each sample.
-        num_classes: C.
+        target: the class, or the labels, of each sample.
+        num_classes: C, or of several labels L.
         num_epochs: passes over the training samples; None: 25 to 100, fewer the more samples.
 
     Example:
@@ -195,6 +195,8 @@ class Head:
             loss_of.begin_epoch()
             index, sizes = batches(orders, self.batch_size)
             target = torch.from_numpy(self.target[index]).to(self.device)
+            if target.ndim == 4:  # labels, as binary cross-entropy takes them
+                target = target.float()
             kept = heads.draw_dropout(len(index), self.batch_size)
             for step, of_step in enumerate(sizes.tolist()):
                 if stop():

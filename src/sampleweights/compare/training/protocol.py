@@ -23,7 +23,7 @@ from torch import nn
 
 from sampleweights.compare.training.entries import Build, build, waits_for_epoch
 from sampleweights.compare.training.fingerprint import CannotTell, fingerprint
-from sampleweights.compare.training.fitted import Fitted
+from sampleweights.compare.training.fitted import Fitted, FittedLabels
 from sampleweights.compare.training.origins import own_sources
 from sampleweights.weighters.base import EpochWeighter
 
@@ -99,6 +99,7 @@ class Plan:
     fit: Fit
     entries: Mapping[str, Build]
     target: NDArray[np.int64]
+    """(N,), or of labels (N, L)."""
     fold: NDArray[np.int64]
     """The fold (repeats, N) in which each sample is predicted."""
     counts: NDArray[np.int64]
@@ -110,7 +111,7 @@ class Plan:
 
     @property
     def num_classes(self) -> int:
-        return int(self.counts.shape[-1])
+        return int(self.counts.shape[2])  # of labels (repeats, folds, L, 2)
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,8 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
     heard: list[bool] = []
     if callable(getattr(criterion, "set_epoch", None)):
         criterion.set_epoch = Listener(criterion.set_epoch, heard)  # type: ignore[arg-type, assignment]
-    fitted = Fitted(criterion, len(train), plan.num_classes)
+    watch = Fitted if plan.target.ndim == 1 else FittedLabels
+    fitted = watch(criterion, len(train), plan.num_classes)
     start = time.perf_counter()
     try:
         with one_thread():

@@ -50,7 +50,7 @@ def run_all(
     """
     from tqdm import tqdm
 
-    repeats, folds, _ = plan.counts.shape
+    repeats, folds = plan.counts.shape[:2]
     runs = [Run(n, r, k) for n in plan.entries for r in range(repeats) for k in range(folds)]
     paths = paths_of(plan, runs)
     done: dict[Run, Outcome] = {}
