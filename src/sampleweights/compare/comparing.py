@@ -86,8 +86,8 @@ def compare(
             ``"balanced_accuracy"`` (the default), ``"accuracy"``, ``"macro_f1"``,
             ``"average_precision"``, or a utility table ``(C, D)``: what decision d is worth for a
             sample of class c. Decisions may be more than the classes, such as "ask an expert"; each
-            is the one with the highest expected utility under the softmax of the logits. Of a target ``(N, L)``
-            ``"average_precision"`` (the default), ``"macro_f1"`` or ``"auroc"``.
+            is the one with the highest expected utility under the softmax of the logits. Of a
+            target ``(N, L)`` ``"average_precision"`` (the default), ``"macro_f1"`` or ``"auroc"``.
         entries: names and builders; the first is the baseline (`default_entries`, or for several
             labels `default_label_entries`, whose ``class_counts`` are ``(L, 2)``).
         folds: of the cross-validation, at least 2.

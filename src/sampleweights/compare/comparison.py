@@ -79,7 +79,6 @@ class Comparison:
     """The codes of checks that are left out."""
 
     task: ClassVar[Task] = CLASSES
-    """A sample has one of the classes."""
     _statistics_kind: ClassVar[type[Statistics]] = Statistics
 
     @cached_property
@@ -123,8 +122,7 @@ class Comparison:
 
     def members(self, c: int) -> NDArray[np.bool_]:
         """(N,), the samples of a class."""
-        found: NDArray[np.bool_] = self.target == c
-        return found
+        return np.equal(self.target, c)
 
     @property
     def num_samples(self) -> int:
@@ -179,7 +177,10 @@ class Comparison:
             raise ValueError(f"row must be one of {list(self._choices)}, got {row!r}")
         return self._choices[row].overall
 
-    def _predicted(self, logits: NDArray[np.float32]) -> Any:
+    def _predicted(
+        self, logits: NDArray[np.float32], before: NDArray[np.float32] | None = None
+    ) -> Any:
+        """Of logits, and those before an adjustment if there was one."""
         return Prediction.of(logits, self.goal.table, self.target)
 
     @cached_property
@@ -192,8 +193,11 @@ class Comparison:
             self.target, group, self.fold, self.class_names, rows, self.seed
         )
         source = {row: source_of(row) for row in self.taus}
-        moved = {row: self.adjusted(source[row], tau) for row, tau in self.taus.items()}
-        found.add({row: self._predicted(logits) for row, logits in moved.items()}, source)
+        moved = {
+            row: self._predicted(self.adjusted(source[row], tau), self.logits[source[row]])
+            for row, tau in self.taus.items()
+        }
+        found.add(moved, source)
         return found
 
     def estimate(self, row: str, metric: str) -> Estimate:

@@ -44,7 +44,8 @@ class Task:
 
 
 CLASSES = Task(
-    "class", "classes", "of", ("balanced_accuracy", "accuracy", "macro_f1", "average_precision"), METRICS,
+    "class", "classes", "of",
+    ("balanced_accuracy", "accuracy", "macro_f1", "average_precision"), METRICS,
     of_each=("recall", "precision", "average_precision"),
     shown=("accuracy", "balanced_accuracy"), axes=("balanced_accuracy", "accuracy"),
     chart=("recall", "precision"), trades=True,

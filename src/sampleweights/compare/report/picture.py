@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sampleweights.compare.report.labels import Label, draw_labels
 from sampleweights.compare.statistics import POSTHOC
-from sampleweights.compare.task import WORDS
+from sampleweights.compare.task import LABELS, WORDS
 
 __all__ = ["BASELINE", "TRAINED", "plot", "size", "title_of", "trained_row"]
 
@@ -283,6 +283,8 @@ def _draw_title(axes: Any, comparison: Any, has_curve: bool, missing: list[str])
             "of its own: a weighting is worth its training only above it. The band and thin lines "
             "are 95\u00a0% intervals."
         )
+    if comparison.task is LABELS:
+        sentence += " Post-hoc adjustment moves a row only up or down."
     if comparison.verdict is not None:
         first = re.split(r"(?<=\.)\s", comparison.verdict.text.strip())[0]
         title = first if len(first) <= _LONGEST_TITLE else title

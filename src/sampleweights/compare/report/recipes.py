@@ -6,8 +6,6 @@ import re
 import textwrap
 from typing import Any
 
-import numpy as np
-
 from sampleweights.compare.statistics import source_of
 from sampleweights.compare.task import CLASSES
 from sampleweights.compare.training.entries import Recipe
@@ -67,14 +65,16 @@ def code(comparison: Comparison, row: str) -> str:
     before = ["import sampleweights as sw", ""]
     if "class_counts" in text:
         counts = comparison.class_counts
-        if comparison.task is not CLASSES:
-            counts = [[comparison.num_samples - positives, positives] for positives in counts]
-        if len(np.ravel(counts)) <= MOST_COUNTS:
+        if len(counts) <= MOST_COUNTS and comparison.task is CLASSES:
             before.append(f"class_counts = {counts}")
+        elif len(counts) <= MOST_COUNTS:
+            before.append(f"positives = {counts}")
+            size = comparison.num_samples
+            before.append(f"class_counts = [[{size} - n, n] for n in positives]")
+        if len(counts) <= MOST_COUNTS:
             names = [" ".join(name.split()) for name in comparison.class_names]
             if names != [str(c) for c in range(len(names))]:  # one's own order may be another
-                of = "of" if comparison.task is CLASSES else "negatives and positives of"
-                order = f"{of} {', '.join(names)}: the order of your logits"
+                order = f"of {', '.join(names)}: the order of your logits"
                 before += [f"# {line}" for line in textwrap.wrap(order, 58)]
         elif comparison.task is not CLASSES:
             before.append("# negatives and positives of each label:")

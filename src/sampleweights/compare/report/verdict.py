@@ -16,7 +16,7 @@ from sampleweights.compare.adjustment import TOLERANCE
 from sampleweights.compare.report.judgement import Judgement, is_adjusted
 from sampleweights.compare.report.recipes import action, code, plain
 from sampleweights.compare.statistics import Estimate
-from sampleweights.compare.task import LABELS, WORDS
+from sampleweights.compare.task import WORDS
 
 __all__ = ["Verdict", "further", "of"]
 
@@ -166,6 +166,9 @@ def no_loss(judged: Judgement, row: str) -> str:
     if by.low > 0:
         return f"{first_upper(WORDS[judged.beside])} rises as well, {goes}."
     if not judged.trades:
+        if by.shown and max(-by.low, by.high) < 1e-6:
+            value = judged.comparison.estimate(row, judged.beside).value
+            return f"{first_upper(WORDS[judged.beside])} stays at {value:.1f} %."
         return f"{first_upper(WORDS[judged.beside])} goes {goes}."
     if by.low >= -TOLERANCE or by.high < 0:
         return f"This costs {least_loss(judged, row)} accuracy, which goes {goes}."
@@ -287,12 +290,6 @@ def further(comparison: Comparison) -> list[str]:
                 f"If you use the probabilities: they are wrong by {after:.1f} instead of "
                 f"{before:.1f} points on average ({WORDS['calibration_error']})."
             )
-    if comparison.task is LABELS and comparison.goal.metric != "macro_f1":
-        found.append(
-            f"A threshold of its own for each label changes macro F1 and leaves "
-            f"{comparison.goal.words} as it is, so that no row with post-hoc adjustment is in the "
-            f'table: objective="macro_f1" compares them.'
-        )
     return found
 
 

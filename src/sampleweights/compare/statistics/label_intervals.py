@@ -122,7 +122,7 @@ class LabelStatistics(Statistics):
         influence = self._influence(row, metric) - self._influence(other, metric)
         (family, c), training = self._family(metric), self._training[row]
         one, two = self._rows[row], self._rows[other]
-        if np.array_equal(one.score, two.score):
+        if np.array_equal(one.logits, two.logits):
             return Contrast(influence, training)
         if family in SHARES:
             right = [(of.predicted == self._target).mean(0) for of in (one, two)]

@@ -42,13 +42,24 @@ Weights = NDArray[np.float64]
 class LabelPrediction:
     """What the metrics need of a row's logits."""
 
-    score: NDArray[np.float32]
-    """(repeats, N, L), the logit of each label; the label is predicted where it is above 0."""
+    logits: NDArray[np.float32]
+    """(repeats, N, L), of each label; the label is predicted where it is above 0."""
+    before: NDArray[np.float32] | None = None
+    """The same without a post-hoc adjustment, if there was one.
+
+    It orders the samples as the adjusted ones do, where all are adjusted alike; those of different
+    folds are not.
+    """
+
+    @property
+    def score(self) -> NDArray[np.float32]:
+        """What the samples are ordered by."""
+        return self.logits if self.before is None else self.before
 
     @cached_property
     def predicted(self) -> Bools:
         """(repeats, N, L)"""
-        return self.score > 0
+        return self.logits > 0
 
 
 def label_parts(
@@ -112,8 +123,8 @@ def label_calibration_error(
     """How far the probability of a label is from how often it occurs, in the mean over labels."""
     found = []
     positive = np.ones(len(target), np.int64)
-    for score, of in zip(row.score[repeat].T, target.T, strict=True):
-        probability = expit(score.astype(np.float64))
+    for logits, of in zip(row.logits[repeat].T, target.T, strict=True):
+        probability = expit(logits.astype(np.float64))
         gap, spread = calibration_gaps(positive, probability, of.astype(np.int64), weight)
         found.append(debiased(gap, spread) / float(weight.sum()))
     return float(np.mean(found))
@@ -141,5 +152,5 @@ def label_metrics_of_row(
         parts = label_parts(row, repeat, metric, target, weight)
         return mean_of_known(part.value for part in parts)
 
-    repeats = range(len(row.score))
+    repeats = range(len(row.logits))
     return {m: 100 * float(np.mean([value(repeat, m) for repeat in repeats])) for m in metrics}
