@@ -2,8 +2,20 @@
 
 from sampleweights.compare.comparing import compare
 from sampleweights.compare.comparison import Comparison
-from sampleweights.compare.statistics import METRICS, Estimate
+from sampleweights.compare.label_comparison import LabelComparison
+from sampleweights.compare.statistics import LABEL_METRICS, METRICS, Estimate
 from sampleweights.compare.training.entries import default_entries
 from sampleweights.compare.training.head import Head
+from sampleweights.compare.training.label_entries import default_label_entries
 
-__all__ = ["METRICS", "Comparison", "Estimate", "Head", "compare", "default_entries"]
+__all__ = [
+    "LABEL_METRICS",
+    "METRICS",
+    "Comparison",
+    "Estimate",
+    "Head",
+    "LabelComparison",
+    "compare",
+    "default_entries",
+    "default_label_entries",
+]

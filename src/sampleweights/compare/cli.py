@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sampleweights.compare import compare, default_entries
+from sampleweights.compare import compare, default_entries, default_label_entries
 from sampleweights.compare.checks import CODES
 from sampleweights.compare.inputs import load
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER
-from sampleweights.compare.objective import OBJECTIVES
+from sampleweights.compare.objective import LABEL_OBJECTIVES, OBJECTIVES
 from sampleweights.compare.outputs import (
     MARK,
     PAGE,
@@ -104,8 +104,9 @@ def parser() -> argparse.ArgumentParser:
     what = made.add_argument_group("comparison")
     what.add_argument(
         "--objective",
-        choices=OBJECTIVES,
-        help=f"what the verdict is about (default: {OBJECTIVES[0]})",
+        choices=list(dict.fromkeys([*OBJECTIVES, *LABEL_OBJECTIVES])),
+        help=f"what the verdict is about (default: {OBJECTIVES[0]}, or {LABEL_OBJECTIVES[0]} of "
+        f"targets with several labels)",
     )
     what.add_argument(
         "--utility",
@@ -178,15 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = given.parse_args(arguments)
     if args.utility is not None and args.objective is not None:
         given.error("--utility is an objective of its own: give it without --objective")
-    entries = default_entries()
-    if args.rows is not None:
-        unknown = [name for name in args.rows if name not in entries]
-        if unknown:
-            given.error(f"--rows must be of {', '.join(entries)}, got {', '.join(unknown)}")
-        baseline = next(iter(entries))
-        entries = {n: entry for n, entry in entries.items() if n in (baseline, *args.rows)}
+    known = {**default_entries(), **default_label_entries()}
+    unknown = [name for name in args.rows or () if name not in known]
+    if unknown:
+        given.error(f"--rows must be of {', '.join(known)}, got {', '.join(unknown)}")
     try:
-        run(args, entries)
+        run(args)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
@@ -196,7 +194,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
+def chosen(entries: dict[str, Any], rows: Sequence[str] | None) -> dict[str, Any]:
+    """The baseline, and those of the entries that ``--rows`` names."""
+    if rows is None:
+        return entries
+    unknown = [name for name in rows if name not in entries]
+    if unknown:
+        raise ValueError(f"--rows must be of {', '.join(entries)}, got {', '.join(unknown)}")
+    return {name: entries[name] for name in entries if name in (next(iter(entries)), *rows)}
+
+
+def run(args: argparse.Namespace) -> None:
     """Compare, show the answer and write it."""
     others = (args.groups, args.weights, args.utility)
     read = [*args.input, *(Path(path) for path in others if path is not None)]
@@ -212,12 +220,14 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         weights=args.weights,
         progress=not args.no_progress,
     )
+    defaults = default_entries() if inputs.target.ndim == 1 else default_label_entries()
+    entries = chosen(defaults, args.rows)
     args.output.mkdir(parents=True, exist_ok=True)
     comparison = compare(
         inputs.features,
         inputs.target,
         groups=inputs.groups,
-        objective=utility_table(args.utility) if args.utility else args.objective or OBJECTIVES[0],
+        objective=utility_table(args.utility) if args.utility else args.objective,
         entries=entries,
         folds=args.folds,
         repeats=args.repeats,

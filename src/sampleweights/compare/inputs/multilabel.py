@@ -101,10 +101,11 @@ def _zeros_and_ones(array: NDArray[Any], names: list[str]) -> NDArray[np.int64]:
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         found = array[row, column]
+        found = found.item() if isinstance(found, np.generic) else found
         unknown = pd.isna(found) or str(found) == "-1"
         hint = ": labels that are unknown are not supported" if unknown else ""
         raise ValueError(
-            f"target must hold 0 or 1 for each label, got {found!s} in row {row} (counted from 0) "
+            f"target must hold 0 or 1 for each label, got {found!r} in row {row} (counted from 0) "
             f"of {names[column]!r}{hint}"
         )
     return values.astype(np.int64)
