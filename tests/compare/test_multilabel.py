@@ -330,7 +330,7 @@ def test_the_code_after_the_training_adjusts_and_that_of_many_labels_counts() ->
 
     many = LabelComparison(
         {"no weighting": np.zeros((1, 60, 30), np.float32)}, [], np.eye(60, 30, dtype=np.int64),
-        None, np.zeros((1, 60), np.int64), np.ones((1, 1, 30, 2), np.int64), list(map(str, range(30))),
+        None, np.zeros((1, 60), np.int64), np.ones((1, 1, 30, 2), np.int64), [*map(str, range(30))],
     )  # fmt: skip
     lines = code(many, "no weighting").replace("entries['no weighting']", "make")
     target = (torch.rand(60, 30) < 0.3).float()
