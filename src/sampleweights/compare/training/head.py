@@ -104,6 +104,8 @@ class Head:
         num_classes: int,
         num_epochs: int | None = None,
     ) -> None:
+        # binary cross-entropy takes labels as floating numbers
+        target = target.astype(np.float32) if target.ndim == 2 else target
         self.features, self.target, self.num_classes = features, target, num_classes
         size, dimension = features.shape
         self.num_features: int = dimension
@@ -181,33 +183,31 @@ class Head:
     ) -> list[Trained]:
         randoms = [np.random.default_rng(t.seed) for t in trainings]
         heads = Heads(
-            randoms, self.num_features, self.width, self.num_classes, self.weight_decay,
-            self.device,
+            randoms, self.batch_size, self.num_features, self.width, self.num_classes,
+            self.weight_decay, self.device,
         )  # fmt: skip
         scales = [self._standardize(t.train) for t in trainings]
         mean, scale = (torch.stack(parts).unsqueeze(1) for parts in zip(*scales, strict=True))
         predicted: list[Tensor] = []
+        several = max(2**18 // (len(trainings) * self.batch_size * self.num_features), 1)
         for epoch in range(self.num_epochs):
             orders = [
                 training.order(epoch, random)
                 for training, random in zip(trainings, randoms, strict=True)
             ]
-            loss_of.begin_epoch()
             index, sizes = batches(orders, self.batch_size)
-            target = torch.from_numpy(self.target[index]).to(self.device)
-            if target.ndim == 4:  # labels, as binary cross-entropy takes them
-                target = target.float()
-            kept = heads.draw_dropout(len(index), self.batch_size)
-            for step, of_step in enumerate(sizes.tolist()):
+            loss_of.begin_epoch(torch.from_numpy(self.target[index]).to(self.device), sizes)
+            kept = heads.draw_dropout(len(index))
+            for step in range(len(index)):
                 if stop():
                     raise InterruptedError("the training was stopped")
-                width = max(of_step)  # the rest is padding
-                rows = standardized(self._rows(index[step, :, :width]), mean, scale)
-                logits = heads.forward(rows, kept[step, :, :width])
+                if step % several == 0:  # of several steps at once, where they are small
+                    rows = standardized(self._rows(index[step : step + several]), mean, scale)
+                logits = heads.forward(rows[step % several], kept[step])
                 if epoch == self.num_epochs - 1:
-                    predicted.append(logits.detach().argmax(2))
-                loss = loss_of(logits, target[step, :, :width], of_step)
-                [gradient] = torch.autograd.grad(loss, logits)
+                    found = logits.detach()
+                    predicted.append(found > 0 if self.target.ndim == 2 else found.argmax(2))
+                gradient = loss_of.gradient(step, logits)
                 progress = (epoch + (step + 0.5) / len(index)) / self.num_epochs
                 heads.step(gradient, self.learning_rate * one_cycle(progress))
         trained = []
@@ -254,11 +254,11 @@ def parts(index: Index, size: int) -> list[Index]:
 def batches(orders: Sequence[Index], size: int) -> tuple[Index, Index]:
     """Batches of R orders that have as many of them, and their lengths (steps, R).
 
-    The indices are of shape (steps, R, B); a batch that is shorter than B is followed by padding.
+    The indices are of shape (steps, R, size); a batch that is shorter is followed by padding.
     """
     places = {n: places_of(n, size) for n in {len(order) for order in orders}}
     lengths = np.stack([places[len(order)][1] for order in orders], axis=1)
-    index = np.empty((*lengths.shape, lengths.max()), dtype=np.int64)
+    index = np.empty((*lengths.shape, size), dtype=np.int64)
     for run, order in enumerate(orders):
         place, _ = places[len(order)]
         index[:, run] = order[place[:, :1]]
