@@ -146,6 +146,20 @@ LOSSES: dict[str, Loss] = {
         _binary,
         num_classes=2,
     ),
+    "BCEWithLogitsLoss": Loss(sw.BCEWithLogitsLoss, _binary, num_classes=2),
+    "BCEWithLogitsLoss(pos_weight)": Loss(
+        lambda **kw: sw.BCEWithLogitsLoss(pos_weight=torch.tensor([3.0, 0.5, 1.0]), **kw),
+        _binary,
+        num_classes=2,
+    ),
+    "BCEWithLogitsLoss(margin)": Loss(
+        lambda **kw: sw.BCEWithLogitsLoss(
+            pos_weight=2.0, margin=sw.LogitAdjustment([[50, 9], [1, 4], [3, 3]]), **kw
+        ),
+        _binary,
+        num_classes=2,
+    ),
+    "AsymmetricLoss": Loss(sw.AsymmetricLoss, _binary, num_classes=2),
     "HierarchicalLoss": Loss(
         lambda **kw: sw.HierarchicalLoss(sw.CrossEntropyLoss(), taxonomy=sw.Taxonomy(TREE), **kw),
         _levels,

@@ -46,6 +46,22 @@ def binary_focal(logit: float, target: float, gamma: float, alpha: float | None)
     ) * negative * p**gamma * -math.log(1 - p)
 
 
+def binary_cross_entropy(logit: float, target: float, pos_weight: float = 1.0) -> float:
+    p = 1 / (1 + math.exp(-logit))
+    return -(pos_weight * target * math.log(p) + (1 - target) * math.log(1 - p))
+
+
+def asymmetric(
+    logit: float, target: float, gamma_negative: float, gamma_positive: float, clip: float
+) -> float:
+    """Ridnik et al. 2021: the negatives' probability is lowered by the clip."""
+    p = 1 / (1 + math.exp(-logit))
+    shifted = max(p - clip, 0.0)
+    of_positive = (1 - p) ** gamma_positive * math.log(p)
+    of_negative = shifted**gamma_negative * math.log(1 - shifted)
+    return -target * of_positive - (1 - target) * of_negative
+
+
 def balanced_softmax(logits: list[float], target: int, counts: list[int]) -> float:
     """Ren et al. 2020: the softmax with each class as often as it occurs."""
     terms = [n * math.exp(z) for z, n in zip(logits, counts, strict=True)]

@@ -7,6 +7,8 @@ logits, target -> criterion: loss per sample -> weighter: weight per sample
 from sampleweights import functional, schedules, selection
 from sampleweights.history import LossHistory
 from sampleweights.losses import (
+    AsymmetricLoss,
+    BCEWithLogitsLoss,
     BinaryFocalLoss,
     CrossEntropyLoss,
     FocalLoss,
@@ -32,6 +34,8 @@ __version__ = "0.1.0"
 __all__ = [
     "LDAM",
     "OHEM",
+    "AsymmetricLoss",
+    "BCEWithLogitsLoss",
     "BinaryFocalLoss",
     "ClassBalanced",
     "Compose",

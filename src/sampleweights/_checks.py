@@ -68,11 +68,25 @@ def check_reference_loss(reference_loss: Tensor, loss: Tensor) -> None:
         )
 
 
-def check_gamma(gamma: float) -> float:
-    gamma = as_number("gamma", gamma)
+def check_gamma(gamma: float, name: str = "gamma") -> float:
+    gamma = as_number(name, gamma)
     if not 0 <= gamma < math.inf:
-        raise ValueError(f"gamma must be finite and at least 0, got {gamma}")
+        raise ValueError(f"{name} must be finite and at least 0, got {gamma}")
     return gamma
+
+
+def check_clip(clip: float) -> float:
+    clip = as_number("clip", clip)
+    if clip != 0 and not 1e-6 <= clip < 1:  # of less, derivatives overflow in float32
+        raise ValueError(f"clip must be 0 or in [1e-6, 1), got {clip}")
+    return clip
+
+
+def as_factor(name: str, factor: Tensor | float | None) -> Tensor | None:
+    """A factor of the losses: a tensor as it is, a number as one of no dimensions."""
+    if factor is None or isinstance(factor, Tensor):
+        return None if factor is None else plain(factor)
+    return torch.tensor(as_number(name, factor))
 
 
 def check_alpha(alpha: Any) -> float | Tensor | None:
@@ -166,6 +180,14 @@ def check_class_indices(target: Tensor, num_classes: int, ignore_index: int | No
 
 
 def check_binary(logits: Tensor, target: Tensor) -> None:
+    check_binary_metadata(logits, target)
+    if is_readable(target) and target.numel():
+        low, high = value_range(target)
+        if low < 0 or high > 1:
+            raise ValueError(f"target must lie in [0, 1], got values from {low} to {high}")
+
+
+def check_binary_metadata(logits: Tensor, target: Tensor) -> None:
     check_floating("logits", logits)
     check_tensor("target", target)
     if target.shape != logits.shape:
@@ -175,13 +197,12 @@ def check_binary(logits: Tensor, target: Tensor) -> None:
         )
     if target.is_complex():
         raise TypeError(f"target must hold 0, 1 or probabilities, got dtype {target.dtype}")
-    if is_readable(target) and target.numel():
-        values = target.long() if is_index(target) else target  # uint16 has no minimum
-        low, high = values.aminmax()
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"target must lie in [0, 1], got values from {low.item()} to {high.item()}"
-            )
+
+
+def value_range(target: Tensor) -> tuple[float, float]:
+    """The lowest and the highest value of a tensor that ``is_readable``; NaN if it holds one."""
+    low, high = (target.long() if is_index(target) else target).aminmax()  # uint16 has no minimum
+    return low.item(), high.item()
 
 
 def on_cpu(name: str, values: Any) -> Tensor:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sampleweights._checks import check_alpha, check_binary, check_gamma, check_tensor, is_index
-from sampleweights.functional.binary import binary_focal_loss, focal_of_either
-from sampleweights.functional.reference import output_dtype, valid_mask
-from sampleweights.losses.base import Criterion, Samples
+from sampleweights._checks import check_alpha, check_gamma
+from sampleweights.functional.binary import focal_of_either
+from sampleweights.losses.sigmoid import SigmoidLoss
 from sampleweights.losses.softmax import SoftmaxLoss
-from sampleweights.margins.base import Margin, checked_margin
+from sampleweights.margins.base import Margin
 from sampleweights.weighters.base import Weighter
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class FocalLoss(SoftmaxLoss):
         return ", ".join([f"gamma={self.gamma}", *self._arguments_repr()])
 
 
-class BinaryFocalLoss(Criterion):
+class BinaryFocalLoss(SigmoidLoss):
     r"""Sigmoid focal loss with sample weights, for binary and multi-label targets.
 
     .. math::
@@ -174,57 +173,17 @@ class BinaryFocalLoss(Criterion):
         process_group: ProcessGroup | None = None,
         margin: Margin | None = None,
     ) -> None:
-        super().__init__(
-            reduction=reduction,
-            weighter=weighter,
-            global_batch=global_batch,
-            process_group=process_group,
-        )
+        super().__init__(ignore_index, reduction, weighter, global_batch, process_group, margin)
         self.gamma = check_gamma(gamma)
         checked = check_alpha(alpha)
         if isinstance(checked, Tensor):
             self.register_buffer("alpha", checked)
         else:
             self.alpha = checked
-        self.ignore_index = ignore_index
-        self.margin = checked_margin(margin)
 
-    @property
-    def has_margin(self) -> bool:
-        """Whether a margin moves the logits."""
-        return not (self.margin is None or self.evaluates or self.margin.inactive)
-
-    _what_classes_are = (
-        "; for binary and multi-label targets a weighter takes the counts of negatives and "
-        "positives, [(1 - y).sum(), y.sum()], and alpha= a weight for each label"
-    )
-
-    def samples(self, logits: Tensor, target: Tensor) -> Samples:
-        check_tensor("target", target)
-        if is_index(target):
-            target = target.long()  # the larger unsigned integers have few operations
-        valid = valid_mask(target, self.ignore_index)
-        if valid is not None:
-            target = target.masked_fill(~valid, 0)
-        dtype = None
-        if self.margin is None or not self.has_margin:
-            loss = binary_focal_loss(logits, target, self.gamma, self.alpha)
-        else:
-            check_binary(logits, target)
-            moved = self.margin.binary(logits, target, valid)
-            loss = focal_of_either(*moved, target, self.gamma, self.alpha)
-            dtype = output_dtype(logits, logits)
-        if valid is not None:
-            loss = loss.masked_fill(~valid, 0)
-        if not target.is_floating_point():
-            target = target.long()  # bool
-        return Samples(loss, target, valid, num_classes=2, dtype=dtype)
+    def losses(self, negative: Tensor, positive: Tensor, target: Tensor) -> Tensor:
+        return focal_of_either(negative, positive, target, self.gamma, self.alpha)
 
     def extra_repr(self) -> str:
         alpha = f"<{len(self.alpha)} labels>" if isinstance(self.alpha, Tensor) else self.alpha
-        arguments = [f"gamma={self.gamma}", f"alpha={alpha}"]
-        if self.ignore_index != -100:
-            arguments.append(f"ignore_index={self.ignore_index}")
-        if self.reduction != "mean":
-            arguments.append(f"reduction={self.reduction!r}")
-        return ", ".join(arguments)
+        return ", ".join([f"gamma={self.gamma}", f"alpha={alpha}", *self._arguments_repr()])

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sampleweights.functional.reference import look_up_valid, valid_mask
 from sampleweights.losses.base import Criterion, Samples
-from sampleweights.losses.focal import BinaryFocalLoss
 from sampleweights.losses.hierarchical import HierarchicalLoss
+from sampleweights.losses.sigmoid import SigmoidLoss
 from sampleweights.losses.softmax import SoftmaxLoss
 from sampleweights.losses.weighted import WeightedLoss
 from sampleweights.taxonomy import Taxonomy
@@ -75,7 +75,7 @@ def _valid(criterion: Any, target: Tensor) -> Tensor | None:
 
 def labels_decide(criterion: Criterion) -> bool:
     """Whether labels and sample weights alone decide what ``criterion`` divides by."""
-    if not isinstance(criterion, (SoftmaxLoss, BinaryFocalLoss, HierarchicalLoss, WeightedLoss)):
+    if not isinstance(criterion, (SoftmaxLoss, SigmoidLoss, HierarchicalLoss, WeightedLoss)):
         return False  # one of the user's own, which may leave out other samples
     weighter = criterion.weighter
     if criterion.reduction == "mean" or weighter is None:

@@ -22,8 +22,8 @@ from sampleweights.integrations.transformers.denominator import (
     labels_decide,
 )
 from sampleweights.losses.base import Criterion
-from sampleweights.losses.focal import BinaryFocalLoss
 from sampleweights.losses.hierarchical import HierarchicalLoss
+from sampleweights.losses.sigmoid import SigmoidLoss
 from sampleweights.losses.softmax import SoftmaxLoss
 from sampleweights.losses.weighted import WeightedLoss
 
@@ -215,7 +215,7 @@ class LossFunction:
     def _counts_as_the_trainer(self) -> bool:
         criterion = self.criterion
         return (
-            isinstance(criterion, (SoftmaxLoss, BinaryFocalLoss))
+            isinstance(criterion, (SoftmaxLoss, SigmoidLoss))
             and not self.shift
             and criterion.ignore_index == -100
             and getattr(criterion, "weight", None) is None
