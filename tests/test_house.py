@@ -71,6 +71,7 @@ FLOORS = [
     {"compare/training/code"},
     {"compare/training/fingerprint"},
     {"compare/training/batched"},
+    {"compare/training/label_batched"},
     {"compare/training/entries", "compare/training/fitted", "compare/training/head"},
     {"compare/training/label_entries", "compare/training/label_folds"},
     {"compare/training/protocol"},

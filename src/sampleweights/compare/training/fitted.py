@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sampleweights._eager import is_eager
 
-__all__ = ["Fitted", "FittedLabels", "recall_of"]
+__all__ = ["Fitted", "FittedLabels", "recall_of", "recall_of_labels"]
 
 
 class Fitted:
@@ -114,9 +114,7 @@ class FittedLabels(Fitted):
     def recall(self) -> NDArray[np.float64]:
         """The share of the positives of each label (L,) that is predicted, in percent."""
         seen = self._seen.cpu().numpy()
-        with np.errstate(invalid="ignore"):
-            found: NDArray[np.float64] = 100 * (seen == 3).sum(0) / (seen >= 2).sum(0)
-        return found
+        return recall_of_labels(seen >= 2, seen == 3)
 
     def _is_known(self, logits: Tensor, target: Tensor) -> bool:
         return target.shape == logits.shape
@@ -134,4 +132,11 @@ def recall_of(
     right = np.bincount(target[known & (target == predicted)], minlength=num_classes)
     with np.errstate(invalid="ignore"):
         found: NDArray[np.float64] = 100 * right / total
+    return found
+
+
+def recall_of_labels(target: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+    """The share of the positives of each label (L,) that is predicted, in percent; of (N, L)."""
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.float64] = 100 * (target * predicted).sum(0) / target.sum(0)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sampleweights.compare.training.entries import Build, Recipe
-from sampleweights.losses import BinaryFocalLoss
+from sampleweights.losses import AsymmetricLoss, BCEWithLogitsLoss, BinaryFocalLoss
 from sampleweights.margins import LogitAdjustment
 from sampleweights.weighters import OHEM, ClassBalanced
 
@@ -23,33 +23,33 @@ def default_label_entries() -> dict[str, Build]:
 
 
 _ENTRIES: dict[str, Build] = {
-    "no weighting": lambda n, epochs: BinaryFocalLoss(0, alpha=None),
-    "ClassBalanced": lambda n, epochs: BinaryFocalLoss(0, alpha=None, weighter=ClassBalanced(n)),
+    "no weighting": lambda n, epochs: BCEWithLogitsLoss(),
+    "ClassBalanced": lambda n, epochs: BCEWithLogitsLoss(weighter=ClassBalanced(n)),
     "BinaryFocalLoss": lambda n, epochs: BinaryFocalLoss(alpha=None),
-    "OHEM": lambda n, epochs: BinaryFocalLoss(0, alpha=None, weighter=OHEM(epochs)),
-    "LogitAdjustment": lambda n, epochs: BinaryFocalLoss(0, alpha=None, margin=LogitAdjustment(n)),
+    "AsymmetricLoss": lambda n, epochs: AsymmetricLoss(),
+    "OHEM": lambda n, epochs: BCEWithLogitsLoss(weighter=OHEM(epochs)),
+    "LogitAdjustment": lambda n, epochs: BCEWithLogitsLoss(margin=LogitAdjustment(n)),
 }
 # a test runs each line of code, and sees that it builds what the entry builds
 _RECIPES = {
-    "no weighting": Recipe(
-        "train without any weighting", "criterion = sw.BinaryFocalLoss(gamma=0, alpha=None)"
-    ),
+    "no weighting": Recipe("train without any weighting", "criterion = sw.BCEWithLogitsLoss()"),
     "ClassBalanced": Recipe(
         "train with class weights for each label (ClassBalanced)",
-        "criterion = sw.BinaryFocalLoss(\n"
-        "    gamma=0, alpha=None, weighter=sw.ClassBalanced(class_counts)\n)",
+        "criterion = sw.BCEWithLogitsLoss(weighter=sw.ClassBalanced(class_counts))",
     ),
     "BinaryFocalLoss": Recipe(
-        "train with the focal loss", "criterion = sw.BinaryFocalLoss(alpha=None)"
+        "train with the focal loss (BinaryFocalLoss)", "criterion = sw.BinaryFocalLoss(alpha=None)"
+    ),
+    "AsymmetricLoss": Recipe(
+        "train with the asymmetric loss (AsymmetricLoss)", "criterion = sw.AsymmetricLoss()"
     ),
     "OHEM": Recipe(
         "train with hard example mining (OHEM)",
-        "criterion = sw.BinaryFocalLoss(gamma=0, alpha=None, weighter=sw.OHEM(num_epochs))",
+        "criterion = sw.BCEWithLogitsLoss(weighter=sw.OHEM(num_epochs))",
     ),
     "LogitAdjustment": Recipe(
         "train with logits that are adjusted by the frequency of each label (LogitAdjustment)",
-        "criterion = sw.BinaryFocalLoss(\n"
-        "    gamma=0, alpha=None, margin=sw.LogitAdjustment(class_counts)\n)",
+        "criterion = sw.BCEWithLogitsLoss(margin=sw.LogitAdjustment(class_counts))",
     ),
 }
 KNOWN_LABEL_ENTRIES = {name: (entry, _RECIPES[name]) for name, entry in _ENTRIES.items()}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sampleweights.compare.training.fitted import recall_of
+from sampleweights.compare.training.fitted import recall_of, recall_of_labels
 from sampleweights.compare.training.head import Head, Training
 from sampleweights.compare.training.protocol import (
     Outcome,
@@ -94,7 +94,7 @@ def together(
     by_steps: dict[int, list[tuple[Run, Training]]] = defaultdict(list)
     for run in runs:
         training = training_of(plan, run)
-        if training.is_shareable:
+        if head.can_share(training):
             # of its own: an entry may build the same one for all runs, whose epochs differ
             training.criterion = copy.deepcopy(training.criterion)
             by_steps[head.steps(training)].append((run, training))
@@ -113,7 +113,10 @@ def together(
         outcomes = []
         for (run, training), result in zip(members, trained, strict=True):
             logits = checked(plan, run, result.logits, len(training.validation))
-            recall = recall_of(result.target, result.predicted, plan.num_classes)
+            if plan.target.ndim == 2:
+                recall = recall_of_labels(result.target, result.predicted)
+            else:
+                recall = recall_of(result.target, result.predicted, plan.num_classes)
             outcomes.append(Outcome(run, logits, True, seconds, recall))
             keep(outcomes[-1], paths[run])
         return outcomes
