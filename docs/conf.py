@@ -118,6 +118,7 @@ CARDS = {
 EXPLAINED_IN = {
     **CARDS,
     "Comparison": "comparing",
+    "LabelComparison": "comparing",
     "LossHistory": "samples",
     "Margin": "extending",
     "Taxonomy": "methods/hierarchical",
@@ -127,6 +128,7 @@ EXPLAINED_IN = {
     "WeightingTrainer": "integrations",
     "compare": "comparing",
     "default_entries": "comparing",
+    "default_label_entries": "comparing",
     "selective_loss": "training",
     "write_page": "samples",
 }

@@ -150,6 +150,7 @@ def of_comparing() -> dict[str, Any]:
         "target": target,
         "patients": torch.arange(60) // 2,
         "is_malignant": target == 0,
+        "tags": [["sea"] * (i % 2) + ["sun"] * (i % 3 == 0) for i in range(60)],
         "logits": torch.randn(4, 2),
     }
 
