@@ -27,6 +27,7 @@ TREE = {"a": ["a0", "a1"], "b": {"c": ["c0"], "d": ["d0", "d1"]}}
 WEIGHTERS: dict[str, Callable[[], Any]] = {
     "ClassBalanced": lambda: sw.ClassBalanced(COUNTS),
     "ClassBalanced(None)": lambda: sw.ClassBalanced(COUNTS, normalize=None),
+    "ClassBalanced(power)": lambda: sw.ClassBalanced(COUNTS, power=0.5),
     "EffectiveNumber": lambda: sw.EffectiveNumber(COUNTS),
     "EffectiveNumber(beta)": lambda: sw.EffectiveNumber(COUNTS, beta=0.9, normalize="classes"),
     "SelfPaced": lambda: sw.SelfPaced(NUM_EPOCHS),

@@ -42,7 +42,8 @@ class Derived(Generic[Value]):
         ):
             return self._value
         self._buffer = None
-        self._value = compute()
+        with torch.inference_mode(False):  # it may be saved for a backward pass later
+            self._value = compute()
         self._key, self._pointer = key, buffer.data_ptr()
         self._memory = buffer.detach().numpy()
         self._bytes = self._memory.tobytes()
@@ -54,6 +55,18 @@ class Derived(Generic[Value]):
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return Derived, ()
+
+
+def follow(buffer: Tensor, batch: Tensor) -> Tensor:
+    """``buffer`` on the device of ``batch``: itself, or a copy of this call.
+
+    So a criterion that was built on the CPU works with logits of any device, as torch's own losses
+    do. The buffer stays where it is: moving it would change what others hold of the module. Memory
+    that is not pinned is copied to CUDA without waiting for it, and may be freed at once.
+    """
+    if (buffer.is_cpu and batch.is_cpu) or buffer.device == batch.device:
+        return buffer
+    return buffer.to(batch.device, non_blocking=buffer.is_cpu and batch.is_cuda)
 
 
 _OF_EVERY_MODULE = vars(nn.Module()).keys()

@@ -302,6 +302,13 @@ def as_class_counts(
         return counts.long().clone()  # not the caller's memory, which may change
 
 
+def check_power(power: float) -> float:
+    power = as_number("power", power)
+    if not 0 <= power < math.inf:
+        raise ValueError(f"power must be finite and at least 0, got {power}")
+    return power
+
+
 def check_normalize(normalize: str | None) -> None:
     if normalize is not None and normalize not in get_args(Normalize):
         raise ValueError(f"normalize must be 'samples', 'classes' or None, got {normalize!r}")

@@ -91,15 +91,15 @@ def select(
     flat = loss.detach().reshape(-1)
     if flat.dtype.itemsize < 4:
         flat = flat.float()
-    if valid is not None:
-        valid = valid.reshape(-1)
+    valid = None if valid is None else valid.reshape(-1)
     if group is not None:
         group = group.detach().reshape(-1).long()
     if is_readable(flat):  # before any size is looked at, to which compiled code would be bound
         keep = _select_on_host(flat, float(fraction), largest, valid, group)
     else:
         if not isinstance(fraction, Tensor):
-            fraction = torch.full((), fraction, dtype=torch.float64, device=flat.device)
+            dtype = torch.float32 if flat.is_mps else torch.float64  # which MPS does not have
+            fraction = torch.full((), fraction, dtype=dtype, device=flat.device)
         key = _ascending_key(flat, largest)
         if group is None:
             keep = _first(key, fraction, valid)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._buffers import Unscripted
+from sampleweights._buffers import Unscripted, follow
 from sampleweights._checks import check_class_indices, check_floating, check_tensor, is_index
 
 __all__ = ["Taxonomy"]
@@ -147,7 +147,7 @@ class Taxonomy(Unscripted):
         ignored = target == self.ignore_index
         index = target.masked_fill(ignored, 0).reshape(-1)
         try:
-            rows = self.paths.index_select(0, index)
+            rows = follow(self.paths, index).index_select(0, index)
         except IndexError:
             if not torch.compiler.is_compiling():
                 check_class_indices(target, self.num_leaves, self.ignore_index)
@@ -180,12 +180,12 @@ class Taxonomy(Unscripted):
             )
         node = torch.arange(self.num_nodes, device=logits.device)
         # each node's logit at its own level (N, K), in at least float32
-        own = logits[:, self.node_level, node]
+        own = logits[:, follow(self.node_level, logits), node]
         own = own.to(torch.promote_types(own.dtype, torch.float32))
         # exp(z) / exp(z) is 1 for whatever z goes to; in floats inf - inf is NaN
-        own = own.masked_fill(self.only_child & own.isinf(), 0)
+        own = own.masked_fill(follow(self.only_child, own) & own.isinf(), 0)
         # logsumexp over siblings, which are the nodes of one parent; slot 0 is the root
-        slot = (self.node_parent + 1).expand_as(own)
+        slot = (follow(self.node_parent, own) + 1).expand_as(own)
         top = own.new_full((len(own), self.num_nodes + 1), -torch.inf)
         top = top.scatter_reduce(1, slot, own.detach(), "amax").gather(1, slot)
         total = own.new_zeros(len(own), self.num_nodes + 1)
@@ -193,7 +193,8 @@ class Taxonomy(Unscripted):
         log_prob = own - top - total.log()
         # a column of zeros stands in for the levels that a leaf does not have
         log_prob = torch.cat([log_prob, log_prob.new_zeros(len(own), 1)], dim=1)
-        paths = self.paths.masked_fill(self.paths < 0, self.num_nodes)
+        paths = follow(self.paths, own)
+        paths = paths.masked_fill(paths < 0, self.num_nodes)
         return log_prob[:, paths].sum(-1).to(logits.dtype)
 
     def extra_repr(self) -> str:

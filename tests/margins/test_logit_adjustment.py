@@ -28,6 +28,16 @@ def test_tau_1_is_balanced_softmax() -> None:
         assert grad == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
+def test_tau_is_the_power_of_the_counts() -> None:
+    """So a ``power`` of its own would be a second name of tau."""
+    z, target = logits(12, 3).double(), indices(12) % 3
+    halved, rooted = sw.LogitAdjustment([100, 25, 4], 0.5), sw.LogitAdjustment([10, 5, 2])
+    torch.testing.assert_close(
+        sw.CrossEntropyLoss(margin=halved)(z, target), sw.CrossEntropyLoss(margin=rooted)(z, target)
+    )
+    torch.testing.assert_close(halved.posthoc(z).softmax(1), rooted.posthoc(z).softmax(1))
+
+
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_p_t_of_focal_loss_is_that_of_the_moved_logits(gamma: float) -> None:
     z, target = logits(12, 5).double(), indices(12)

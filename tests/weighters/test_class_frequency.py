@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
@@ -33,6 +34,7 @@ BY_CLASS = {
 CLAIMS = {
     "ClassBalanced": {mean_weight_is_one, *BY_CLASS},
     "ClassBalanced(None)": BY_CLASS,
+    "ClassBalanced(power)": {mean_weight_is_one, *BY_CLASS},
     "EffectiveNumber": {mean_weight_is_one, *BY_CLASS},
     "EffectiveNumber(beta)": BY_CLASS,
 }
@@ -156,6 +158,50 @@ def test_bad_calls(cls: type) -> None:
     for bad in (5, -1, -100):
         with pytest.raises(IndexError, match=f"from 0 to 4, got {bad}"):
             weighter(loss, torch.tensor([0, bad, 1]))
+
+
+@pytest.mark.parametrize("power", [0.0, 0.25, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("normalize", ["samples", "classes", None])
+def test_a_power_of_the_weights(power: float, normalize: Any) -> None:
+    counts = [100, 9, 0, 4, 1]
+    for cls, bare in (
+        (sw.ClassBalanced, reference.class_balanced(counts)),
+        (sw.EffectiveNumber, reference.effective_number(counts)),
+    ):
+        raised = [Fraction(float(w) ** power) if w else Fraction(0) for w in bare]
+        expected = reference.normalized(raised, counts, normalize)
+        weighter = cls(counts, normalize=normalize, power=power)
+        torch.testing.assert_close(
+            weighter.class_weight, torch.tensor([*map(float, expected)]).double()
+        )
+        assert weighter(torch.ones(1), torch.tensor([1])).item() == pytest.approx(
+            float(expected[1])
+        )
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_a_power_acts_wherever_the_weights_do(cls: type) -> None:
+    weighter = cls([90, 10], power=0.5)
+    assert weighter.power == 0.5
+    whole = cls([90, 10]).class_weight
+    ratio = (whole[1] / whole[0]).sqrt()
+    torch.testing.assert_close(weighter.class_weight[1] / weighter.class_weight[0], ratio)
+    logits = torch.zeros(1, 2, dtype=torch.float64)
+    calibrated = weighter.calibrate(logits)[0]
+    torch.testing.assert_close(calibrated[0] - calibrated[1], ratio.log())
+    of_targets = cls.from_targets([0] * 90 + [1] * 10, power=0.5)
+    assert of_targets.class_weight.equal(weighter.class_weight)
+    assert repr(of_targets) == f"{cls.__name__}(class_counts=[90, 10], power=0.5)"
+    labels = cls([[90, 10], [50, 50]], power=0.5)
+    assert labels.class_weight[0].equal(weighter.class_weight)
+    torch.testing.assert_close(labels.class_weight[1], torch.ones(2).double())
+    other = cls([90, 10])
+    with pytest.warns(UserWarning, match="class_weight"):
+        other.load_state_dict(weighter.state_dict())
+    assert other.class_weight.equal(weighter.class_weight)
+    for bad in (-0.5, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="power must be finite and at least 0, got"):
+            cls([90, 10], power=bad)
 
 
 @pytest.mark.parametrize("cls", BOTH)
@@ -392,16 +438,21 @@ def test_a_weight_that_underflows_is_no_absent_class() -> None:
 
 def test_weights_that_are_kept_follow_what_they_came_from() -> None:
     weighter = sw.ClassBalanced([3, 1])
-    first = weighter.weight_over(4, torch.float32)
-    assert weighter.weight_over(4, torch.float32) is first
-    torch.testing.assert_close(weighter.weight_over(8, torch.float32), first / 2)
-    assert weighter.weight_over(8, torch.float64).dtype == torch.float64
+    logits = torch.zeros(4, 2)
+    first = weighter.weight_over(4, logits)
+    assert weighter.weight_over(4, logits) is first
+    torch.testing.assert_close(weighter.weight_over(8, logits), first / 2)
+    assert weighter.weight_over(8, logits.double()).dtype == torch.float64
     weighter.class_weight.mul_(3)  # as load_state_dict changes it
-    torch.testing.assert_close(weighter.weight_over(4, torch.float32), 3 * first)
+    torch.testing.assert_close(weighter.weight_over(4, logits), 3 * first)
+    elsewhere = weighter.weight_over(4, logits.to("meta"))
+    assert elsewhere.is_meta
+    assert weighter.weight_over(4, logits.to("meta")) is elsewhere
+    torch.testing.assert_close(weighter.weight_over(4, logits), 3 * first)
     weighter.class_weight = weighter.class_weight * 2  # as `.to` may
-    torch.testing.assert_close(weighter.weight_over(4, torch.float32), 6 * first)
+    torch.testing.assert_close(weighter.weight_over(4, logits), 6 * first)
     with torch.inference_mode():
-        torch.testing.assert_close(weighter.weight_over(4, torch.float32), 6 * first)
+        torch.testing.assert_close(weighter.weight_over(4, logits), 6 * first)
 
 
 def gaussians(seed: int, size: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:

@@ -127,7 +127,7 @@ def focal_of_either(
                 f"shape {tuple(negative.shape)}, got {tuple(alpha.shape)}"
             )
         dtype = torch.promote_types(negative.dtype, torch.float32)
-        alpha = by_class(alpha.to(negative.device, dtype), negative)
+        alpha = by_class(alpha.to(dtype), negative)
     return sigmoid_loss(
         negative, positive, target, gamma, gamma, of_negative=1 - alpha, of_positive=alpha
     )

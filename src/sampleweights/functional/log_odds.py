@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sampleweights._buffers import follow
 from sampleweights._checks import check_floating, class_dim
 from sampleweights.functional.reference import by_class
 
@@ -17,7 +18,7 @@ def log_odds(per_class: Tensor) -> Tensor:
 def by_label(per_label: Tensor, elements: Tensor) -> Tensor:
     """A number for elements of any shape, or a value for each label for ``(N, L, ...)``."""
     if per_label.ndim == 0:
-        return per_label
+        return follow(per_label, elements)
     if elements.ndim < 2 or elements.shape[1] != len(per_label):
         raise ValueError(
             f"class_counts of {len(per_label)} labels need logits and target of shape "

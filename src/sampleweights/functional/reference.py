@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sampleweights._buffers import follow
 from sampleweights._checks import check_class_indices, class_dim, is_index
 from sampleweights._eager import is_eager, is_plain, is_readable, may_have_tangents
 
@@ -42,6 +43,7 @@ def output_dtype(logits: Tensor, target: Tensor) -> torch.dtype:
 
 def look_up_valid(table: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
     """``table[target]`` for a table of one value per class; 0 where not valid."""
+    table = follow(table, target)
     if valid is None:
         return look_up(table, target.long())
     return look_up(table, target.long().masked_fill(~valid, 0)).masked_fill(~valid, 0)
@@ -264,8 +266,7 @@ def softmax_loss_reference(
         dtype = output_dtype(logits, target)
     if logits.dtype.itemsize < 4:
         logits = logits.float()
-    if weight is not None:
-        weight = weight.to(logits.dtype)
+    weight = None if weight is None else weight.to(logits.dtype)
     if target.is_floating_point():
         return _focal_of_probabilities(logits, target, gamma, weight, label_smoothing).to(dtype)
     if label_smoothing:
@@ -299,8 +300,7 @@ def _smoothed_focal(
             check_class_indices(target, logits.shape[dim], ignore_index)
         raise
     of_all = -(log_p if weight is None else log_p * by_class(weight, logits)).mean(dim)
-    if valid is not None:
-        of_all = of_all.masked_fill(~valid, 0)
+    of_all = of_all if valid is None else of_all.masked_fill(~valid, 0)
     loss = (1 - label_smoothing) * nll + label_smoothing * of_all
     # an infinite loss stays as it is: its product has the derivative 0 * inf
     infinite = loss.isinf()
@@ -336,7 +336,7 @@ def _focal_of_probabilities(
 
 def by_class(weight: Tensor, logits: Tensor) -> Tensor:
     """``weight`` of shape (C,), to be multiplied with the logits of any batch."""
-    return weight.reshape([-1] + [1] * (logits.ndim - class_dim(logits) - 1))
+    return follow(weight, logits).reshape([-1] + [1] * (logits.ndim - class_dim(logits) - 1))
 
 
 def smooth_weighted(target: Tensor, logits: Tensor, label_smoothing: float) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sampleweights._buffers import follow
 from sampleweights._checks import as_factor, check_binary_metadata, value_range
 from sampleweights._eager import is_readable
 from sampleweights.functional.binary import binary_cross_entropy, sigmoid_loss
@@ -124,14 +125,18 @@ class BCEWithLogitsLoss(SigmoidLoss):
         return loss if weight is None else loss * weight
 
     def _factors(self, logits: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        factors = self.weight, self.pos_weight
-        for name, factor in zip(("weight", "pos_weight"), factors, strict=True):
-            if factor is not None and not _broadcasts(factor.shape, logits.shape):
-                raise ValueError(
-                    f"{name} must be broadcast to the shape of logits, {tuple(logits.shape)}, got "
-                    f"{tuple(factor.shape)}"
-                )
-        return factors
+        return self._factor("weight", logits), self._factor("pos_weight", logits)
+
+    def _factor(self, name: str, logits: Tensor) -> Tensor | None:
+        factor = self._buffers[name]
+        if factor is None:
+            return None
+        if not _broadcasts(factor.shape, logits.shape):
+            raise ValueError(
+                f"{name} must be broadcast to the shape of logits, {tuple(logits.shape)}, got "
+                f"{tuple(factor.shape)}"
+            )
+        return follow(factor, logits)
 
     def _output_dtype(self, logits: Tensor, target: Tensor) -> torch.dtype:
         return output_dtype(logits, target)

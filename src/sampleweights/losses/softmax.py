@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from sampleweights._buffers import follow
 from sampleweights._checks import (
     check_classification,
     check_label_smoothing,
@@ -99,7 +100,7 @@ class SoftmaxLoss(Criterion):
         return moved
 
     def samples(self, logits: Tensor, target: Tensor) -> Samples:
-        weight = self.weight
+        weight = None if self.weight is None else follow(self.weight, logits)
         check_classification(logits, target, weight, self.ignore_index)
         num_classes = logits.shape[class_dim(logits)]
         if target.is_floating_point():
@@ -138,12 +139,12 @@ class SoftmaxLoss(Criterion):
             dtype = output_dtype(of_model, target)
             target = target.to(accumulation_dtype(target.dtype))
             logits = logits.to(torch.promote_types(logits.dtype, target.dtype))
-            weighted = target * by_class(class_factor.to(target), logits)
+            weighted = target * by_class(class_factor.to(target.dtype), logits)
             if self.reduction == "weighted_mean":
                 class_weight = weighted.detach().sum(class_dim(logits))
             if self.gamma == 0 and smoothing:
                 weighted, smoothing = smooth_weighted(weighted, logits, smoothing), 0.0
-        weight = self.weight
+        weight = None if self.weight is None else follow(self.weight, logits)
         if weight is not None and logits.dtype != of_model.dtype:
             weight = weight.to(logits.dtype)
         loss = softmax_loss(logits, weighted, self.gamma, weight, self.ignore_index, smoothing)
@@ -199,6 +200,8 @@ class SoftmaxLoss(Criterion):
             return None
         if reduction not in ("mean", "sum") or target.numel() == 0:
             return None
+        if weight is not None:
+            weight = follow(weight, logits)
         if has_kernel(logits, target, weight, self.label_smoothing):
             return None
         if weighter is None or weighter.inactive:
@@ -239,7 +242,7 @@ class SoftmaxLoss(Criterion):
         check_normalizer(normalizer, reduction)
         valid = valid_mask(target, self.ignore_index) if normalizer is None else None
         divisor = denominator(reduction, target.numel(), valid=valid, normalizer=normalizer)
-        weight = weighter.weight_over(divisor, logits.dtype)  # autocast keeps float32 and float64
+        weight = weighter.weight_over(divisor, logits)  # autocast keeps float32 and float64
         if weight is None:
             return None
         return torch_cross_entropy(logits, target, weight, self.ignore_index, 0.0, "sum")

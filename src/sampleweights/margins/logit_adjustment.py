@@ -41,7 +41,10 @@ class LogitAdjustment(CountMargin):
             :class:`~sampleweights.BinaryFocalLoss` and for one logit in :meth:`posthoc` the
             negatives and positives, :math:`(2)`, or :math:`(L, 2)` with a row for each label.
         tau: strength, at least 0. 1 is optimal for balanced accuracy; smaller values are a
-            compromise with accuracy; 0 leaves the logits unchanged, to the last bit.
+            compromise with accuracy; 0 leaves the logits unchanged, to the last bit. It is also
+            the power of the counts: counts :math:`N_c^{0.5}` with tau = 1 give the same loss and
+            the same decisions as tau = 0.5, since a softmax does not see what is added to all
+            logits.
 
     Raises:
         ValueError: bad ``class_counts`` or ``tau``; in the call, another number of classes, or a

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._buffers import Derived
-from sampleweights._checks import Normalize, as_class_counts
+from sampleweights._buffers import Derived, follow
+from sampleweights._checks import Normalize, as_class_counts, check_power
 from sampleweights._eager import is_readable
 from sampleweights.counting import FromCounts
 from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
@@ -30,6 +30,11 @@ def _by_label(weights: Callable[..., Tensor], counts: Tensor, *settings: Any) ->
     if counts.ndim == 1:
         return weights(counts, *settings)
     return torch.stack([weights(of_label, *settings) for of_label in counts])
+
+
+def _settings_repr(normalize: str | None, power: float) -> str:
+    shown = "" if normalize == "samples" else f", normalize={normalize!r}"
+    return shown if power == 1 else f"{shown}, power={power}"
 
 
 class ClassFrequency(Weighter, FromCounts):
@@ -57,20 +62,21 @@ class ClassFrequency(Weighter, FromCounts):
                 f"class_counts of shape (C,)"
             )
 
-    def weight_over(self, divisor: Tensor | float, dtype: torch.dtype) -> Tensor | None:
-        """``class_weight / divisor``, kept from batch to batch: most have the same size.
+    def weight_over(self, divisor: Tensor | float, logits: Tensor) -> Tensor | None:
+        """``class_weight / divisor`` for logits, kept from batch to batch: most have one size.
 
         None where a class has no samples: one of those in the target is an error.
         """
-        weight = self.class_weight
+        weight, dtype = self.class_weight, logits.dtype
         readable = is_readable(weight)
         if self._lacks_a_class() if readable else self._absent:
             return None
         if isinstance(divisor, Tensor):
-            return (weight / nonzero(divisor)).to(dtype)
+            return (follow(weight, logits) / nonzero(divisor)).to(dtype)
         if not readable or weight.numel() > _FEW:
-            return (weight / divisor).to(dtype)
-        return self._over.get(weight, (divisor, dtype), lambda: (weight / divisor).to(dtype))
+            return follow((weight / divisor).to(dtype), logits)
+        key = (divisor, dtype) if logits.is_cpu else (divisor, dtype, logits.device)
+        return self._over.get(weight, key, lambda: follow((weight / divisor).to(dtype), logits))
 
     def without_class_weights(
         self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
@@ -118,7 +124,7 @@ class ClassFrequency(Weighter, FromCounts):
         name, num_classes = type(self).__name__, self.class_weight.shape[-1]
         if target is None:
             raise ValueError(f"target must be given for {name}, got None")
-        class_weight = self.class_weight.to(loss.dtype)
+        class_weight = follow(self.class_weight.to(loss.dtype), loss)
         if class_weight.ndim == 2:
             return self._of_labels(class_weight, loss, target, valid)
         if target.is_floating_point():
@@ -176,7 +182,7 @@ class ClassFrequency(Weighter, FromCounts):
 class ClassBalanced(ClassFrequency):
     r"""Class weights by inverse class frequency, so that all classes have the same total weight.
 
-    .. math:: w_j = N / N_{y_j}, \quad \text{normalised}
+    .. math:: w_j = (N / N_{y_j})^{\text{power}}, \quad \text{normalised}
 
     Shape:
         - loss: :math:`(N, ...)`, floating.
@@ -196,11 +202,14 @@ class ClassBalanced(ClassFrequency):
         normalize: "samples" (default: the mean weight over the training samples is 1, so that
             the learning rate keeps its meaning; the weights are then scikit-learn's "balanced"),
             "classes" (the weights sum to the number of classes) or None (no normalisation).
+        power: exponent of the weights, at least 0, before they are normalised. 1 is the equation
+            as it stands, 0.5 its square root, a compromise with accuracy that many try first, and
+            0 weights all classes alike.
 
     Raises:
-        ValueError: bad ``class_counts`` or ``normalize``; in the call, a missing target or one
-            that does not fit, or one that holds a class whose count is 0 (on CUDA and in compiled
-            code a device-side assertion, to avoid a synchronisation; not checked for
+        ValueError: bad ``class_counts``, ``normalize`` or ``power``; in the call, a missing target
+            or one that does not fit, or one that holds a class whose count is 0 (on CUDA and in
+            compiled code a device-side assertion, to avoid a synchronisation; not checked for
             probabilities).
         IndexError: a class index out of range (on CUDA torch's device-side assertion).
 
@@ -210,6 +219,8 @@ class ClassBalanced(ClassFrequency):
         >>> weighter = ClassBalanced([90, 9, 1])
         >>> weighter(torch.rand(3), torch.tensor([0, 0, 2]))
         tensor([ 0.3704,  0.3704, 33.3333])
+        >>> ClassBalanced([90, 9, 1], power=0.5)(torch.rand(3), torch.tensor([0, 0, 2]))
+        tensor([0.7816, 0.7816, 7.4146])
 
     References:
         Provost, Machine Learning from Imbalanced Data Sets 101, AAAI Workshops 2000.
@@ -221,22 +232,23 @@ class ClassBalanced(ClassFrequency):
         class_counts: Tensor | Sequence[int] | Mapping[int, int] | Any,
         *,
         normalize: Normalize | None = "samples",
+        power: float = 1.0,
     ) -> None:
         counts = as_class_counts(class_counts, labels=True)
-        super().__init__(counts, _by_label(class_balanced_weights, counts, normalize))
+        super().__init__(counts, _by_label(class_balanced_weights, counts, normalize, power))
         self.normalize = normalize
+        self.power = check_power(power)
 
     def extra_repr(self) -> str:
-        normalize = "" if self.normalize == "samples" else f", normalize={self.normalize!r}"
-        return super().extra_repr() + normalize
+        return super().extra_repr() + _settings_repr(self.normalize, self.power)
 
 
 class EffectiveNumber(ClassFrequency):
     r"""Class weights by the inverse effective number of samples, which overlap within a class.
 
     .. math::
-        w_j = \frac{1 - \beta}{1 - \beta^{N_{y_j}}}, \quad \beta = (N - 1) / N, \quad
-        \text{normalised}
+        w_j = \left( \frac{1 - \beta}{1 - \beta^{N_{y_j}}} \right)^{\text{power}}, \quad
+        \beta = (N - 1) / N, \quad \text{normalised}
 
     Shape:
         - loss: :math:`(N, ...)`, floating.
@@ -259,11 +271,12 @@ class EffectiveNumber(ClassFrequency):
             the learning rate keeps its meaning), "classes" (the weights sum to the number of
             classes, as in Cui et al.) or None (no normalisation: the mean weight is about 1 / N,
             and every training step is smaller by this factor).
+        power: as in :class:`ClassBalanced`.
 
     Raises:
-        ValueError: bad ``class_counts``, ``beta`` or ``normalize``; in the call, a missing target
-            or one that does not fit, or one that holds a class whose count is 0 (on CUDA and in
-            compiled code a device-side assertion; not checked for probabilities).
+        ValueError: bad ``class_counts``, ``beta``, ``normalize`` or ``power``; in the call, a
+            missing target or one that does not fit, or one that holds a class whose count is 0 (on
+            CUDA and in compiled code a device-side assertion; not checked for probabilities).
         IndexError: a class index out of range (on CUDA torch's device-side assertion).
 
     Example:
@@ -284,13 +297,15 @@ class EffectiveNumber(ClassFrequency):
         *,
         beta: float | None = None,
         normalize: Normalize | None = "samples",
+        power: float = 1.0,
     ) -> None:
         counts = as_class_counts(class_counts, labels=True)
-        super().__init__(counts, _by_label(effective_number_weights, counts, beta, normalize))
+        weight = _by_label(effective_number_weights, counts, beta, normalize, power)
+        super().__init__(counts, weight)
         self.beta = beta
         self.normalize = normalize
+        self.power = check_power(power)
 
     def extra_repr(self) -> str:
         beta = "" if self.beta is None else f", beta={self.beta}"
-        normalize = "" if self.normalize == "samples" else f", normalize={self.normalize!r}"
-        return super().extra_repr() + beta + normalize
+        return super().extra_repr() + beta + _settings_repr(self.normalize, self.power)

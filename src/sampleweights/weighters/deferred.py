@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from sampleweights._buffers import follow
 from sampleweights._checks import as_number, check_floating
 from sampleweights.weighters.base import PARTS, EpochWeighter, Weighter, set_epoch_below
 from sampleweights.weighters.compose import as_weighter
@@ -135,6 +136,7 @@ class Deferred(EpochWeighter):
             return weigh(loss, target, valid)
         if waits is True:
             return None
+        waits = follow(waits, loss)
         # to a weighter that must wait no sample is valid, so that it does not learn from any
         ones = _ones(loss, valid)
         weight = weigh(loss, target, (ones != 0) & ~waits)
