@@ -204,7 +204,7 @@ def test_a_rare_class_that_no_row_fits_is_not_fitted():
     learnt = recalls(plain=[99, 90, 12], weighted=[98, 95, 30])
     text = told(made(TARGET, train_recall=learnt), "rare-class-not-fitted")
     assert "class 2 (12 %)" in text
-    assert "No other row fits it. If this recall rises when you train longer" in text
+    assert "No other method fits it. If this recall rises when you train longer" in text
     assert "weighted" not in text
 
 
@@ -264,7 +264,7 @@ def test_an_epoch_that_is_never_told():
     }
     options = {"entries": entries, "num_epochs": 2}
     text = told(compared(no_epochs, TARGET, **options), "epoch-never-told")
-    assert "set_epoch in the rows curriculum:" in text
+    assert "set_epoch for curriculum:" in text
     assert told(compared(told_epochs, TARGET, **options), "epoch-never-told") is None
 
 
@@ -275,7 +275,9 @@ def test_a_baseline_that_must_not_be_adjusted():
     }
     comparison = compared(no_epochs, TARGET, entries=entries)
     text = told(comparison, "baseline-not-adjustable")
-    assert text.startswith("The first row, adjusted, was trained with the class frequencies")
+    assert text.startswith(
+        "adjusted, the first of the entries, was trained with the class frequencies"
+    )
     assert "in the order plain, adjusted" in text
     del entries["plain"]
     alone = told(compared(no_epochs, TARGET, entries=entries), "baseline-not-adjustable")

@@ -252,6 +252,7 @@ def run(args: argparse.Namespace) -> None:
 
     mpl.use("Agg")  # a picture needs no screen
     figure = comparison.plot().figure
+    figure.set_layout_engine("none")  # it is done
     with replacing(args.output / PICTURE) as path:
         metadata = {"Software": MARK}
         figure.savefig(path, dpi=150, bbox_inches="tight", format="png", metadata=metadata)

@@ -37,6 +37,12 @@ class Task:
     trades: bool
     """Whether accuracy is what a gain may cost."""
 
+    @property
+    def title(self) -> str:
+        """What the picture shows."""
+        right, upwards = (WORDS[metric] for metric in self.axes)
+        return f"{upwards[0].upper()}{upwards[1:]} over {right}"
+
     def beside(self, metric: str) -> str:
         """What is told with a metric: accuracy; of labels macro F1, or average precision."""
         right, upwards = self.axes

@@ -101,5 +101,5 @@ class SuspiciousLabels(Check):
             f"have not seen these samples are sure of another class. Hard-example mining and large "
             f"class weights train on wrong labels most of all, and the metrics count them as right."
             f" Look at the samples in comparison.suspicious_labels() (the command writes "
-            f"suspicious_labels.csv) and correct the labels before you decide between the rows."
+            f"suspicious_labels.csv) and correct the labels before you decide between the methods."
         )

@@ -75,8 +75,9 @@ class RareClassNotFitted(Check):
                 f"train longer, or weight the classes in training."
             )
         return (
-            f"{text}No other row fits it. If this recall rises when you train longer, the training "
-            f"is too short: post-hoc adjustment cannot help with what the model has not learnt yet."
+            f"{text}No other method fits it. If this recall rises when you train longer, the "
+            f"training is too short: post-hoc adjustment cannot help with what the model has not "
+            f"learnt yet."
         )
 
 
@@ -98,9 +99,9 @@ class EpochNeverTold(Check):
         if not comparison.never_told:
             return None
         return (
-            f"fit never called criterion.set_epoch in the rows {listed([*comparison.never_told])}: "
-            f"what depends on the epoch stayed as in the first one, so that these rows do not show "
-            f"what they are for. Call criterion.set_epoch(epoch) at the start of each epoch."
+            f"fit never called criterion.set_epoch for {listed([*comparison.never_told])}: what "
+            f"depends on the epoch stayed as in the first one, so that these results do not show "
+            f"what the methods can do. Call criterion.set_epoch(epoch) at the start of each epoch."
         )
 
 
@@ -124,7 +125,7 @@ class BaselineNotAdjustable(Check):
                 "default_entries()"
             )
         return (
-            f"The first row, {first}, was trained with the class frequencies, so that post-hoc "
-            f"adjustment cannot be read off it: nothing says whether a row is worth its training. "
-            f"To see the curve of post-hoc adjustment, {what}."
+            f"{first}, the first of the entries, was trained with the class frequencies. Post-hoc "
+            f"adjustment would count them twice, so that nothing says whether a method is worth "
+            f"its training. To see the curve of post-hoc adjustment, {what}."
         )

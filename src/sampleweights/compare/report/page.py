@@ -23,7 +23,7 @@ __all__ = ["write"]
 
 _LOWER_IS_BETTER = ("calibration_error",)
 _INK, _GROUND = "#010203", "#fdfeff"  # stand for the page's colours until the SVG is written
-_WIDTHS = {"wide": (7.4, 6.2), "narrow": (4.4, 6.4)}  # in inches: which letters can be read
+_WIDTHS = {"wide": (7.4, 5.6), "narrow": (4.4, 5.0)}  # in inches: which letters can be read
 
 
 def write(comparison: Any, path: str | Path) -> Path:
@@ -54,7 +54,8 @@ def write(comparison: Any, path: str | Path) -> Path:
         *_verdict(verdict),
         *_list("advice", comparison.advice()),
         *_checks(comparison),
-        f"</div><figure>{''.join(_svg(comparison, name) for name in _WIDTHS)}</figure></div>",
+        f"</div><figure>{''.join(_svg(comparison, name) for name in _WIDTHS)}",
+        f"<figcaption>{_escape(picture.caption(comparison))}</figcaption></figure></div>",
         f"<h2>All methods</h2><p>In {comparison.folds} folds{seeds}, each sample was classified "
         f"by a model that had not seen {seen}. All numbers are in percent"
         f"{', but for the utility' * (comparison.goal.metric == 'utility')}; the smaller ones are "
@@ -136,15 +137,15 @@ def _svg(comparison: Any, name: str) -> str:
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser may have it
         figure = Figure(figsize=picture.size(comparison, *_WIDTHS[name]), layout="constrained")
-        picture.plot(comparison, figure.subplots())
+        picture.plot(comparison, figure.subplots(), words=False)  # the page says them
+        figure.set_layout_engine("none")  # it is done, and would be done again twice
         figure.savefig(file, format="svg", facecolor="none", metadata={"Date": None})
     svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", file.getvalue(), flags=re.S)
     svg = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", svg[svg.index("<svg") :])
     svg = svg.replace(_INK, "currentColor").replace(_GROUND, "var(--background)")
     svg = svg.replace(picture.TRAINED, "var(--trained)")
     svg = svg.replace(picture.BASELINE, "var(--baseline)")
-    title = picture.title_of(comparison)
-    label = f"{title} of each row; the numbers are in the table below."
+    label = f"{comparison.task.title} of each row; the numbers are in the table below."
     return svg.replace("<svg ", f'<svg class="{name}" role="img" aria-label="{label}" ', 1)
 
 

@@ -23,7 +23,7 @@ from sampleweights.compare.report.labels import Label, draw_labels
 from sampleweights.compare.statistics import POSTHOC
 from sampleweights.compare.task import LABELS, WORDS
 
-__all__ = ["BASELINE", "TRAINED", "plot", "size", "title_of", "trained_row"]
+__all__ = ["BASELINE", "TRAINED", "caption", "plot", "size", "trained_row"]
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def size(comparison: Any, width: float = 5.6, height: float = 6.0) -> tuple[floa
     return width, height + 0.19 * lines
 
 
-def plot(comparison: Any, axes: Any = None) -> Any:
+def plot(comparison: Any, axes: Any = None, *, words: bool = True) -> Any:
     """Draw accuracy over balanced accuracy, a point for each row, with 95 % intervals.
 
     The curve is post-hoc adjustment of the baseline as tau goes from 0 to 1 (or further, to the
@@ -67,6 +67,7 @@ def plot(comparison: Any, axes: Any = None) -> Any:
         comparison: a Comparison.
         axes: matplotlib's Axes to draw on, of a figure with ``layout="constrained"``, which makes
             room for the words around them; None for new ones.
+        words: write the verdict and how to read the picture over it.
 
     Returns:
         The axes.
@@ -76,11 +77,7 @@ def plot(comparison: Any, axes: Any = None) -> Any:
 
         figure, axes = plt.subplots(figsize=size(comparison), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    spans = {}
-    for row in comparison.rows:
-        found = [comparison.estimate(row, metric) for metric in comparison.task.axes]
-        if all(np.isfinite(e.value) for e in found):
-            spans[row] = np.array([[e.value, e.low, e.high] for e in found])
+    spans = _spans(comparison)
     curve = np.zeros((0, len(_CURVE)))
     if comparison.frontier is not None:
         curve = comparison.frontier[_CURVE].dropna(subset=_CURVE[:3]).to_numpy(float)
@@ -96,8 +93,9 @@ def plot(comparison: Any, axes: Any = None) -> Any:
         _draw_row(axes, comparison, row, spans[row])
     if len(comparison.rows) > _MOST_NAMES:
         _draw_names(axes, comparison)
-    _draw_title(axes, comparison, len(curve) > 0, [r for r in comparison.rows if r not in spans])
-    axes.figure.draw_without_rendering()  # from here on the layout is known, and so are lengths
+    if words:
+        _draw_title(axes, comparison)
+    _lay_out(axes.figure)  # from here on lengths are known
     lines = [curve[:, 1:3]] * 3  # a label on the curve is worse than one on an interval
     for (x, *width), (y, *height) in (spans[row] for row in near):
         lines += [np.array([[end, y] for end in width]), np.array([[x, end] for end in height])]
@@ -106,10 +104,23 @@ def plot(comparison: Any, axes: Any = None) -> Any:
     return axes
 
 
-def title_of(comparison: Any) -> str:
-    """What is drawn."""
-    right, upwards = (WORDS[metric] for metric in comparison.task.axes)
-    return f"{upwards[0].upper()}{upwards[1:]} over {right}"
+def _spans(comparison: Any) -> dict[str, Floats]:
+    """Value, low and high end of both metrics (2, 3) of rows that have both."""
+    spans = {}
+    for row in comparison.rows:
+        found = [comparison.estimate(row, m) for m in comparison.task.axes]
+        if all(np.isfinite(e.value) for e in found):
+            spans[row] = np.array([[e.value, e.low, e.high] for e in found])
+    return spans
+
+
+def _lay_out(figure: Any) -> None:
+    """Give everything its place, which takes half as long as drawing it."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        figure.draw_without_rendering()
+    else:
+        engine.execute(figure)
 
 
 def _recommended(comparison: Any) -> str | None:
@@ -273,10 +284,10 @@ def _lines(words: str, width: float, font: FontProperties) -> list[str]:
     return lines
 
 
-def _draw_title(axes: Any, comparison: Any, has_curve: bool, missing: list[str]) -> None:
-    """The verdict and how to read the picture, as wide as the axes."""
-    title, sentence = title_of(comparison), "Thin lines are 95\u00a0% intervals."
-    if has_curve:
+def caption(comparison: Any) -> str:
+    """How to read the picture."""
+    sentence = "Thin lines are 95\u00a0% intervals."
+    if comparison.frontier is not None and len(comparison.frontier.dropna(subset=_CURVE[:3])):
         sentence = (
             f"The curve is “{' '.join(comparison.baseline.split())}” with τ\u00a0* log(class "
             "frequency) subtracted from its logits (post-hoc adjustment), which needs no training "
@@ -285,14 +296,20 @@ def _draw_title(axes: Any, comparison: Any, has_curve: bool, missing: list[str])
         )
     if comparison.task is LABELS:
         sentence += " Post-hoc adjustment moves a row only up or down."
+    if _recommended(comparison) is not None:
+        sentence += " The ring marks what is recommended."
+    spans = _spans(comparison)
+    missing = [_short(row) for row in comparison.rows if row not in spans]
+    return f"{sentence} Without a value: {', '.join(missing)}." if missing else sentence
+
+
+def _draw_title(axes: Any, comparison: Any) -> None:
+    """The verdict and how to read the picture, as wide as the axes."""
+    title, sentence = comparison.task.title, caption(comparison)
     if comparison.verdict is not None:
         first = re.split(r"(?<=\.)\s", comparison.verdict.text.strip())[0]
         title = first if len(first) <= _LONGEST_TITLE else title
-    if _recommended(comparison) is not None:
-        sentence += " The ring marks what is recommended."
-    if missing:
-        sentence += f" Without a value: {', '.join(map(_short, missing))}."
-    axes.figure.draw_without_rendering()
+    _lay_out(axes.figure)
     width = axes.bbox.width / axes.figure.dpi * 72 + _INDENT
     style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     style.update(va="bottom", parse_math=False, linespacing=1.2, annotation_clip=False)

@@ -18,6 +18,7 @@ pre { background: var(--card); border-radius: .5rem; border-left: .3rem solid va
 .advice, .checks { padding-left: 1.2rem; font-size: .9375rem; max-width: 46rem; }
 .advice li + li, .checks li + li { margin-top: .4rem; }
 figure svg { display: block; max-width: 44rem; } figure svg.narrow { display: none; }
+figcaption { color: var(--quiet); font-size: .875rem; max-width: 44rem; }
 figure svg text { font-family: system-ui, sans-serif !important; }
 label { display: inline-block; margin: .3rem 0 .6rem; cursor: pointer; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }

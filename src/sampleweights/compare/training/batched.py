@@ -74,7 +74,7 @@ class Heads:
         def cut(flat: Tensor) -> list[Tensor]:
             parts = [
                 part.view(runs, *shape)
-                for part, shape in zip(flat.split(lengths), shapes, strict=True)
+                for part, shape in zip(torch.split(flat, lengths), shapes, strict=True)
             ]
             return [*parts[:-1], parts[-1][..., :num_classes]]
 
