@@ -25,6 +25,9 @@ def default_label_entries() -> dict[str, Build]:
 _ENTRIES: dict[str, Build] = {
     "no weighting": lambda n, epochs: BCEWithLogitsLoss(),
     "ClassBalanced": lambda n, epochs: BCEWithLogitsLoss(weighter=ClassBalanced(n)),
+    "ClassBalanced, square root": lambda n, epochs: BCEWithLogitsLoss(
+        weighter=ClassBalanced(n, power=0.5)
+    ),
     "BinaryFocalLoss": lambda n, epochs: BinaryFocalLoss(alpha=None),
     "AsymmetricLoss": lambda n, epochs: AsymmetricLoss(),
     "OHEM": lambda n, epochs: BCEWithLogitsLoss(weighter=OHEM(epochs)),
@@ -36,6 +39,11 @@ _RECIPES = {
     "ClassBalanced": Recipe(
         "train with class weights for each label (ClassBalanced)",
         "criterion = sw.BCEWithLogitsLoss(weighter=sw.ClassBalanced(class_counts))",
+    ),
+    "ClassBalanced, square root": Recipe(
+        "train with the square root of the class weights for each label (ClassBalanced)",
+        "criterion = sw.BCEWithLogitsLoss(\n"
+        "    weighter=sw.ClassBalanced(class_counts, power=0.5)\n)",
     ),
     "BinaryFocalLoss": Recipe(
         "train with the focal loss (BinaryFocalLoss)", "criterion = sw.BinaryFocalLoss(alpha=None)"
