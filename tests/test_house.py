@@ -57,14 +57,14 @@ FLOORS = [
     {"integrations/transformers/__init__"},
     # a comparison, in the order in which data pass
     {"compare/outputs"},
+    {"compare/inputs/arrays", "compare/inputs/classes", "compare/inputs/roles"},
+    {"compare/inputs/columns", "compare/inputs/multilabel"},
     {
-        "compare/inputs/arrays",
         "compare/inputs/archives",
-        "compare/inputs/classes",
+        "compare/inputs/checking",
+        "compare/inputs/images",
         "compare/inputs/tables",
     },
-    {"compare/inputs/multilabel"},
-    {"compare/inputs/checking", "compare/inputs/images"},
     {"compare/inputs/loading"},
     {"compare/inputs/__init__"},
     {"compare/training/origins"},

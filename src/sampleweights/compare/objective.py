@@ -30,7 +30,7 @@ class Objective:
     @classmethod
     def of(cls, given: Any, num_classes: int, task: Task = CLASSES) -> Objective:
         """What ``objective=`` means; the argument may also be one that is made already."""
-        if isinstance(given, Objective):
+        if isinstance(given, Objective) and (task is CLASSES or given.table is None):
             return given
         expected = f"objective must be one of {', '.join(map(repr, task.objectives))}"
         if task is CLASSES:

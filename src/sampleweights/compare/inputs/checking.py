@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sampleweights.compare.inputs.arrays import not_finite
-from sampleweights.compare.inputs.classes import ClassNames, categories
-from sampleweights.compare.inputs.multilabel import read_target
+from sampleweights.compare.inputs.classes import ClassNames, categories, classes
+from sampleweights.compare.inputs.multilabel import has_labels, zeros_and_ones
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Features (N, D), target (N,) from 0 to C - 1, C class names, groups (N,) or None.
+    """Features (N, D), target, names, groups (N,) and folds (N,) or None.
 
-    Of several labels for each sample, the target is (N, L), of zeros and ones.
+    The target (N,) is from 0 to C - 1 of the C class names; or (N, L), 1 for each of the L names
+    that a sample has and 0 for the others.
     """
 
     features: NDArray[np.float32]
     target: NDArray[np.int64]
     class_names: list[str]
     groups: NDArray[np.int64] | None = None
+    folds: NDArray[np.int64] | None = None
+    """The fold in which each sample is validated."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What the page says of how these were read, under a short name."""
 
 
 def check(
@@ -33,15 +38,20 @@ def check(
     groups: Any = None,
     class_names: ClassNames | None = None,
     columns: Sequence[str] | None = None,
+    folds: Any = None,
+    facts: Mapping[str, str] | None = None,
 ) -> Inputs:
     """The arrays as `compare` takes them, or a ValueError that says what is wrong.
 
     Args:
         features: (N, D), numbers; an array of float32 is not copied.
-        target: (N,), labels (`classes`); of several for each sample (N, L) (`labels`).
+        target: (N,), labels (`classes`); or (N, L) of 0 and 1, labels that a sample may have
+            together. Where every sample has exactly one of them, they are its classes.
         groups: (N,), as labels.
-        class_names: as `classes` takes them.
+        class_names: as `classes` takes them; of labels (N, L), L names.
         columns: D names, for messages.
+        folds: (N,), the fold in which each sample is validated, as labels.
+        facts: what is said of how these were read.
     """
     features = np.asanyarray(features)
     if features.ndim != 2 or 0 in features.shape:
@@ -52,12 +62,24 @@ def check(
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told below
             features = features.astype(np.float32)
     _check_finite(features, columns)
-    index, names = read_target(target, class_names)
+    facts = dict(facts or {})
+    if getattr(target, "ndim", 1) == 2 and target.shape[1] == 1:
+        target = target[:, 0]
+    if has_labels(target):
+        index, names = zeros_and_ones(target, class_names)
+        if (index.sum(axis=1) == 1).all():
+            index, names = classes(index.argmax(axis=1), dict(enumerate(names)))
+            facts["target"] = f"one of {len(names)} classes in each row, in columns of 0 and 1"
+    else:
+        index, names = classes(target, class_names)
     group = None if groups is None else categories("groups", groups)[0]
-    for name, values in (("target", index), ("groups", group)):
+    fold = None if folds is None else categories("folds", folds)[0]
+    for name, values in (("target", index), ("groups", group), ("folds", fold)):
         if values is not None and len(values) != len(features):
             raise ValueError(f"features has {len(features)} rows but {name} has {len(values)}")
-    return Inputs(features, index, names, group)
+    if fold is not None and fold.max() == 0:
+        raise ValueError("folds must have at least two values, all samples are in the same fold")
+    return Inputs(features, index, names, group, fold, facts)
 
 
 def _check_finite(features: NDArray[Any], columns: Sequence[str] | None) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sampleweights.compare.inputs.archives import read_npy, read_npz
+from sampleweights.compare.inputs.archives import read_npy, read_npz, read_safetensors
 from sampleweights.compare.inputs.checking import Inputs, check
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER, image_features, list_images
-from sampleweights.compare.inputs.tables import read_table
+from sampleweights.compare.inputs.tables import is_table, read_table
 from sampleweights.compare.outputs import FEATURES
 
 KINDS = (
-    "an .npz file, two .npy files (features and target), a .csv or .parquet file, or a folder with "
-    "one sub-folder of images for each class"
+    "an .npz or .safetensors file, two .npy files (features and target), a .csv, .tsv or .parquet "
+    "file, or a folder with one sub-folder of images for each class"
 )
 
 
@@ -22,9 +22,11 @@ def load(
     paths: Sequence[Path],
     *,
     output: Path = Path(),
-    target: str | None = None,
+    target: Sequence[str] = (),
     group: str | None = None,
     groups: Path | None = None,
+    folds: str | None = None,
+    drop: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
     encoder: str | None = None,
     weights: str | None = None,
@@ -33,12 +35,14 @@ def load(
     """Read the input of the command line.
 
     Args:
-        paths: one ``.npz``, two ``.npy`` (features, target), one ``.csv`` or ``.parquet``, or one
-            folder with a sub-folder of images for each class.
+        paths: one ``.npz`` or ``.safetensors``, two ``.npy`` (features, target), one table
+            (`is_table`), or one folder with a sub-folder of images for each class.
         output: the folder that keeps the features of images, as ``features.npz``.
-        target: the column of a table that holds the classes.
-        group: the column of a table that holds the groups; all other columns are features.
+        target: the column of a table that holds the classes; or several of labels that are 0 or 1.
+        group: the column of a table that holds the groups.
         groups: an ``.npy`` file with one group for each sample, for all but tables.
+        folds: the column of a table that holds the folds; for all else an ``.npy`` file.
+        drop: columns of a table that are no features; all others are.
         class_names: a name for each class, in the order of the sorted labels.
         encoder: the timm model that turns images into features.
         weights: of the encoder: "imagenet", "random" or a file.
@@ -52,10 +56,12 @@ def load(
             raise ValueError(f"{path} does not exist")
     path, suffixes = paths[0], [p.suffix.lower() for p in paths]
     is_folder = len(paths) == 1 and path.is_dir()
-    is_table = suffixes in ([".csv"], [".parquet"]) and not is_folder
-    if not is_table and (target is not None or group is not None):
-        raise ValueError(f"--target and --group are for .csv and .parquet files, got {path}")
-    if is_table and groups is not None:
+    of_table = len(paths) == 1 and is_table(path) and not is_folder
+    if not of_table and (target or group is not None or drop):
+        raise ValueError(
+            f"--target, --group and --drop are for .csv, .tsv and .parquet files, got {path}"
+        )
+    if of_table and groups is not None:
         raise ValueError(f"the groups of {path} are one of its columns: --group COLUMN")
     if not is_folder and (encoder is not None or weights is not None):
         raise ValueError(f"--encoder and --weights are for a folder of images, got {path}")
@@ -72,18 +78,30 @@ def load(
             weights or "imagenet",
             progress,
         )
-    elif is_table:
-        arrays, columns = read_table(path, target, group)
+    elif of_table:
+        arrays, columns = read_table(path, target, group, folds, drop)
     elif suffixes == [".npz"]:
         arrays = read_npz(path)
+    elif suffixes == [".safetensors"]:
+        arrays = read_safetensors(path)
     elif suffixes == [".npy", ".npy"]:
         arrays = {"features": read_npy(path), "target": read_npy(paths[1])}
     elif suffixes == [".npy"]:
         raise ValueError(f"{path} needs the file of its targets beside it: {path} target.npy")
     else:
-        raise ValueError(f"the input must be {KINDS}, got {' '.join(map(str, paths))}")
+        raise ValueError(
+            f"the input must be {KINDS}, got {' '.join(map(str, paths))}; save it as one of these, "
+            f"or call compare(features, target) in Python"
+        )
     if groups is not None:
         arrays["groups"] = read_npy(groups)
+    if folds is not None and not of_table:
+        if not folds.endswith(".npy") or not Path(folds).exists():
+            raise ValueError(
+                f"--folds must be an integer, an .npy file with the fold of each sample, or a "
+                f"column of a table, got {folds!r}"
+            )
+        arrays["folds"] = read_npy(Path(folds))
     if class_names is not None:
         arrays["class_names"] = class_names
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from sampleweights.compare.inputs.classes import ClassNames, classes
 
-__all__ = ["has_labels", "labels", "read_target"]
+__all__ = ["has_labels", "labels", "read_target", "zeros_and_ones"]
 
 
 def read_target(
@@ -62,20 +61,7 @@ def labels(
         ValueError: other values than 0 and 1; a label that no sample or each sample has; one-hot
             classes; names that are too few, too many or not distinct.
     """
-    columns = [*target.columns] if hasattr(target, "columns") else None
-    if is_sparse(target):
-        target = target.toarray()
-    if isinstance(target, Tensor):
-        target = target.detach().cpu()
-        target = target.float() if target.is_floating_point() else target  # as no bfloat16
-    array = np.asarray(target)
-    if array.ndim != 2 or not len(array) or array.shape[1] < 2:
-        raise ValueError(
-            f"target must have shape (N, L) with a column for each of at least 2 labels, got "
-            f"shape {array.shape}"
-        )
-    names = _names(columns, class_names, array.shape[1])
-    values = _zeros_and_ones(array, names)
+    values, names = zeros_and_ones(target, class_names)
     for name, positives in zip(names, values.sum(0), strict=True):
         if positives in (0, len(values)):
             raise ValueError(
@@ -90,7 +76,27 @@ def labels(
     return values, names
 
 
-def _zeros_and_ones(array: NDArray[Any], names: list[str]) -> NDArray[np.int64]:
+def zeros_and_ones(
+    target: Any, class_names: ClassNames | None = None
+) -> tuple[NDArray[np.int64], list[str]]:
+    """As `labels`, whatever the columns hold: no label, every label or one-hot classes."""
+    columns = [*target.columns] if hasattr(target, "columns") else None
+    if is_sparse(target):
+        target = target.toarray()
+    if isinstance(target, Tensor):
+        target = target.detach().cpu()
+        target = target.float() if target.is_floating_point() else target  # as no bfloat16
+    array = np.asarray(target)
+    if array.ndim != 2 or not len(array) or array.shape[1] < 2:
+        raise ValueError(
+            f"target must have shape (N, L) with a column for each of at least 2 labels, got "
+            f"shape {array.shape}"
+        )
+    names = _names(columns, class_names, array.shape[1])
+    return _as_numbers(array, names), names
+
+
+def _as_numbers(array: NDArray[Any], names: list[str]) -> NDArray[np.int64]:
     try:
         values = array.astype(np.float64)
         wrong = ~((values == 0) | (values == 1))
@@ -105,33 +111,16 @@ def _zeros_and_ones(array: NDArray[Any], names: list[str]) -> NDArray[np.int64]:
         unknown = pd.isna(found) or str(found) == "-1"
         hint = ": labels that are unknown are not supported" if unknown else ""
         raise ValueError(
-            f"target must hold 0 or 1 for each label, got {found!r} in row {row} (counted from 0) "
-            f"of {names[column]!r}{hint}"
+            f"target must be classes of shape (N,), or 0 and 1 of shape (N, L) for labels that a "
+            f"sample may have together, got {found!r} for sample {row} (counted from 0), label "
+            f"{names[column]!r}{hint}"
         )
     return values.astype(np.int64)
 
 
 def _names(columns: list[Any] | None, class_names: ClassNames | None, number: int) -> list[str]:
-    names = [str(name) for name in (range(number) if columns is None else columns)]
-    if isinstance(class_names, (str, bytes)):
-        raise ValueError(f"class_names must be a list of {number} names, got {class_names!r}")
-    if isinstance(class_names, Mapping):
-        given = {str(key): str(name) for key, name in class_names.items()}
-        missing = [n for i, n in enumerate(names) if n not in given and str(i) not in given]
-        if missing:
-            raise ValueError(
-                f"class_names must have a name for each of the {number} labels, got none for "
-                f"{missing[0]!r}"
-            )
-        names = [given.get(name, given.get(str(i), name)) for i, name in enumerate(names)]
-    elif class_names is not None:
-        names = [str(name) for name in class_names]
-        if len(names) != number:
-            raise ValueError(
-                f"class_names must have one name for each of the {number} columns of target, got "
-                f"{len(names)} names"
-            )
-    [(name, times)] = Counter(names).most_common(1)
-    if times > 1:
-        raise ValueError(f"class_names must differ from each other, got {name!r} {times} times")
-    return names
+    if class_names is None:
+        class_names = columns
+    elif isinstance(class_names, Mapping) and columns and all(c in class_names for c in columns):
+        class_names = [class_names[column] for column in columns]
+    return classes(np.arange(number), class_names)[1]  # as if they were labels from 0 on
