@@ -72,6 +72,7 @@ FLOORS = [
     {"compare/training/batched"},
     {"compare/training/entries", "compare/training/fitted", "compare/training/head"},
     {"compare/training/protocol"},
+    {"compare/training/own_folds"},
     {"compare/training/running"},
     {"compare/training/__init__"},
     {"compare/statistics/metrics"},

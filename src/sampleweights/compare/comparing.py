@@ -30,6 +30,7 @@ from sampleweights.compare.statistics import (
 )
 from sampleweights.compare.training.entries import Build, default_entries, is_adjustable, recipe_of
 from sampleweights.compare.training.head import Head
+from sampleweights.compare.training.own_folds import Folds, is_own, own_folds
 from sampleweights.compare.training.protocol import Plan, class_counts, folds_of
 from sampleweights.compare.training.running import run_all
 
@@ -43,7 +44,7 @@ def compare(
     groups: ArrayLike | None = None,
     objective: str | ArrayLike = "balanced_accuracy",
     entries: Mapping[str, Build] | None = None,
-    folds: int = 5,
+    folds: Any = 5,
     repeats: int = 1,
     num_epochs: int | None = None,
     seed: int = 0,
@@ -76,8 +77,12 @@ def compare(
             may be more than the classes, such as "ask an expert"; each is the one with the highest
             expected utility under the softmax of the logits.
         entries: names and builders; the first is the baseline (`default_entries`).
-        folds: of the cross-validation, at least 2.
-        repeats: of the whole, on other folds and with other seeds; more narrow the intervals.
+        folds: how many, at least 2. Or folds of your own: an array ``(N,)`` with the fold of each
+            sample, -1 if it is only trained on; or a splitter of scikit-learn, such as
+            ``LeaveOneGroupOut()`` or ``TimeSeriesSplit(5)``. The validation part of a single fold
+            is divided among five models. Samples that no fold validates are in no metric.
+        repeats: of the whole, on other folds and with other seeds; more narrow the intervals. With
+            folds of your own it is 1: give a splitter that repeats, as RepeatedStratifiedKFold.
         num_epochs: of each training. A ``fit`` of your own needs it, since curricula depend on
             it; the head has a number of its own.
         seed: of folds, trainings and intervals.
@@ -110,14 +115,20 @@ def compare(
     """
     start = time.perf_counter()
     index, names = classes(target, class_names, consecutive=callable(data))
-    group = None if groups is None else categories("groups", groups)[0]
+    group, group_names = (None, []) if groups is None else categories("groups", groups)
     if group is not None and len(group) != len(index):
         raise ValueError(
             f"groups must have shape ({len(index)},), a group for each sample of target, got "
             f"{group.shape}"
         )
-    folds = as_whole_number("folds", folds, 2)
     repeats = as_whole_number("repeats", repeats, 1)
+    if not is_own(folds):
+        folds = as_whole_number("folds", folds, 2)
+    elif repeats > 1:
+        raise ValueError(
+            f"repeats must be 1 with folds of your own, since each repeat has other folds, got "
+            f"{repeats}: give a splitter that repeats, such as RepeatedStratifiedKFold"
+        )
     if num_epochs is not None:
         num_epochs = as_whole_number("num_epochs", num_epochs, 1)
     goal = Objective.of(objective, len(names))
@@ -147,8 +158,28 @@ def compare(
         num_epochs = fit.num_epochs
         same_features = equal_features(fit.features)
         trained = f"a head on {fit.features.shape[1]} features"
-    fold = folds_of(index, group, names, folds, repeats, seed)
-    counts = class_counts(index, fold, len(names))
+
+    def count(target: NDArray[np.int64], fold: NDArray[np.int64]) -> NDArray[np.int64]:
+        return class_counts(target, fold, len(names))
+
+    if is_own(folds):
+        split = own_folds(
+            folds,
+            getattr(fit, "features", index),
+            index,
+            group,
+            group_names,
+            names,
+            seed,
+            deal=folds_of,
+            count=count,
+        )
+    else:
+        dealt = folds_of(index, group, names, folds, repeats, seed)
+        split = Folds(dealt, None, count(index, dealt), f"{folds} folds")
+    counts, repeats = split.counts, len(split.fold)
+    predicted = np.flatnonzero(split.fold[0] >= 0)
+    fold, truth = split.fold[:, predicted], index[predicted]
     on_gpu = torch.cuda.is_available()
     workers = (1 if on_gpu else torch.get_num_threads()) if workers is None else workers
     workers = as_whole_number("workers", workers, 1)
@@ -156,12 +187,12 @@ def compare(
     adjustable = [n for n, entry in entries.items() if is_adjustable(n, entry, first, num_epochs)]
     recipes = {n: recipe_of(n, entry, first, num_epochs) for n, entry in entries.items()}
     folder = None if cache is None else Path(cache)
-    plan = Plan(fit, entries, index, fold, counts, num_epochs, seed, folder)
+    plan = Plan(fit, entries, index, split.fold, counts, num_epochs, seed, folder, split.left_out)
 
     def tell(name: str, outcomes: Sequence[Any]) -> str:
         row = Prediction.of(_assemble(outcomes, fold, len(names)))
         both = ("accuracy", "balanced_accuracy")  # quickly
-        found = metrics_of_row(row, index, len(names), metrics=both)
+        found = metrics_of_row(row, truth, len(names), metrics=both)
         shown = ", ".join(f"{METRICS[metric]} {found[metric]:.1f}" for metric in both)
         return f"{name}: {shown}"
 
@@ -171,10 +202,11 @@ def compare(
     return Comparison(
         {name: _assemble(runs, fold, len(names)) for name, runs in outcomes.items()},
         adjustable,
-        index, group, fold, counts, names, seed, [],
+        truth, None if group is None else group[predicted], fold, counts, names, seed, [],
         {
-            "samples": f"{len(index):,} of {len(names)} classes",
-            "protocol": f"{folds} folds, {repeats} repeat{'s' * (repeats > 1)}, seed {seed}",
+            "samples": f"{len(index):,} of {len(names)} classes"
+            + f", {len(truth):,} of them validated" * (len(truth) < len(index)),
+            "protocol": f"{split.words}, {repeats} repeat{'s' * (repeats > 1)}, seed {seed}",
             "training": f"{trained}, {num_epochs} epochs",
             "objective": goal.words,
             "versions": f"sampleweights {sampleweights.__version__}, torch {torch.__version__}, "
@@ -190,6 +222,7 @@ def compare(
             for name, runs in outcomes.items()
         },
         never_told=never_told, same_features=same_features, ignore=ignore,
+        positions=predicted, given_counts=count(index, np.ones_like(split.fold[:1]))[0, 0].tolist(),
     )  # fmt: skip
 
 

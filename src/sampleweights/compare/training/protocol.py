@@ -100,13 +100,15 @@ class Plan:
     entries: Mapping[str, Build]
     target: NDArray[np.int64]
     fold: NDArray[np.int64]
-    """The fold (repeats, N) in which each sample is predicted."""
+    """The fold (repeats, N) in which each sample is predicted; -1 of those that never are."""
     counts: NDArray[np.int64]
     """Of each class (repeats, folds, C) in the training part of each fold."""
     num_epochs: int
     seed: int
     folder: Path | None
     """Where finished runs are kept."""
+    left_out: NDArray[np.bool_] | None = None
+    """Who (repeats, folds, N) is neither trained on nor predicted; None: nobody."""
 
     @property
     def num_classes(self) -> int:
@@ -161,7 +163,10 @@ def seed_of(plan: Plan, run: Run) -> int:
 def built_for(plan: Plan, run: Run) -> tuple[nn.Module, Any, NDArray[np.int64], NDArray[np.int64]]:
     """Criterion, make_sampler, training and validation rows."""
     inside = plan.fold[run.repeat] == run.fold
-    train, validation = np.flatnonzero(~inside), np.flatnonzero(inside)
+    outside = ~inside
+    if plan.left_out is not None:
+        outside &= ~plan.left_out[run.repeat, run.fold]
+    train, validation = np.flatnonzero(outside), np.flatnonzero(inside)
     counts = torch.from_numpy(plan.counts[run.repeat, run.fold])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(plan, run))
@@ -177,8 +182,8 @@ def paths_of(plan: Plan, runs: Sequence[Run]) -> dict[Run, Path | None]:
     try:
         common = fingerprint(
             own_sources(), platform.python_version(), torch.__version__, np.__version__,
-            str(torch.get_default_dtype()), plan.fit, plan.target, plan.fold, plan.num_classes,
-            plan.num_epochs,
+            str(torch.get_default_dtype()), plan.fit, plan.target, plan.fold, plan.left_out,
+            plan.num_classes, plan.num_epochs,
         )  # fmt: skip
     except CannotTell as error:
         warn_not_kept("no run is kept", error)
