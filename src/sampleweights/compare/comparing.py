@@ -28,6 +28,7 @@ from sampleweights.compare.statistics import (
     Prediction,
     metrics_of_row,
 )
+from sampleweights.compare.training.cluster import Cluster
 from sampleweights.compare.training.entries import Build, default_entries, is_adjustable, recipe_of
 from sampleweights.compare.training.head import Head
 from sampleweights.compare.training.own_folds import Folds, is_own, own_folds
@@ -180,6 +181,7 @@ def compare(
     counts, repeats = split.counts, len(split.fold)
     predicted = np.flatnonzero(split.fold[0] >= 0)
     fold, truth = split.fold[:, predicted], index[predicted]
+    cluster = Cluster.chosen(workers)
     on_gpu = torch.cuda.is_available()
     workers = (1 if on_gpu else torch.get_num_threads()) if workers is None else workers
     workers = as_whole_number("workers", workers, 1)
@@ -196,7 +198,7 @@ def compare(
         shown = ", ".join(f"{METRICS[metric]} {found[metric]:.1f}" for metric in both)
         return f"{name}: {shown}"
 
-    outcomes = run_all(plan, workers, progress, tell)
+    outcomes = run_all(plan, workers, progress, tell, None if cluster is None else cluster.outcomes)
     never_told = [n for n, runs in outcomes.items() if not all(run.told_epoch for run in runs)]
     seconds = sum(run.seconds for runs in outcomes.values() for run in runs)
     return Comparison(
@@ -212,7 +214,8 @@ def compare(
             "versions": f"sampleweights {sampleweights.__version__}, torch {torch.__version__}, "
             f"scikit-learn {importlib.metadata.version('scikit-learn')}, "
             f"Python {platform.python_version()}",
-            "hardware": torch.cuda.get_device_name() if on_gpu
+            "hardware": cluster.words if cluster is not None
+            else torch.cuda.get_device_name() if on_gpu
             else f"{platform.machine()} CPU, {workers} core{'s' * (workers > 1)}",
             "time": f"{seconds:.0f} s of training, {time.perf_counter() - start:.0f} s in all",
         },
