@@ -29,7 +29,13 @@ from sampleweights.compare.statistics import (
     metrics_of_row,
 )
 from sampleweights.compare.training.cluster import Cluster
-from sampleweights.compare.training.entries import Build, default_entries, is_adjustable, recipe_of
+from sampleweights.compare.training.entries import (
+    Build,
+    check,
+    default_entries,
+    is_adjustable,
+    recipe_of,
+)
 from sampleweights.compare.training.head import Head
 from sampleweights.compare.training.own_folds import Folds, is_own, own_folds
 from sampleweights.compare.training.protocol import Plan, class_counts, folds_of
@@ -146,7 +152,7 @@ def compare(
             )
     ignore = check_codes(ignore)
     fit: Callable[..., Any]
-    same_features = None
+    same_features = device = None
     trained = "a fit of one's own"
     if callable(data):
         if num_epochs is None:
@@ -156,7 +162,7 @@ def compare(
         fit = data
     else:
         fit = Head(_features(data, len(index)), index, len(names), num_epochs)
-        num_epochs = fit.num_epochs
+        num_epochs, device = fit.num_epochs, fit.device
         same_features = equal_features(fit.features)
         trained = f"a head on {fit.features.shape[1]} features"
 
@@ -185,11 +191,13 @@ def compare(
     on_gpu = torch.cuda.is_available()
     workers = (1 if on_gpu else torch.get_num_threads()) if workers is None else workers
     workers = as_whole_number("workers", workers, 1)
-    first = torch.from_numpy(counts[0, 0])
-    adjustable = [n for n, entry in entries.items() if is_adjustable(n, entry, first, num_epochs)]
-    recipes = {n: recipe_of(n, entry, first, num_epochs) for n, entry in entries.items()}
     folder = None if cache is None else Path(cache)
     plan = Plan(fit, entries, index, split.fold, counts, num_epochs, seed, folder, split.left_out)
+    first, trained_on = torch.from_numpy(counts[0, 0]), torch.from_numpy(index[plan.parts(0, 0)[0]])
+    for name, entry in entries.items():
+        check(name, entry, first, num_epochs, trained_on, device)
+    adjustable = [n for n, entry in entries.items() if is_adjustable(n, entry, first, num_epochs)]
+    recipes = {n: recipe_of(n, entry, first, num_epochs) for n, entry in entries.items()}
 
     def tell(name: str, outcomes: Sequence[Any]) -> str:
         row = Prediction.of(_assemble(outcomes, fold, len(names)))

@@ -114,6 +114,14 @@ class Plan:
     def num_classes(self) -> int:
         return int(self.counts.shape[-1])
 
+    def parts(self, repeat: int, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows of the training and of the validation part."""
+        inside = self.fold[repeat] == fold
+        outside = ~inside
+        if self.left_out is not None:
+            outside &= ~self.left_out[repeat, fold]
+        return np.flatnonzero(outside), np.flatnonzero(inside)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -162,11 +170,7 @@ def seed_of(plan: Plan, run: Run) -> int:
 
 def built_for(plan: Plan, run: Run) -> tuple[nn.Module, Any, NDArray[np.int64], NDArray[np.int64]]:
     """Criterion, make_sampler, training and validation rows."""
-    inside = plan.fold[run.repeat] == run.fold
-    outside = ~inside
-    if plan.left_out is not None:
-        outside &= ~plan.left_out[run.repeat, run.fold]
-    train, validation = np.flatnonzero(outside), np.flatnonzero(inside)
+    train, validation = plan.parts(run.repeat, run.fold)
     counts = torch.from_numpy(plan.counts[run.repeat, run.fold])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(plan, run))
