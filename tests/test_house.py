@@ -71,7 +71,7 @@ FLOORS = [
     {"compare/training/fingerprint"},
     {"compare/training/batched"},
     {"compare/training/entries", "compare/training/fitted", "compare/training/head"},
-    {"compare/training/protocol"},
+    {"compare/training/protocol", "compare/training/entries_file"},
     {"compare/training/own_folds"},
     {"compare/training/failures"},
     {"compare/training/running"},

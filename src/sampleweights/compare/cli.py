@@ -26,6 +26,8 @@ from sampleweights.compare.outputs import (
     remove_own,
     replacing,
 )
+from sampleweights.compare.training.cluster import dask_scheduler
+from sampleweights.compare.training.entries_file import entries_of_file
 
 __all__ = ["main"]
 
@@ -139,6 +141,12 @@ def parser() -> argparse.ArgumentParser:
         + " (default: all)",
     )
     what.add_argument(
+        "--entries", type=Path, metavar="FILE", help="a Python file that defines rows of your own"
+    )
+    what.add_argument(
+        "--dask", metavar="ADDRESS", help="train on the workers of a Dask scheduler (or its .json)"
+    )
+    what.add_argument(
         "--workers", type=at_least(1), metavar="N", help="processes (default: one for each core)"
     )
     what.add_argument(
@@ -178,7 +186,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = given.parse_args(arguments)
     if args.utility is not None and args.objective is not None:
         given.error("--utility is an objective of its own: give it without --objective")
-    entries = default_entries()
+    try:
+        entries = default_entries() if args.entries is None else entries_of_file(args.entries)
+    except (ValueError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 1
     if args.rows is not None:
         unknown = [name for name in args.rows if name not in entries]
         if unknown:
@@ -186,8 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         baseline = next(iter(entries))
         entries = {n: entry for n, entry in entries.items() if n in (baseline, *args.rows)}
     try:
-        run(args, entries)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        with dask_scheduler(args.dask):
+            run(args, entries)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -198,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     """Compare, show the answer and write it."""
-    others = (args.groups, args.weights, args.utility)
+    others = (args.groups, args.weights, args.utility, args.entries)
     read = [*args.input, *(Path(path) for path in others if path is not None)]
     check_output(args.output, read)
     inputs = load(

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from sampleweights.compare.training.head import Head
 from sampleweights.compare.training.protocol import Outcome, Plan, Run, execute, keep
 from sampleweights.compare.training.running import FEWEST, train_together, training_of
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "dask_scheduler"]
 
 TOGETHER = 8
 """Small heads in a task at most, so that a lost worker loses seconds."""
@@ -132,6 +132,23 @@ class Cluster:
                 client.cancel([data, *futures])
             if len(left) == before:
                 raise RuntimeError(not_run(next(iter(left.values())), None))
+
+
+@contextmanager
+def dask_scheduler(address: str | None) -> Generator[None]:
+    """Inside, runs go to the workers of a scheduler of Dask, by its address or its .json file."""
+    if address is None:
+        yield
+        return
+    import joblib
+
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ImportError("--dask needs Dask: pip install distributed") from None
+    where = {"scheduler_file" if address.endswith(".json") else "address": address}
+    with Client(**where), joblib.parallel_config(backend="dask"):
+        yield
 
 
 def not_run(task: Sequence[Run], error: BaseException | None) -> str:

@@ -150,6 +150,11 @@ def recipe_of(name: str, entry: Build, class_counts: Tensor, num_epochs: int) ->
 
 def build(name: str, entry: Build, class_counts: Tensor, num_epochs: int) -> Built:
     """The criterion of an entry, and what makes its sampler, or None."""
+    if isinstance(entry, nn.Module) or not callable(entry):
+        raise TypeError(
+            f"entries[{name!r}] must be a function of class_counts and num_epochs that builds a "
+            f"criterion, as in lambda class_counts, num_epochs: FocalLoss(), got {entry!r}"
+        )
     try:
         built: Any = entry(class_counts, num_epochs)
     except Exception as error:
