@@ -36,6 +36,7 @@ from sampleweights.compare.training.protocol import (
 
 __all__ = ["run_all"]
 
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} runs in {elapsed}, about {remaining} left"
 SECONDS_TO_START = 5
 """Of a process, which imports torch."""
 FEWEST = 4
@@ -60,20 +61,23 @@ def run_all(
     repeats, folds, _ = plan.counts.shape
     runs = [Run(n, r, k) for n in plan.entries for r in range(repeats) for k in range(folds)]
     paths = paths_of(plan, runs)
+    before = [outcome for run in runs if (outcome := kept(run, paths[run])) is not None]
     done: dict[Run, Outcome] = {}
-    with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
+    # what is kept took no time, and several runs may be finished at once
+    with tqdm(
+        total=len(runs), initial=len(before), smoothing=0, bar_format=BAR, disable=not progress
+    ) as bar:
 
-        def add(outcome: Outcome) -> None:
+        def add(outcome: Outcome, step: int = 1) -> None:
             done[outcome.run] = outcome
-            bar.update()
+            bar.update(step)
             name = outcome.run.name
             of_row = [done[run] for run in runs if run.name == name and run in done]
             if progress and len(of_row) == repeats * folds:
                 bar.write(tell(name, of_row), file=sys.stderr)
 
-        for run in runs:
-            if (outcome := kept(run, paths[run])) is not None:
-                add(outcome)
+        for outcome in before:
+            add(outcome, 0)
         left = [run for run in runs if run not in done]
         if elsewhere is not None and left:
             with closing(elsewhere(plan, left, paths)) as outcomes:
