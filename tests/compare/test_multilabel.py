@@ -162,6 +162,19 @@ def test_groups_stay_together_and_are_counted() -> None:
     assert found.num_groups == SIZE // 3
 
 
+def test_folds_of_ones_own() -> None:
+    own = np.arange(SIZE) // 80
+    found = compared(folds=own)
+    assert np.array_equal(found.fold[0], own)
+    part = np.where(np.arange(SIZE) < 120, -1, 0)  # one half is only trained on
+    single = compared(folds=part)
+    assert len(single.target) == 120
+    assert single.class_counts == TARGET.sum(0).tolist()
+    assert "class_counts = [[240 - n, n] for n in positives]" in code(single, "ClassBalanced")
+    with pytest.raises(ValueError, match="got none of class 'snow' in the training part"):
+        compared(target=TARGET * [1, 1, 0] + (own == 1)[:, None] * [0, 0, 1], folds=own)
+
+
 def test_it_is_reproducible_and_kept(tmp_path: Path) -> None:
     one = compared(cache=tmp_path)
     assert len(list(tmp_path.glob("*.npz"))) == 6

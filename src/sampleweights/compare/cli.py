@@ -28,6 +28,8 @@ from sampleweights.compare.outputs import (
     remove_own,
     replacing,
 )
+from sampleweights.compare.training.cluster import dask_scheduler
+from sampleweights.compare.training.entries_file import entries_of_file
 
 __all__ = ["main"]
 
@@ -86,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
     add("--repeats", type=count, default=1, metavar="N", help="of the cross-validation (1)")
     add("--num-epochs", type=count, metavar="N", help=epochs)
     add("--rows", nargs="*", metavar="NAME", help="only these rows; --rows alone lists them")
+    add("--entries", type=Path, metavar="FILE", help="a Python file that defines rows of your own")
+    add("--dask", metavar="ADDRESS", help="train on a Dask scheduler's workers (or its .json)")
     add("--ignore", nargs="*", metavar="CODE", help=codes)
     add("--seed", type=int, default=0, metavar="N", help="of folds and trainings (0)")
     add("--workers", type=count, metavar="N", help="processes (one for each core)")
@@ -127,14 +131,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.utility is not None and args.objective is not None:
         given.error("--utility is an objective of its own: give it without --objective")
     both = {**default_entries(), **default_label_entries()}
+    entries = None
+    try:
+        if args.entries is not None:
+            both = entries = entries_of_file(args.entries)
+    except (ValueError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 1
     for flag, named, known in (("--rows", args.rows, both), ("--ignore", args.ignore, CODES)):
         unknown = [name for name in named or () if name not in known]
         if unknown or named == []:
             got = ", ".join(map(repr, unknown)) or "none"
             given.error(f"{flag} must be of {', '.join(known)}, got {got}")
     try:
-        run(args)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        with dask_scheduler(args.dask):
+            run(args, entries)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -153,9 +165,9 @@ def chosen(entries: dict[str, Any], rows: Sequence[str] | None) -> dict[str, Any
     return {name: entries[name] for name in entries if name in (next(iter(entries)), *rows)}
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, entries: dict[str, Any] | None = None) -> None:
     """Compare, show the answer and write it."""
-    others = (args.groups, args.weights, args.utility)
+    others = (args.groups, args.weights, args.utility, args.entries)
     read = [*args.input, *(Path(path) for path in others if path is not None)]
     check_output(args.output, read)
     inputs = load(
@@ -171,8 +183,9 @@ def run(args: argparse.Namespace) -> None:
         weights=args.weights,
         progress=not args.no_progress,
     )
-    defaults = default_entries() if inputs.target.ndim == 1 else default_label_entries()
-    entries = chosen(defaults, args.rows)
+    if entries is None:
+        entries = default_entries() if inputs.target.ndim == 1 else default_label_entries()
+    entries = chosen(entries, args.rows)
     for name, text in inputs.facts.items():  # before the training: it may not be what is wanted
         print(textwrap.fill(f"{name}: {text}", 96, subsequent_indent="  "), file=sys.stderr)
     objective = args.objective
@@ -186,7 +199,7 @@ def run(args: argparse.Namespace) -> None:
         groups=inputs.groups,
         objective=objective,
         entries=entries,
-        folds=5 if own_folds is None else own_folds,  # type: ignore[arg-type]
+        folds=5 if own_folds is None else own_folds,
         repeats=args.repeats,
         num_epochs=args.num_epochs,
         seed=args.seed,

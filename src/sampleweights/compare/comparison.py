@@ -64,19 +64,20 @@ class Comparison:
     """How each entry is told, and the code that builds it; by name alone where there is none."""
     num_epochs: int | None = None
     """Of each training."""
-
     train_recall: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """The recall of each class on the training part, in percent, of shape (repeats, folds, C).
-
-    Of each row that was trained, as its last pass over the training part showed it; NaN where a
-    ``fit`` does not call the criterion with logits (N, C) and class indices.
-    """
+    """The recall of each class in the last pass over the training part, in percent, of shape
+    (repeats, folds, C); NaN where a ``fit`` calls the criterion with anything but logits (N, C) and
+    class indices."""
     never_told: Sequence[str] = ()
     """The rows that depend on the epoch and whose ``fit`` never called ``set_epoch``."""
     same_features: NDArray[np.int64] | None = None
-    """A number for each sample (N,) that those with the same features share; None if unknown."""
+    """A number for each sample that was given, which those with equal features share; or None."""
     ignore: Sequence[str] = ()
     """The codes of checks that are left out."""
+    positions: NDArray[np.int64] | None = None
+    """Of the samples (N,) among those that were given, some of which are only trained on."""
+    given_counts: Sequence[Any] | None = None
+    """Of each class (C,), of those that were given."""
 
     task: ClassVar[Task] = CLASSES
     _statistics_kind: ClassVar[type[Statistics]] = Statistics
@@ -106,8 +107,7 @@ class Comparison:
     @property
     def ranking(self) -> list[str]:
         """The rows, the best for the objective first; what has no value comes last."""
-        metric = self.goal.metric
-        value = {row: self.estimate(row, metric).value for row in self.rows}
+        value = {row: self.estimate(row, self.goal.metric).value for row in self.rows}
         return sorted(self.rows, key=lambda row: -np.nan_to_num(value[row], nan=-np.inf))
 
     @property
@@ -118,7 +118,7 @@ class Comparison:
     @property
     def class_counts(self) -> list[int]:
         counts: list[int] = np.bincount(self.target, minlength=len(self.class_names)).tolist()
-        return counts
+        return counts if self.given_counts is None else list(self.given_counts)
 
     def members(self, c: int) -> NDArray[np.bool_]:
         """(N,), the samples of a class."""

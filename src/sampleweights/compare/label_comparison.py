@@ -54,8 +54,15 @@ class LabelComparison(Comparison):
     @property
     def class_counts(self) -> list[int]:
         """The positives of each label."""
+        if self.given_counts is not None:  # [negatives, positives]
+            return [positives for _, positives in self.given_counts]
         positives: list[int] = self.target.sum(0).tolist()
         return positives
+
+    @property
+    def num_given(self) -> int:
+        """Samples, with those that are only trained on."""
+        return self.num_samples if self.given_counts is None else sum(self.given_counts[0])
 
     def members(self, c: int) -> NDArray[np.bool_]:
         of: NDArray[np.bool_] = self.target[:, c] == 1

@@ -32,8 +32,12 @@ class DuplicatesAcrossFolds(Check):
     def sentence(self, comparison: Any) -> str | None:
         if comparison.same_features is None:
             return None
-        number = comparison.same_features
-        across = np.zeros(len(number), dtype=bool)
+        number, positions = comparison.same_features, comparison.positions
+        if positions is None:
+            positions = np.arange(len(number))
+        only_trained_on = np.delete(number, positions)
+        number = number[positions]
+        across = np.isin(number, only_trained_on)
         for fold in comparison.fold:
             lowest = np.full(number.max() + 1, comparison.folds)
             highest = np.full(number.max() + 1, -1)
@@ -92,7 +96,7 @@ class SmallClasses(Check):
     title = "Small classes"
 
     def sentence(self, comparison: Any) -> str | None:
-        sizes, what = comparison.class_counts, "samples"
+        sizes, what = np.bincount(comparison.target).tolist(), "samples"
         if comparison.groups is not None:
             what = "groups"
             sizes = [

@@ -69,7 +69,7 @@ def code(comparison: Comparison, row: str) -> str:
             before.append(f"class_counts = {counts}")
         elif len(counts) <= MOST_COUNTS:
             before.append(f"positives = {counts}")
-            size = comparison.num_samples
+            size = comparison.num_given
             before.append(f"class_counts = [[{size} - n, n] for n in positives]")
         if len(counts) <= MOST_COUNTS:
             names = [" ".join(name.split()) for name in comparison.class_names]
