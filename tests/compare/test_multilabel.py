@@ -386,7 +386,7 @@ def test_a_rare_label_that_is_not_fitted() -> None:
     # it is ranked as well, so that a threshold is all that it needs
     assert codes(recorded(1.0, train_recall=said)) == {}
     nothing = recorded(1.0, train_recall=said | {"other": recall(90, 90, 5)})
-    assert "No other row fits it" in codes(nothing)["rare-class-not-fitted"]
+    assert "No other method fits it" in codes(nothing)["rare-class-not-fitted"]
     blind = recorded(2.0, train_recall=said | {"no weighting": recall(60, 50, 3)})
     assert codes(blind) == {}
 

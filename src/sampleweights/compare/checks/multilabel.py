@@ -77,4 +77,4 @@ class RareLabelNotFitted(RareClassNotFitted):
                 f"{text}In the same number of epochs, {listed(sorted(by))} can do so and rank it "
                 f"better. Train longer, or weight the labels in training."
             )
-        return f"{text}No other row fits it: train longer, and see whether this recall rises."
+        return f"{text}No other method fits it: train longer, and see whether this recall rises."
