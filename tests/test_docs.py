@@ -161,10 +161,19 @@ SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/index.md": lambda: {
         "labels": torch.eye(3).repeat(4, 1),
         "level_logits": torch.randn(12, 2, 5),
+        "logit": torch.randn(12),
+        "is_oak": torch.arange(12) % 4 == 0,
     },
     "docs/methods/class-balanced.md": of_class_balanced,
+    "docs/methods/binary-cross-entropy.md": lambda: {"label": torch.eye(4)},
     "docs/methods/binary-focal.md": lambda: {"label": torch.eye(4)},
-    "README.md": lambda: {"np": np, "features": np.zeros((12, 2)), "target": Images.target},
+    "README.md": lambda: {
+        "negatives": 9,
+        "positives": 3,
+        "np": np,
+        "features": np.zeros((12, 2)),
+        "target": Images.target,
+    },
     "docs/comparing.md": of_comparing,
     "docs/integrations.md": of_integrations,
     "docs/methods/hierarchical.md": of_hierarchical,
@@ -204,6 +213,13 @@ def test_pos_weight_is_translated_as_the_page_says() -> None:
     torch.testing.assert_close(ours, nn.BCEWithLogitsLoss(pos_weight=p)(logits, label))
     no, yes = sw.ClassBalanced([names["negatives"], names["positives"]]).class_weight
     torch.testing.assert_close(yes / no, p.double())
+
+
+def test_a_criterion_for_each_label_is_what_its_page_says() -> None:
+    criterion, label = execute("docs/methods/binary-cross-entropy.md")["criterion"], torch.eye(4)
+    logits = torch.randn(4, 4)
+    theirs = nn.BCEWithLogitsLoss(pos_weight=torch.full((4,), 3.0))(logits, label)
+    torch.testing.assert_close(criterion(logits, label), theirs * 4 / 6)
 
 
 def test_the_weighter_of_the_page() -> None:

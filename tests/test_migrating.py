@@ -20,6 +20,7 @@ PACKAGES = {  # of each section: what to import, and the name that the page give
     "torch": ("torch", "torch"),
     "Margin losses": ("torch", "torch"),
     "torchvision": ("torchvision", "torchvision"),
+    "timm": ("timm.loss", "timm"),
     "kornia": ("kornia", "kornia"),
     "MONAI": ("monai.losses", "monai"),
     "segmentation-models-pytorch": ("segmentation_models_pytorch", "smp"),

@@ -147,3 +147,20 @@ def test_bad_arguments() -> None:
 def test_the_repr_rebuilds_the_call() -> None:
     text = "AsymmetricLoss(gamma_negative=3.0, gamma_positive=0.0, clip=0.1, reduction='sum')"
     assert repr(eval(text, vars(sw))) == text
+
+
+def test_where_the_peer_has_no_gradient_ours_has_one() -> None:
+    """docs/methods/asymmetric.md; the pairs with equal values are in docs/migrating.md."""
+    losses = pytest.importorskip("timm.loss")
+    logits, target = torch.tensor([[-4.0, 3.0]]), torch.zeros(1, 2)
+    theirs = losses.AsymmetricLossMultiLabel(gamma_neg=0.5)
+    assert gradient(theirs, logits, target)[0, 0].isnan()
+    assert gradient(sw.AsymmetricLoss(0.5), logits, target).isfinite().all()
+    logits, target = torch.tensor([[-20.0]]), torch.ones(1, 1)
+    assert gradient(losses.AsymmetricLossMultiLabel(), logits, target).abs() < 1e-6
+    assert gradient(sw.AsymmetricLoss(), logits, target) == pytest.approx(-1, rel=1e-6)
+    # a soft target interpolates the exponents there
+    half = torch.full((1, 1), 0.5)
+    assert not torch.allclose(
+        losses.AsymmetricLossMultiLabel()(logits / 20, half), sw.AsymmetricLoss()(logits / 20, half)
+    )

@@ -163,6 +163,7 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
             assert value.dtype == dtype
             torch.testing.assert_close(value.double(), exact[0], rtol=5e-3, atol=0)
             torch.testing.assert_close(grad.double(), exact[1], rtol=5e-3, atol=0)
+    assert value_and_grad(nn.BCEWithLogitsLoss(), logits.bfloat16(), target.bfloat16())[1][0] == 0
     with torch.autocast("cpu", torch.bfloat16):
         assert sw.BCEWithLogitsLoss()(logits, target.to(dtype)).dtype == torch.float32
 

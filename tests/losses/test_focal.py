@@ -434,7 +434,7 @@ def test_label_counts_weigh_each_label_on_its_own() -> None:
         probability = sw.BinaryFocalLoss(reduction="none", weighter=weighter)
         torch.testing.assert_close(probability(logits, target.float()), losses)
         assert repr(eval(repr(weighter), vars(sw))) == repr(weighter)
-        with pytest.raises(ValueError, match="counts of 3 labels, which are for BinaryFocalLoss"):
+        with pytest.raises(ValueError, match="counts of 3 labels, which are for BCEWithLogitsLoss"):
             sw.CrossEntropyLoss(weighter=[weighter, sw.OHEM(10)])
         with pytest.raises(ValueError, match=r"3 labels need .* \(N, 3, ...\), got \(8,\)"):
             sw.BinaryFocalLoss(weighter=weighter)(logits[:, 0], target[:, 0])

@@ -62,7 +62,7 @@ class Margin(ExactBuffers, ABC):
     def binary(
         self, logits: Tensor, target: Tensor | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        r"""Move one logit per sample, the log-odds of class 1 of two: for ``BinaryFocalLoss``.
+        r"""Move one logit per sample, the log-odds of class 1 of two: for losses with a sigmoid.
 
         .. math:: m(z, y) = m_1((0, z), y) - m_0((0, z), y)
 
@@ -107,7 +107,7 @@ class CountMargin(Margin, FromCounts):
         if counts.ndim == 2:
             raise ValueError(
                 f"{type(self).__name__} has the counts of {len(counts)} labels, which "
-                f"are for BinaryFocalLoss; for classes of which a sample has one, give it "
+                f"are for BCEWithLogitsLoss and its like; for classes of which a sample has one, give it "
                 f"class_counts of shape (C,)"
             )
         num_classes = logits.shape[class_dim(logits)] if logits.ndim else 0

@@ -36,8 +36,8 @@ class LDAM(CountMargin):
     Args:
         class_counts: training samples of each class, as for
             :class:`~sampleweights.ClassBalanced`. The minimum is taken over classes with samples.
-            For :class:`~sampleweights.BinaryFocalLoss` the negatives and positives, :math:`(2)`,
-            or :math:`(L, 2)` with a row for each label.
+            For :class:`~sampleweights.BCEWithLogitsLoss` and other losses with a sigmoid the
+            negatives and positives, :math:`(2)`, or :math:`(L, 2)` with a row for each label.
         max_margin: the margin of the rarest class, at least 0. Cao et al. use 0.5.
         scale: the factor of the logits, above 0. Cao et al. use 30 for the cosines of a normalised
             last layer, which lie in [-1, 1]. Use 1 for the logits of a linear layer.
@@ -53,7 +53,7 @@ class LDAM(CountMargin):
     Note:
         Probabilities as target raise an error, because no single shift of the logits gives the
         mixture of the losses that mixup needs. Mix the losses instead:
-        ``lam * criterion(logits, a) + (1 - lam) * criterion(logits, b)``. In ``BinaryFocalLoss``
+        ``lam * criterion(logits, a) + (1 - lam) * criterion(logits, b)``. In losses with a sigmoid
         the probability of a positive is allowed: the loss is that mixture, of a positive and a
         negative.
 

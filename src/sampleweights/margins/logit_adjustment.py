@@ -38,7 +38,7 @@ class LogitAdjustment(CountMargin):
         class_counts: training samples of each class, as for
             :class:`~sampleweights.ClassBalanced`. A class without samples gets the logit -inf, in
             training and in :meth:`posthoc`, so that it is never predicted. For
-            :class:`~sampleweights.BinaryFocalLoss` and for one logit in :meth:`posthoc` the
+            :class:`~sampleweights.BCEWithLogitsLoss` and for one logit in :meth:`posthoc` the
             negatives and positives, :math:`(2)`, or :math:`(L, 2)` with a row for each label.
         tau: strength, at least 0. 1 is optimal for balanced accuracy; smaller values are a
             compromise with accuracy; 0 leaves the logits unchanged, to the last bit. It is also

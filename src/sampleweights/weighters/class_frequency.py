@@ -58,7 +58,7 @@ class ClassFrequency(Weighter, FromCounts):
         if self.class_weight.ndim == 2:
             raise ValueError(
                 f"{type(self).__name__} has the counts of {len(self.class_weight)} labels, which "
-                f"are for BinaryFocalLoss; for classes of which a sample has one, give it "
+                f"are for BCEWithLogitsLoss and its like; for classes of which a sample has one, give it "
                 f"class_counts of shape (C,)"
             )
 

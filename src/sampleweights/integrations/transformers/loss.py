@@ -59,7 +59,7 @@ class LossFunction:
         - logits: the ``logits`` of the model. Tokens, (N, T, C), become N T samples, unless the
           criterion is a ``HierarchicalLoss``, which takes the logits as they are.
         - labels: class indices, (N,) or (N, T); or probabilities, or the labels of
-          ``BinaryFocalLoss``, with the shape of the logits, (N, C) or (N, T, C).
+          ``BCEWithLogitsLoss`` and its like, with the shape of the logits, (N, C) or (N, T, C).
 
     Args:
         criterion: a loss with ``reduction`` "mean" or "weighted_mean", and without
