@@ -135,8 +135,11 @@ def _read_csv(path: Path, as_text: Sequence[str]) -> Any:
 def _read_csv_as(encoding: str, path: Path, head: bytes, as_text: Sequence[str]) -> Any:
     import pandas as pd
 
-    separator = _separator(head.decode(encoding, errors="replace"), whole=len(head) < _HEAD)
-    options = {"sep": separator, "encoding": encoding, "skipinitialspace": True, "index_col": False}
+    text = head.decode(encoding, errors="replace")
+    said = re.match("sep=(.)\r?\n", text)  # by Excel, which reads such a line
+    separator = said[1] if said else _separator(text, whole=len(head) < _HEAD)
+    options: dict[str, Any] = {"sep": separator, "encoding": encoding, "skiprows": int(bool(said))}
+    options |= {"skipinitialspace": True, "index_col": False}
     with _opened(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
@@ -191,11 +194,15 @@ def _separator(text: str, whole: bool) -> str:
 
 
 def _decimal(values: Any, separator: str) -> Any:
-    """Texts with 37,5 for 37.5, or 1,234 for 1234, as numbers are written here."""
-    if separator == ",":  # between quotes
-        grouped = values.dropna().str.fullmatch(r"[-+]?\d{1,3}(,\d{3})*(\.\d+)?").all()
-        return values.str.replace(",", "") if grouped else values
-    return values.str.replace(r"^([-+]?\d*),(\d+)$", r"\1.\2", regex=True)
+    """Texts such as 37,5 and 1.234,5 of a file with semicolons, or 1,234.5, as Python's numbers."""
+    point, group = (".", ",") if separator == "," else (",", ".")
+    number = rf"[-+]?(\d{{1,3}}(\{group}\d{{3}})+|\d*)(\{point}\d+)?"
+    if values.dropna().str.fullmatch(number).all():
+        grouped = values.str.replace(group, "", regex=False)
+        return grouped.str.replace(point, ".", regex=False)
+    if point == ",":  # numbers among texts
+        return values.str.replace(r"^([-+]?\d*),(\d+)$", r"\1.\2", regex=True)
+    return values
 
 
 def _labels(column: Any) -> Any:
