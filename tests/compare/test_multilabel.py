@@ -216,7 +216,7 @@ def test_what_is_ranked_has_no_row_with_post_hoc_adjustment(objective: str) -> N
         found.logits["no weighting"], found.target, found.fold, found.counts
     ).overall
     assert f"{tau:.4g} * log(positives / negatives)" in sentence
-    assert 'objective="macro_f1"' in sentence
+    assert 'The objective "macro_f1" compares' in sentence
 
 
 def test_macro_f1_has_them_and_moves_no_area() -> None:
@@ -389,6 +389,25 @@ def test_a_rare_label_that_is_not_fitted() -> None:
     assert "No other method fits it" in codes(nothing)["rare-class-not-fitted"]
     blind = recorded(2.0, train_recall=said | {"no weighting": recall(60, 50, 3)})
     assert codes(blind) == {}
+
+
+def test_of_many_labels_few_are_called_not_fitted_by_chance() -> None:
+    random, size, number = np.random.default_rng(0), 500, 40
+    target = (random.random((size, number)) < 0.1).astype(np.int64)
+    fold = np.arange(size)[None] % 5
+    logits = {
+        name: (2 * target - 1 + random.standard_normal((1, size, number))).astype(np.float32)
+        for name in ("no weighting", "other")
+    }
+    low, high = np.full((1, 5, number), 30.0), np.full((1, 5, number), 80.0)
+    low[..., 0] = 90
+    found = LabelComparison(
+        logits, ["no weighting"], target, None, fold, label_counts(target, fold),
+        [str(label) for label in range(number)], train_recall={"no weighting": low, "other": high},
+    )  # fmt: skip
+    by = [found.differences(f"average_precision_{label}")["other"] for label in range(1, number)]
+    assert any(of.low > 0 for of in by)
+    assert "rare-class-not-fitted" not in codes(found)
 
 
 def test_the_last_pass_over_the_training_part_is_watched() -> None:

@@ -115,7 +115,7 @@ class LabelComparison(Comparison):
             f"{choice.overall:.4g} * log(positives / negatives) of each label from its logit at "
             f'test time, and macro F1 of "{row}" goes from {before["macro_f1"]:.1f} to '
             f"{after['macro_f1']:.1f} %, while {self.goal.words} stays as it is. "
-            f'objective="macro_f1" compares all rows with such thresholds.'
+            f'The objective "macro_f1" compares all rows with such thresholds.'
         ]
 
     def suspicious_labels(self) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from sampleweights.compare.checks.base import Check, listed
 from sampleweights.compare.checks.samples import FEW
@@ -57,11 +58,18 @@ class RareLabelNotFitted(RareClassNotFitted):
         if not (recall[plain] > FITTED).any():
             return None
         missed, by = [], set()
-        for c in np.flatnonzero(recall[plain] < NOT_FITTED):
+        low = np.flatnonzero(recall[plain] < NOT_FITTED)
+        # of many labels some seem better by chance
+        wider = ndtri(1 - 0.025 / max(len(low), 1)) / ndtri(0.975)
+        for c in low:
             fitting = {row for row in recall if recall[row][c] >= NOT_FITTED}
             name = comparison.class_names[c]
             differences = comparison.differences(f"average_precision_{name}")
-            better = {row for row in fitting if row in differences and differences[row].low > 0}
+            better = {
+                row
+                for row, by_row in differences.items()
+                if row in fitting and by_row.value - wider * (by_row.value - by_row.low) > 0
+            }
             if not fitting or better:
                 missed.append(f"{name} ({recall[plain][c]:.0f} %)")
                 by |= better

@@ -114,6 +114,12 @@ class LabelStatistics(Statistics):
     def _areas_of(self, row: Any, repeat: int) -> tuple[list[Part], list[Part]]:
         return label_areas(row, repeat, self._target, self.samples.weight)
 
+    def _parts(self, row: str, family: str, c: int | None = None) -> list[list[Part]]:
+        if c is None:
+            return super()._parts(row, family)
+        only, of = self._rows[row].of_label(c), (self._target[:, [c]], self.samples.weight)
+        return [label_parts(only, repeat, family, *of) for repeat in self.samples.repeats]
+
     def _parts_of(self, row: Any, family: str) -> list[list[Part]]:
         of = self._target, self.samples.weight
         return [label_parts(row, repeat, family, *of) for repeat in self.samples.repeats]

@@ -56,6 +56,11 @@ class LabelPrediction:
         """What the samples are ordered by."""
         return self.logits if self.before is None else self.before
 
+    def of_label(self, c: int) -> LabelPrediction:
+        """The same of one label."""
+        before = None if self.before is None else self.before[..., [c]]
+        return LabelPrediction(self.logits[..., [c]], before)
+
     @cached_property
     def predicted(self) -> Bools:
         """(repeats, N, L)"""
