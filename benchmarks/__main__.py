@@ -3,7 +3,7 @@ r"""Time and memory, as ratios within one run.
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
 python -m benchmarks losses sizes selection selective sampling distributed history comparing \
-    import training --save                    # everything, and reports into benchmarks/results
+    deciding import training --save           # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
+    deciding,
     distributed,
     history,
     importing,
@@ -34,6 +35,7 @@ SUITES = [
     "distributed",
     "history",
     "comparing",
+    "deciding",
     "import",
     "training",
     "plot",
@@ -44,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Time and memory of losses, selection, selective backpropagation, sampling, "
-        "global batches, comparisons and their heads, as ratios within one run.",
+        "global batches, decisions, comparisons and their heads, as ratios within one run.",
     )
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"{', '.join(SUITES)} (losses)")
     parser.add_argument("--shapes", nargs="+", choices=losses.SHAPES | losses.ON_CUDA, default=[])
@@ -73,6 +75,8 @@ def main() -> None:
             selection.run(report, args.seconds / 4)
         elif suite == "sampling":
             sampling.run(report, args.seconds / 4)
+        elif suite == "deciding":
+            deciding.run(report, args.seconds / 2)
         elif suite == "history":
             history.run(report, args.seconds / 2)
         elif suite == "comparing":

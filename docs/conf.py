@@ -121,6 +121,7 @@ EXPLAINED_IN = {
     "LabelComparison": "comparing",
     "LossHistory": "samples",
     "Margin": "extending",
+    "PriorEstimate": "methods/estimate-prior",
     "Taxonomy": "methods/hierarchical",
     "Weighter": "extending",
     "WeightingCallback": "integrations",
@@ -137,6 +138,7 @@ autosummary_context = {"explained_in": EXPLAINED_IN}
 PUBLIC_MODULES = [
     "sampleweights",
     "sampleweights.compare",
+    "sampleweights.decisions",
     "sampleweights.functional",
     "sampleweights.history",
     "sampleweights.reduction",
@@ -183,7 +185,7 @@ def link_card(app: Sphinx, page: str, source: list[str]) -> None:
     names = [name for name, card in CARDS.items() if page == card]
     if names:
         title, _, text = source[0].partition("\n")
-        links = ", ".join(f"{{class}}`sampleweights.{name}`" for name in names)
+        links = ", ".join(f"{{py:obj}}`sampleweights.{name}`" for name in names)
         source[0] = (
             f"{title}\n\nAPI: {links}\n{text}\n```{{eval-rst}}\n"
             f".. minigallery:: {' '.join(f'sampleweights.{name}' for name in names)}\n"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import losses, measure, sampling, selection
+from benchmarks import deciding, losses, measure, sampling, selection
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of other libraries, where they are installed
 
@@ -70,6 +70,13 @@ def test_sampling(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert [row[0] for row in rows] == ["| 20", "| 5,000"]
     assert float(rows[0][4]) > 0
     assert rows[1][4] == "-"
+
+
+def test_deciding(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding, "SIZES", [(100, 7, 3)])
+    run(monkeypatch, "deciding", "--device", "cpu")
+    [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| 100 |")]
+    assert row.startswith("| 100 | 7 | 3 | ")
 
 
 def test_comparing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,9 @@ from sampleweights import functional, schedules, selection
 from sampleweights.integrations.evaluation import without_weighters
 
 BASES = {"Margin", "Weighter"}
-NO_LOSS_OR_WEIGHTER = {"LossHistory", "Taxonomy", "WeightedSampler"}
+NO_LOSS_OR_WEIGHTER = {
+    "Calibration", "LossHistory", "PredictionSets", "Taxonomy", "WeightedSampler",
+}  # fmt: skip
 
 
 def build(loss: str, weighter: str | None, **kwargs: Any) -> tuple[Any, Any, Tensor]:

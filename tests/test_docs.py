@@ -157,6 +157,15 @@ def of_comparing() -> dict[str, Any]:
     }
 
 
+def of_decisions() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "held_out_target": torch.arange(60) % 3,
+        "held_out_logits": torch.randn(60, 3, generator=generator),
+        "logits": torch.randn(20, 3, generator=generator),
+    }
+
+
 SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/index.md": lambda: {
         "labels": torch.eye(3).repeat(4, 1),
@@ -164,6 +173,10 @@ SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
         "logit": torch.randn(12),
         "is_oak": torch.arange(12) % 4 == 0,
     },
+    "docs/decisions.md": of_decisions,
+    "docs/methods/calibration.md": of_decisions,
+    "docs/methods/estimate-prior.md": of_decisions,
+    "docs/methods/prediction-sets.md": of_decisions,
     "docs/methods/class-balanced.md": of_class_balanced,
     "docs/methods/binary-cross-entropy.md": lambda: {"label": torch.eye(4)},
     "docs/methods/binary-focal.md": lambda: {"label": torch.eye(4)},

@@ -39,6 +39,9 @@ FLOORS = [
     {"losses/cross_entropy", "losses/binary_cross_entropy", "losses/asymmetric"},
     {"losses/focal", "losses/hierarchical"},
     {"losses/__init__"},
+    {"decisions/held_out", "decisions/utility", "decisions/priors"},
+    {"decisions/calibration", "decisions/sets"},
+    {"decisions/__init__"},
     {"history/data_map", "history/observations", "history/scores"},
     {"history/state"},
     {"history/history", "selective", "sampling/weighted"},
@@ -94,6 +97,7 @@ FLOORS = [
     {"compare/adjustment"},
     {"compare/frontier", "compare/label_adjustment"},
     {
+        "compare/report/decided",
         "compare/report/labels",
         "compare/report/recipes",
         "compare/report/style",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from examples.isic2018 import encoders, importance, official, throughput
+from examples.isic2018 import decisions, encoders, importance, official, throughput
 from examples.isic2018.grid import Job, run_all
 from examples.isic2018.official import DataError
 from examples.isic2018.outputs import output, refuse_others
@@ -170,6 +170,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         ("importance", [data], "which images matter: train on all of them, and write a page"),
     ):
         parser_of[name] = commands.add_parser(name, parents=parents, help=text, description=text)
+    of_kept = "decide by utility, with sets and at other priors from kept predictions; no images"
+    kept = commands.add_parser("decisions", help=of_kept, description=of_kept)
+    kept.add_argument("--kept", type=Path, default=decisions.KEPT, metavar="DIR",
+                      help="runs with labels.npz beside them (docs/results/small)")  # fmt: skip
     why = parser_of["importance"].add_argument_group("importance")
     why.add_argument("--weighting", choices=WEIGHTINGS, default="ohem", metavar="W",
                      help=f"of {', '.join(WEIGHTINGS)} (ohem)")  # fmt: skip
@@ -257,6 +261,9 @@ def runs_of(args: argparse.Namespace, source: Source, fingerprint: str) -> list[
 
 
 def command(args: argparse.Namespace) -> None:
+    if args.command == "decisions":
+        print("\n\n".join(decisions.section(decisions.of_kept(args.kept))))
+        return
     source = source_of(args)
     folder = args.output / source.name
     if args.data_root is None and args.command in ("train", "report", "reproduce"):

@@ -11,7 +11,7 @@ import markdown
 import pandas as pd
 from matplotlib.figure import Figure
 
-from examples.isic2018 import figures
+from examples.isic2018 import decisions, figures
 from examples.isic2018.claims import claims_table
 from examples.isic2018.figures import LOSS_NAMES, WEIGHTING_NAMES
 from examples.isic2018.gains import sentence
@@ -186,6 +186,9 @@ def write_report(
         "trainings is not in the interval.",
         claims_table(results),
     ]
+    if parts := decisions.of_results(results):
+        decisions.write_labels(results, folder)
+        text += ["## Decisions", *decisions.section(parts)]
     if gammas := gamma_table(results):
         text += ["## Gamma of the focal loss", gammas]
     test = results.summary("test")
@@ -204,6 +207,9 @@ def write_report(
             for model, optimizer in combinations
             if (model, optimizer) in {row[:2] for row in test.index}
         ]
+        if parts := decisions.of_test(results):
+            text.append("### Test set: decisions")
+            text += decisions.section(parts, decisions.FITTED_FOR_TEST)
     text.append("## Recall per class")
     for model, optimizer in combinations:
         name = f"{MODEL_NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}"

@@ -5,6 +5,7 @@ logits, target -> criterion: loss per sample -> weighter: weight per sample
 """
 
 from sampleweights import functional, schedules, selection
+from sampleweights.decisions import Calibration, PredictionSets, decide, estimate_prior
 from sampleweights.history import LossHistory
 from sampleweights.losses import (
     AsymmetricLoss,
@@ -37,6 +38,7 @@ __all__ = [
     "AsymmetricLoss",
     "BCEWithLogitsLoss",
     "BinaryFocalLoss",
+    "Calibration",
     "ClassBalanced",
     "Compose",
     "CrossEntropyLoss",
@@ -47,11 +49,14 @@ __all__ = [
     "LogitAdjustment",
     "LossHistory",
     "Margin",
+    "PredictionSets",
     "SelfPaced",
     "Taxonomy",
     "WeightedLoss",
     "WeightedSampler",
     "Weighter",
+    "decide",
+    "estimate_prior",
     "functional",
     "schedules",
     "selection",

@@ -312,3 +312,22 @@ def check_power(power: float) -> float:
 def check_normalize(normalize: str | None) -> None:
     if normalize is not None and normalize not in get_args(Normalize):
         raise ValueError(f"normalize must be 'samples', 'classes' or None, got {normalize!r}")
+
+
+def as_prior(prior: Any, shape: torch.Size) -> Tensor:
+    """Class frequencies in float64 in the shape of the counts; read only where it costs nothing."""
+    found = plain(prior.detach()) if isinstance(prior, Tensor) else on_cpu("prior", prior)
+    if found.shape != shape:
+        raise ValueError(
+            f"prior must have one frequency for each class, shape {tuple(shape)}, got shape "
+            f"{tuple(found.shape)}"
+        )
+    if found.is_complex() or found.dtype == torch.bool:
+        raise ValueError(f"prior must hold frequencies, got dtype {found.dtype}")
+    if is_readable(found):
+        found = found.double()
+        if not (found >= 0).all() or not ((found.sum(-1) - 1).abs() < 1e-4).all():
+            raise ValueError(
+                f"prior must hold frequencies of at least 0 that sum to 1, got {found.tolist()}"
+            )
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ pytest.importorskip("pandas")
 
 from sampleweights import OHEM, CrossEntropyLoss, EffectiveNumber, FocalLoss, LogitAdjustment
 from sampleweights.compare import compare, default_entries
+from sampleweights.compare.report.decided import confusion
 
 TARGET = np.repeat([0, 1, 2], [60, 30, 12])
 FEATURES = np.random.default_rng(0).normal(size=(len(TARGET), 4)).astype(np.float32)
@@ -236,6 +238,26 @@ def test_decisions_of_a_utility_table_may_be_more_than_the_classes():
     assert comparison.estimate("no weighting", "utility").value == pytest.approx(earned)
 
 
+def test_the_page_shows_what_was_decided(tmp_path):
+    table = np.array([[1, 0, 0, 0.5], [0, 1, 0, 0.5], [-3, -3, 1, 0.5]])
+    comparison = compared(objective=table, entries=rows("no weighting"))
+    logits = comparison.logits["no weighting"][0].astype(float)
+    decision = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True) @ table).argmax(1)
+    expected = [[np.mean(decision[c == TARGET] == d) for d in range(4)] for c in range(3)]
+    counted = confusion(comparison, "no weighting")
+    assert counted / counted.sum(1, keepdims=True) == pytest.approx(np.array(expected))
+    page = comparison.write_page(tmp_path / "page.html").read_text(encoding="utf-8")
+    decided = page.partition("<h2>Decisions</h2>")[2].partition("<h2>")[0]
+    assert "decision 4" in decided
+    first = decided.partition("<caption>no weighting</caption>")[2].partition("</table>")[0]
+    cells = [float(cell) for cell in re.findall(r"<td>([\d.]+)</td>", first)]
+    assert cells == [round(100 * share, 1) for row in expected for share in row]
+    found = comparison.estimate("no weighting", "utility")
+    assert f"{found.value:.3g}<small>" in page  # with its interval
+    plain = compared(entries=rows("no weighting")).write_page(tmp_path / "other.html")
+    assert "<h2>Decisions</h2>" not in plain.read_text(encoding="utf-8")
+
+
 def test_equal_criteria_have_seeds_of_their_own():
     twins = {"one": lambda n, e: CrossEntropyLoss(), "two": lambda n, e: CrossEntropyLoss()}
     comparison = compared(entries=twins)
@@ -375,6 +397,7 @@ SCRIPT = """
 import sys, time
 import numpy as np, torch
 from sampleweights.compare import compare, default_entries
+from sampleweights.compare.report.decided import confusion
 target = np.repeat([0, 1, 2], [60, 30, 12])
 def fit(criterion, train, validation, sampler=None, seed=0):
     time.sleep(float(sys.argv[1]))

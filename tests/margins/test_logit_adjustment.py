@@ -219,7 +219,7 @@ def test_wrong_counts_of_labels(build: Any, counts: Any, message: str) -> None:
 def test_logits_that_do_not_fit_the_labels() -> None:
     labels = sw.LogitAdjustment([[3, 1], [1, 1]])
     for shape in ((), (2,), (2, 3), (2, 1)):
-        with pytest.raises(ValueError, match=r"counts of 2 labels need logits .* \(N, 2, ...\)"):
+        with pytest.raises(ValueError, match=r"made for 2 labels, logits .* \(N, 2, ...\)"):
             labels.posthoc(torch.zeros(shape))
     with pytest.raises(ValueError, match=r"for 2 classes, logits have 3, and not one logit"):
         sw.LogitAdjustment([3, 1]).posthoc(torch.zeros(4, 3))

@@ -573,7 +573,7 @@ def test_calibrate_of_labels(cls: type) -> None:
     for label, of_label in enumerate(counts):
         expected = cls(of_label).calibrate(logits[:, label].flatten())
         torch.testing.assert_close(calibrated[:, label].flatten(), expected)
-    with pytest.raises(ValueError, match=r"3 labels need logits .* \(N, 3, ...\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"made for 3 labels, logits .* \(N, 3, ...\), got \(3,\)"):
         cls(counts).calibrate(torch.zeros(3))
 
 

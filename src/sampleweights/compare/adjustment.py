@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sampleweights.compare.objective import Objective
+from sampleweights.decisions import decide
 from sampleweights.margins import LogitAdjustment
 
 __all__ = ["COARSE_TAUS", "TAUS", "TOLERANCE", "Choice", "adjusted", "choose_tau"]
@@ -125,7 +126,7 @@ def _without_folds(
     elif objective.metric == "average_precision":
         score = _average_precision(softmax(logits, axis=-1), target, fold, folds)
     elif objective.table is not None:
-        decision = (softmax(logits, axis=-1) @ objective.table.astype(np.float32)).argmax(-1)
+        decision = decide(torch.from_numpy(logits), objective.table).numpy()
         score = count(target, objective.table[target, decision]).sum(-1) / support.sum(-1)
     return score, accuracy
 

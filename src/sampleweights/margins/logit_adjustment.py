@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._checks import as_class_counts, as_number
+from sampleweights._checks import as_class_counts, as_number, as_prior
 from sampleweights._eager import is_readable
 from sampleweights.functional.log_odds import by_label, decision_logits, log_odds
 from sampleweights.functional.reference import by_class
@@ -130,10 +130,17 @@ class LogitAdjustment(CountMargin):
         moved = logits.to(dtype) + shift.to(dtype)
         return moved, moved
 
-    def posthoc(self, logits: Tensor) -> Tensor:
+    def posthoc(
+        self, logits: Tensor, prior: Tensor | Sequence[float] | Any | None = None
+    ) -> Tensor:
         r"""Adjust the logits of a model that was trained without weighting for balanced accuracy.
 
         .. math:: z_c - \tau \log \frac{N_c}{N}
+
+        With ``prior`` it adjusts them for other class frequencies :math:`\pi` instead, those where
+        the model will be used. With tau = 1, the softmax then has the probabilities there:
+
+        .. math:: z_c - \tau \log \frac{N_c}{N} + \log \pi_c
 
         One logit is the log-odds of class 1 of two, as binary cross-entropy takes it:
 
@@ -144,16 +151,31 @@ class LogitAdjustment(CountMargin):
               counts also one logit, :math:`()`, :math:`(N)` or :math:`(N, 1, ...)`; a single
               sample of two classes then is :math:`(1, 2)`. With counts :math:`(L, 2)` the logit
               of each label, :math:`(N, L, ...)`.
+            - prior: the shape of the class counts.
             - Output: the shape of ``logits``; their dtype, at least float32.
+
+        Args:
+            logits: of a model that was trained without weighting.
+            prior: the class frequencies where the model will be used, from 0 to 1 and with the
+                sum 1 (of each label); :func:`~sampleweights.estimate_prior` estimates them. None
+                is balanced accuracy, for which all classes are equally frequent.
+
+        Raises:
+            TypeError: logits that are not floating.
+            ValueError: logits of another number of classes, or a prior that does not fit.
 
         Example:
             >>> import torch
             >>> from sampleweights import LogitAdjustment
             >>> LogitAdjustment([900, 100]).posthoc(torch.tensor([0.3, -1.2]))  # two samples
             tensor([2.4972, 0.9972])
+            >>> LogitAdjustment([900, 100]).posthoc(torch.tensor([0.3, -1.2]), prior=[0.9, 0.1])
+            tensor([ 0.3000, -1.2000])
         """
         shift = -self.tau * self.log_prior
-        if not self.inactive:
+        if prior is not None:
+            shift = shift + as_prior(prior, self.class_counts.shape).to(shift).log()
+        if not self.inactive:  # whatever the prior of a class that the model has never seen
             shift = self._excluding(shift)
         return decision_logits(logits, shift, type(self).__name__)
 

@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from sampleweights.compare.outputs import MARK
-from sampleweights.compare.report import picture, table
+from sampleweights.compare.report import decided, picture, table
 from sampleweights.compare.report.style import SCRIPT, STYLE
 from sampleweights.compare.task import WORDS
 from sampleweights.history.page import write_document
@@ -62,6 +62,7 @@ def write(comparison: Any, path: str | Path) -> Path:
         f"95&nbsp;% intervals. The best for the {_escape(comparison.goal.words)} comes first.",
         f'</p><div class="results">{_table(comparison)}</div>{_without_interval(comparison)}',
         f"<h2>{_of_each(comparison)}</h2>{_charts(comparison)}",
+        *decided.section(comparison),
         "<h2>What was run</h2><dl>",
         *(f"<dt>{_escape(k)}</dt><dd>{_escape(v)}</dd>" for k, v in comparison.facts.items()),
         f"</dl><script>{SCRIPT}</script>",

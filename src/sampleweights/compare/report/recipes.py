@@ -59,8 +59,7 @@ def code(comparison: Comparison, row: str) -> str:
         lines.append("logits = adjustment.posthoc(logits)  # at test time")
     table = comparison.goal.table
     if table is not None:
-        lines.append("# at test time, the column of the table:")
-        lines.append("decision = (logits.softmax(-1) @ utility.to(logits)).argmax(-1)")
+        lines.append("decision = sw.decide(logits, utility)  # at test time: the table's column")
     text = "\n".join(lines)
     before = ["import sampleweights as sw", ""]
     if "class_counts" in text:
@@ -96,12 +95,7 @@ def code(comparison: Comparison, row: str) -> str:
     if moved:
         lines.append(f"# on a GPU: {'; '.join(moved)}")
     if table is not None:
-        shown = table.size <= MOST_COUNTS
-        what = (
-            f"torch.tensor({table.tolist()})"
-            if shown
-            else "torch.tensor(table).float()  # your own"
-        )
+        what = table.tolist() if table.size <= MOST_COUNTS else "table  # your own"
         before.append(f"utility = {what}")
     if any("torch." in line for line in [*before, *lines]):
         before.insert(0, "import torch")

@@ -63,6 +63,9 @@ th button:focus-visible { outline: 2px solid var(--trained); outline-offset: 3px
 .posthoc .track b { background: var(--background); }
 .scale { color: var(--quiet); } .scale span { display: flex; justify-content: space-between; }
 .scale span { grid-column: 2; margin: 0 -.6em; } .scale i { font-style: normal; }
+.decided { overflow-x: auto; } .decided table { width: auto; margin-bottom: 1rem; }
+.decided caption { text-align: left; font-weight: 600; } .decided th { white-space: nowrap; }
+.decided th, .decided td { padding: .35rem .5rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; max-width: 46rem; }
 dt { color: var(--quiet); } dd { margin: 0; }
 @media (min-width: 64rem) {
@@ -73,7 +76,8 @@ dt { color: var(--quiet); } dd { margin: 0; }
 @media (max-width: 44rem) {
   figure svg { display: none; } figure svg.narrow { display: block; }
   /* the name of a row stands over its numbers, which keep their columns */
-  tr { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); padding: .35rem 0; }
+  .results tr { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr));
+                padding: .35rem 0; }
   h1 { font-size: 1.25rem; }
   /* a number at the end of a line that is cut off would be read wrongly */
   pre { padding: .5rem .6rem; font-size: .68rem; white-space: pre-wrap; overflow-wrap: anywhere; }

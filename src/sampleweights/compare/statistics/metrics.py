@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
+
+from sampleweights.decisions import decide
 
 METRICS = {
     "accuracy": "accuracy",
@@ -72,7 +75,9 @@ class Prediction:
         if utility is not None:
             if target is None:
                 raise ValueError("target must be given with utility, got None")
-            earned = np.asarray(utility, float)[target, (probability @ utility).argmax(-1)]
+            rows = torch.from_numpy(logits.reshape(-1, logits.shape[-1]).astype(np.float64))
+            decision = decide(rows, utility).numpy().reshape(logits.shape[:-1])
+            earned = np.asarray(utility, float)[target, decision]
             worth = np.stack([np.min(utility, 1), np.max(utility, 1)], 1).astype(np.float64)
         confidence = probability.max(-1)
         return cls(logits.argmax(-1), confidence, probability.astype(np.float32), earned, worth)
