@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import signal
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,7 +91,7 @@ def linear(criterion, train, validation, sampler=None, seed=0):
 def client():
     distributed = pytest.importorskip("distributed")
     with (
-        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
@@ -183,3 +186,54 @@ def test_what_workers_cannot_import_is_told(client, monkeypatch):
     message = "could not run row .* No module named 'only_here'. They need the same packages"
     with pytest.raises(RuntimeError, match=message), joblib.parallel_config(backend="dask"):
         compare(here.fit, TARGET, **OPTIONS)
+
+
+@pytest.mark.slow
+def test_the_lines_for_slurm(client, tmp_path, monkeypatch):
+    """The script of the page, with a cluster on this machine in the place of Slurm's."""
+    import distributed
+
+    page = Path(__file__).parents[2] / "docs" / "comparing.md"
+    [code] = re.findall(
+        r"^```{code-block} python\n(import joblib\n.*?)^```$",
+        page.read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+    given = []
+
+    class Jobs(distributed.LocalCluster):
+        def __init__(self, **options):
+            given.append(options)
+            super().__init__(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+
+        def scale(self, n=0, jobs=None):
+            given.append(jobs) if jobs else super().scale(n)
+
+    jobqueue = types.ModuleType("dask_jobqueue")
+    jobqueue.SLURMCluster = Jobs
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", jobqueue)
+    monkeypatch.chdir(tmp_path)
+    one = {"row": ROWS["no weighting"]}
+    names = {"compare": functools.partial(compare, entries=one, progress=False), "fit": linear}
+    exec(code, {**names, "target": TARGET}, names)
+    names["cluster"].close()
+    assert given[0]["cores"] == given[0]["processes"]
+    assert given[1] == 10
+    assert len([*(tmp_path / "runs").glob("*.npz")]) == names["comparison"].folds
+
+
+@pytest.mark.slow
+def test_the_command_on_a_scheduler(client, tmp_path):
+    from sampleweights.__main__ import main
+
+    np.savez(tmp_path / "data.npz", features=FEATURES, target=TARGET)
+    arguments = [tmp_path / "data.npz", "--rows", "OHEM", "--folds", 3, "--num-epochs", 2]
+    file = tmp_path / "scheduler.json"
+    client.write_scheduler_file(str(file))
+    address = client.scheduler.address
+    pages = []
+    for name, more in (("here", []), ("there", ["--dask", address]), ("file", ["--dask", file])):
+        output = ["--output", tmp_path / name, "--no-progress"]
+        assert main(["compare", *map(str, [*arguments, *output, *more])]) == 0
+        pages.append((tmp_path / name / "table.csv").read_text())
+    assert len({*pages}) == 1

@@ -191,7 +191,7 @@ def steps_together(plan: Plan, run: Run) -> int | None:
     if type(head) is not Head or head.num_together < FEWEST:
         return None
     training = attempt(training_of, plan, run)
-    if isinstance(training, Failure) or not training.is_shareable:
+    if isinstance(training, Failure) or not head.can_share(training):
         return None
     return head.steps(training)
 
