@@ -28,26 +28,28 @@ SIZES = {"train": 1500, "validation": 700, "test": 3000}
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 CRITERIA: dict[str, Callable[[Tensor], Criterion]] = {
-    "`BCEWithLogitsLoss()`": lambda counts: nn.BCEWithLogitsLoss(),
-    "`BCEWithLogitsLoss(pos_weight)`": lambda counts: nn.BCEWithLogitsLoss(
+    "`BCEWithLogitsLoss()`": lambda counts: sw.BCEWithLogitsLoss(),
+    "`BCEWithLogitsLoss(pos_weight=...)`": lambda counts: sw.BCEWithLogitsLoss(
         pos_weight=counts[:, 0] / counts[:, 1]
+    ),
+    "`BCEWithLogitsLoss(weighter=ClassBalanced(counts))`": lambda counts: sw.BCEWithLogitsLoss(
+        weighter=sw.ClassBalanced(counts)
+    ),
+    "`BCEWithLogitsLoss(weighter=ClassBalanced(counts, power=0.5))`": lambda counts: (
+        sw.BCEWithLogitsLoss(weighter=sw.ClassBalanced(counts, power=0.5))
+    ),
+    "`BCEWithLogitsLoss(weighter=ClassBalanced(counts.sum(0)))`": lambda counts: (
+        sw.BCEWithLogitsLoss(weighter=sw.ClassBalanced(counts.sum(0)))
+    ),
+    "`BCEWithLogitsLoss(weighter=OHEM(schedule=0.25))`": lambda counts: sw.BCEWithLogitsLoss(
+        weighter=sw.OHEM(schedule=0.25)
     ),
     "`BinaryFocalLoss()`": lambda counts: sw.BinaryFocalLoss(),
     "`BinaryFocalLoss(alpha=None)`": lambda counts: sw.BinaryFocalLoss(alpha=None),
     "`BinaryFocalLoss(weighter=OHEM(schedule=0.25))`": lambda counts: sw.BinaryFocalLoss(
         weighter=sw.OHEM(schedule=0.25)
     ),
-    "`BinaryFocalLoss(gamma=0, alpha=None, weighter=OHEM(schedule=0.25))`": lambda counts: (
-        sw.BinaryFocalLoss(gamma=0, alpha=None, weighter=sw.OHEM(schedule=0.25))
-    ),
-    "`BinaryFocalLoss(gamma=0, alpha=None, weighter=ClassBalanced(counts.sum(0)))`": (
-        lambda counts: sw.BinaryFocalLoss(
-            gamma=0, alpha=None, weighter=sw.ClassBalanced(counts.sum(0))
-        )
-    ),
-    "`BinaryFocalLoss(gamma=0, alpha=None, weighter=ClassBalanced(counts))`": lambda counts: (
-        sw.BinaryFocalLoss(gamma=0, alpha=None, weighter=sw.ClassBalanced(counts))
-    ),
+    "`AsymmetricLoss()`": lambda counts: sw.AsymmetricLoss(),
 }
 
 

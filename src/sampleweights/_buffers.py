@@ -66,6 +66,8 @@ def follow(buffer: Tensor, batch: Tensor) -> Tensor:
     """
     if (buffer.is_cpu and batch.is_cpu) or buffer.device == batch.device:
         return buffer
+    if batch.is_mps and buffer.dtype == torch.float64:  # which MPS does not have
+        buffer = buffer.float()
     return buffer.to(batch.device, non_blocking=buffer.is_cpu and batch.is_cuda)
 
 

@@ -107,8 +107,8 @@ class CountMargin(Margin, FromCounts):
         if counts.ndim == 2:
             raise ValueError(
                 f"{type(self).__name__} has the counts of {len(counts)} labels, which "
-                f"are for BCEWithLogitsLoss and its like; for classes of which a sample has one, give it "
-                f"class_counts of shape (C,)"
+                f"are for losses with a sigmoid, such as BCEWithLogitsLoss; for classes of which a "
+                f"sample has one, give it class_counts of shape (C,)"
             )
         num_classes = logits.shape[class_dim(logits)] if logits.ndim else 0
         if num_classes != self.num_classes:

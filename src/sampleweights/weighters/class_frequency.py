@@ -58,8 +58,8 @@ class ClassFrequency(Weighter, FromCounts):
         if self.class_weight.ndim == 2:
             raise ValueError(
                 f"{type(self).__name__} has the counts of {len(self.class_weight)} labels, which "
-                f"are for BCEWithLogitsLoss and its like; for classes of which a sample has one, give it "
-                f"class_counts of shape (C,)"
+                f"are for losses with a sigmoid, such as BCEWithLogitsLoss; for classes of which a "
+                f"sample has one, give it class_counts of shape (C,)"
             )
 
     def weight_over(self, divisor: Tensor | float, logits: Tensor) -> Tensor | None:
