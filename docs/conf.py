@@ -118,6 +118,7 @@ CARDS = {
 EXPLAINED_IN = {
     **CARDS,
     "Comparison": "comparing",
+    "LabelComparison": "comparing",
     "LossHistory": "samples",
     "Margin": "extending",
     "PriorEstimate": "methods/estimate-prior",
@@ -129,6 +130,7 @@ EXPLAINED_IN = {
     "WithIndex": "samples",
     "compare": "comparing",
     "default_entries": "comparing",
+    "default_label_entries": "comparing",
     "selective_loss": "training",
     "write_page": "samples",
 }

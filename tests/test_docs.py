@@ -143,7 +143,10 @@ def of_comparing() -> dict[str, Any]:
         "features": features,
         "target": target,
         "patients": torch.arange(60) // 2,
+        "table": {"fold": torch.arange(60) % 4},
+        "hospital": np.repeat(["A", "B", "C"], 20),
         "is_malignant": target == 0,
+        "tags": [["sea"] * (i % 2) + ["sun"] * (i % 3 == 0) for i in range(60)],
         "logits": torch.randn(4, 2),
     }
 

@@ -13,6 +13,7 @@ import pandas as pd
 from sampleweights.compare.objective import Objective
 from sampleweights.compare.report.verdict import Recommendation
 from sampleweights.compare.statistics import Estimate
+from sampleweights.compare.task import CLASSES, Task
 from sampleweights.compare.training.entries import Recipe
 
 NAN = math.nan
@@ -66,6 +67,7 @@ class FakeComparison:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     objective: str = "balanced_accuracy"
     num_epochs: int = 30
+    task: Task = CLASSES
     half: float = 1.0
     """Half of the width of the intervals of differences; NaN for none."""
     above: dict[str, float] = field(default_factory=dict)

@@ -102,7 +102,7 @@ def test_a_head_is_what_torchs_layers_make_of_it() -> None:
 
 def test_every_default_row_gives_together_what_it_gives_alone() -> None:
     head = Head(FEATURES, TARGET, 3, 6)
-    assert all(one.is_shareable for one in trainings())
+    assert all(head.can_share(one) for one in trainings())
     together = head.together(trainings())
     for one, found in zip(trainings(), together, strict=True):
         alone = head(one.criterion, one.train, one.validation, one.sampler, one.seed)

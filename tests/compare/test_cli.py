@@ -21,7 +21,7 @@ pytest.importorskip("tqdm")
 joblib = pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
-from sampleweights.compare import cli, default_entries  # noqa: E402
+from sampleweights.compare import cli, default_entries, default_label_entries  # noqa: E402
 from sampleweights.compare.checks import CODES  # noqa: E402
 from sampleweights.compare.training import running  # noqa: E402
 
@@ -199,7 +199,10 @@ def test_help_fits_on_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize(("flag", "names"), [("--rows", default_entries()), ("--ignore", CODES)])
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [("--rows", {**default_entries(), **default_label_entries()}), ("--ignore", CODES)],
+)
 def test_an_option_alone_lists_its_names(
     capsys: pytest.CaptureFixture[str], flag: str, names: Iterable[str]
 ) -> None:

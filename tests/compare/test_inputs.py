@@ -186,7 +186,7 @@ LONG = np.tile(TARGET, 2000)
             {"target": [[0, 1], [1, 1], [-1, 0], [0, 0], [0, 0], [1, 0]]},
             r"0 and 1 of shape \(N, L\) for labels .* got .*-1.* for sample 2 .* label '0'",
         ),
-        ({"target": np.array([WORDS, WORDS]).T}, r"0 and 1 of shape \(N, L\) .* got b"),
+        ({"target": np.array([WORDS, WORDS]).T}, r"0 and 1 of shape \(N, L\) .* got 'b'"),
         ({"folds": [1, 2]}, "features has 6 rows but folds has 2"),
         ({"folds": [7] * 6}, "folds must have at least two values"),
         ({"target": [0, 0, 1, 1.5, 1, 0]}, "integers or strings, got 1.5 in row 3"),

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sampleweights.compare import compare, default_entries
+from sampleweights.compare import compare, default_entries, default_label_entries
 from sampleweights.compare.checks import CODES
 from sampleweights.compare.inputs import load
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER
-from sampleweights.compare.objective import OBJECTIVES, Objective
+from sampleweights.compare.objective import LABEL_OBJECTIVES, OBJECTIVES, Objective
 from sampleweights.compare.outputs import (
     MARK,
     PAGE,
@@ -28,6 +28,8 @@ from sampleweights.compare.outputs import (
     remove_own,
     replacing,
 )
+from sampleweights.compare.training.cluster import dask_scheduler
+from sampleweights.compare.training.entries_file import entries_of_file
 
 __all__ = ["main"]
 
@@ -74,17 +76,20 @@ def parser() -> argparse.ArgumentParser:
 
     add = made.add_argument_group("comparison").add_argument
     place, count = Path("comparison"), at_least(1)
-    goals = f"{OBJECTIVES[0]} (default), {', '.join(OBJECTIVES[1:])}"
+    goals = [*dict.fromkeys([*OBJECTIVES, *LABEL_OBJECTIVES])]
+    words = f"{goals[0]} (default), {', '.join(goals[1:])}"
     named = "how many (5); or a column, or an .npy file, of them"
     epochs = "of each training (by the number of samples)"
     codes = "checks not to be told; --ignore alone lists them"
     add("--output", type=Path, default=place, metavar="DIR", help="for all files (comparison/)")
-    add("--objective", choices=OBJECTIVES, metavar="NAME", help=goals)
+    add("--objective", choices=goals, metavar="NAME", help=words)
     add("--utility", type=Path, metavar="FILE", help="or a table: what each decision is worth")
     add("--folds", type=folds, metavar="N|COLUMN", help=named)
     add("--repeats", type=count, default=1, metavar="N", help="of the cross-validation (1)")
     add("--num-epochs", type=count, metavar="N", help=epochs)
     add("--rows", nargs="*", metavar="NAME", help="only these rows; --rows alone lists them")
+    add("--entries", type=Path, metavar="FILE", help="a Python file that defines rows of your own")
+    add("--dask", metavar="ADDRESS", help="train on a Dask scheduler's workers (or its .json)")
     add("--ignore", nargs="*", metavar="CODE", help=codes)
     add("--seed", type=int, default=0, metavar="N", help="of folds and trainings (0)")
     add("--workers", type=count, metavar="N", help="processes (one for each core)")
@@ -125,18 +130,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.error("INPUT is missing: it comes first, as in compare table.csv --target COLUMN")
     if args.utility is not None and args.objective is not None:
         given.error("--utility is an objective of its own: give it without --objective")
-    entries = default_entries()
-    for flag, named, known in (("--rows", args.rows, entries), ("--ignore", args.ignore, CODES)):
+    both = {**default_entries(), **default_label_entries()}
+    entries = None
+    try:
+        if args.entries is not None:
+            both = entries = entries_of_file(args.entries)
+    except (ValueError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 1
+    for flag, named, known in (("--rows", args.rows, both), ("--ignore", args.ignore, CODES)):
         unknown = [name for name in named or () if name not in known]
         if unknown or named == []:
             got = ", ".join(map(repr, unknown)) or "none"
             given.error(f"{flag} must be of {', '.join(known)}, got {got}")
-    if args.rows is not None:
-        baseline = next(iter(entries))
-        entries = {n: entry for n, entry in entries.items() if n in (baseline, *args.rows)}
     try:
-        run(args, entries)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        with dask_scheduler(args.dask):
+            run(args, entries)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -145,9 +155,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
+def chosen(entries: dict[str, Any], rows: Sequence[str] | None) -> dict[str, Any]:
+    """The baseline, and those of the entries that ``--rows`` names."""
+    if rows is None:
+        return entries
+    unknown = [name for name in rows if name not in entries]
+    if unknown:
+        raise ValueError(f"--rows must be of {', '.join(entries)}, got {', '.join(unknown)}")
+    return {name: entries[name] for name in entries if name in (next(iter(entries)), *rows)}
+
+
+def run(args: argparse.Namespace, entries: dict[str, Any] | None = None) -> None:
     """Compare, show the answer and write it."""
-    others = (args.groups, args.weights, args.utility)
+    others = (args.groups, args.weights, args.utility, args.entries)
     read = [*args.input, *(Path(path) for path in others if path is not None)]
     check_output(args.output, read)
     inputs = load(
@@ -163,9 +183,12 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         weights=args.weights,
         progress=not args.no_progress,
     )
+    if entries is None:
+        entries = default_entries() if inputs.target.ndim == 1 else default_label_entries()
+    entries = chosen(entries, args.rows)
     for name, text in inputs.facts.items():  # before the training: it may not be what is wanted
         print(textwrap.fill(f"{name}: {text}", 96, subsequent_indent="  "), file=sys.stderr)
-    objective = args.objective or OBJECTIVES[0]
+    objective = args.objective
     if args.utility is not None:
         objective = utility_of(args.utility, len(inputs.class_names))
     own_folds = args.folds if isinstance(args.folds, int) or inputs.folds is None else inputs.folds
@@ -176,7 +199,7 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         groups=inputs.groups,
         objective=objective,
         entries=entries,
-        folds=5 if own_folds is None else own_folds,  # type: ignore[arg-type]
+        folds=5 if own_folds is None else own_folds,
         repeats=args.repeats,
         num_epochs=args.num_epochs,
         seed=args.seed,

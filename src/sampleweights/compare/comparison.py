@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sampleweights.compare.adjustment import TAUS, Choice, adjusted, choose_tau
+from sampleweights.compare.adjustment import Choice, adjusted, choose_tau
 from sampleweights.compare.checks import Found, find
 from sampleweights.compare.checks.labels import suspicious_labels
+from sampleweights.compare.frontier import curve_of, frontier_of
 from sampleweights.compare.objective import Objective
 from sampleweights.compare.report import table, verdict
 from sampleweights.compare.statistics import (
@@ -26,6 +27,7 @@ from sampleweights.compare.statistics import (
     metrics_of_row,
     source_of,
 )
+from sampleweights.compare.task import CLASSES, Task
 from sampleweights.compare.training.entries import Recipe
 
 __all__ = ["Comparison"]
@@ -62,24 +64,28 @@ class Comparison:
     """How each entry is told, and the code that builds it; by name alone where there is none."""
     num_epochs: int | None = None
     """Of each training."""
-
     train_recall: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """The recall of each class on the training part, in percent, of shape (repeats, folds, C).
-
-    Of each row that was trained, as its last pass over the training part showed it; NaN where a
-    ``fit`` does not call the criterion with logits (N, C) and class indices.
-    """
+    """The recall of each class in the last pass over the training part, in percent, of shape
+    (repeats, folds, C); NaN where a ``fit`` calls the criterion with anything but logits (N, C) and
+    class indices."""
     never_told: Sequence[str] = ()
     """The rows that depend on the epoch and whose ``fit`` never called ``set_epoch``."""
     same_features: NDArray[np.int64] | None = None
-    """A number for each sample (N,) that those with the same features share; None if unknown."""
+    """A number for each sample that was given, which those with equal features share; or None."""
     ignore: Sequence[str] = ()
     """The codes of checks that are left out."""
+    positions: NDArray[np.int64] | None = None
+    """Of the samples (N,) among those that were given, some of which are only trained on."""
+    given_counts: Sequence[Any] | None = None
+    """Of each class (C,), of those that were given."""
+
+    task: ClassVar[Task] = CLASSES
+    _statistics_kind: ClassVar[type[Statistics]] = Statistics
 
     @cached_property
     def goal(self) -> Objective:
         """The objective, with its metric, its words and its table."""
-        return Objective.of(self.objective, len(self.class_names))
+        return Objective.of(self.objective, len(self.class_names), self.task)
 
     @property
     def trained(self) -> list[str]:
@@ -101,8 +107,7 @@ class Comparison:
     @property
     def ranking(self) -> list[str]:
         """The rows, the best for the objective first; what has no value comes last."""
-        metric = self.goal.metric
-        value = {row: self.estimate(row, metric).value for row in self.rows}
+        value = {row: self.estimate(row, self.goal.metric).value for row in self.rows}
         return sorted(self.rows, key=lambda row: -np.nan_to_num(value[row], nan=-np.inf))
 
     @property
@@ -113,7 +118,11 @@ class Comparison:
     @property
     def class_counts(self) -> list[int]:
         counts: list[int] = np.bincount(self.target, minlength=len(self.class_names)).tolist()
-        return counts
+        return counts if self.given_counts is None else list(self.given_counts)
+
+    def members(self, c: int) -> NDArray[np.bool_]:
+        """(N,), the samples of a class."""
+        return np.equal(self.target, c)
 
     @property
     def num_samples(self) -> int:
@@ -168,7 +177,10 @@ class Comparison:
             raise ValueError(f"row must be one of {list(self._choices)}, got {row!r}")
         return self._choices[row].overall
 
-    def _predicted(self, logits: NDArray[np.float32]) -> Prediction:
+    def _predicted(
+        self, logits: NDArray[np.float32], before: NDArray[np.float32] | None = None
+    ) -> Any:
+        """Of logits, and those before an adjustment if there was one."""
         return Prediction.of(logits, self.goal.table, self.target)
 
     @cached_property
@@ -177,10 +189,15 @@ class Comparison:
         if self.groups is not None:
             group = np.unique(self.groups, return_inverse=True)[1]
         rows = {name: self._predicted(logits) for name, logits in self.logits.items()}
-        found = Statistics(self.target, group, self.fold, self.class_names, rows, self.seed)
+        found = self._statistics_kind(
+            self.target, group, self.fold, self.class_names, rows, self.seed
+        )
         source = {row: source_of(row) for row in self.taus}
-        moved = {row: self.adjusted(source[row], tau) for row, tau in self.taus.items()}
-        found.add({row: self._predicted(logits) for row, logits in moved.items()}, source)
+        moved = {
+            row: self._predicted(self.adjusted(source[row], tau), self.logits[source[row]])
+            for row, tau in self.taus.items()
+        }
+        found.add(moved, source)
         return found
 
     def estimate(self, row: str, metric: str) -> Estimate:
@@ -234,12 +251,7 @@ class Comparison:
 
     @cached_property
     def _curve(self) -> dict[float, Prediction]:
-        """The baseline, adjusted with each strength; its decisions alone."""
-        found = {}
-        for tau in TAUS.tolist():  # as far as tau is chosen, so that no choice is above the curve
-            row = self._predicted(self.adjusted(self.baseline, tau))
-            found[tau] = replace(row, probability=None)
-        return found
+        return curve_of(self)
 
     @cached_property
     def frontier(self) -> pd.DataFrame | None:
@@ -251,20 +263,7 @@ class Comparison:
         """
         if self.baseline not in self.adjustable:
             return None
-        last = max(1.0, self.tau(self.baseline + POSTHOC))
-        curve = {tau: row for tau, row in self._curve.items() if tau <= last + 1e-9}
-        names = {f"{self.baseline}, tau {tau:g}": row for tau, row in curve.items()}
-        self._statistics.add(names, trained_as=dict.fromkeys(names, self.baseline))
-        balanced = [self._statistics.estimate(name, "balanced_accuracy") for name in names]
-        return pd.DataFrame(
-            {
-                "tau": list(curve),
-                "accuracy": [self._statistics.estimate(name, "accuracy").value for name in names],
-                "balanced_accuracy": [found.value for found in balanced],
-                "balanced_accuracy_low": [found.low for found in balanced],
-                "balanced_accuracy_high": [found.high for found in balanced],
-            }
-        )
+        return frontier_of(self, self._curve, self._statistics)
 
     @cached_property
     def _above(self) -> dict[str, Estimate]:
@@ -346,5 +345,5 @@ class Comparison:
     def __repr__(self) -> str:
         return (
             f"<Comparison of {len(self.rows)} rows on {self.num_samples} samples of "
-            f"{len(self.class_names)} classes>"
+            f"{len(self.class_names)} {self.task.many}>"
         )

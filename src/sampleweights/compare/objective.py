@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sampleweights.compare.statistics import METRICS
+from sampleweights.compare.task import CLASSES, LABELS, WORDS, Task
 
-__all__ = ["OBJECTIVES", "Objective"]
+__all__ = ["LABEL_OBJECTIVES", "OBJECTIVES", "Objective"]
 
-OBJECTIVES = ("balanced_accuracy", "accuracy", "macro_f1", "average_precision")
+OBJECTIVES = CLASSES.objectives
 """By name; a utility table is the other kind."""
+LABEL_OBJECTIVES = LABELS.objectives
+"""Of multi-label targets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +28,26 @@ class Objective:
     """(C, D), what decision d is worth for a sample of class c."""
 
     @classmethod
-    def of(cls, given: Any, num_classes: int) -> Objective:
+    def of(cls, given: Any, num_classes: int, task: Task = CLASSES) -> Objective:
         """What ``objective=`` means; the argument may also be one that is made already."""
-        if isinstance(given, Objective):
+        if isinstance(given, Objective) and (task is CLASSES or given.table is None):
             return given
-        expected = (
-            f"objective must be one of {', '.join(map(repr, OBJECTIVES))}, or a utility table of "
-            f"shape ({num_classes}, D), a row for each class and a column for each decision"
-        )
+        expected = f"objective must be one of {', '.join(map(repr, task.objectives))}"
+        if task is CLASSES:
+            expected += (
+                f", or a utility table of shape ({num_classes}, D), a row for each class and a "
+                f"column for each decision"
+            )
         if isinstance(given, str):
-            if given not in OBJECTIVES:
-                raise ValueError(f"{expected}, got {given!r}")
+            if given not in task.objectives:
+                of = " for a multi-label target" * (task is LABELS)
+                raise ValueError(f"{expected}{of}, got {given!r}")
             return cls(given)
+        if task is LABELS:
+            raise ValueError(
+                f"{expected} for a multi-label target, got a utility table, which says what a "
+                f"decision is worth where a sample has exactly one class"
+            )
         try:
             table = np.asarray(given)
             table = table.astype(np.float64) if table.dtype.kind in "fiub" else table
@@ -54,4 +64,4 @@ class Objective:
     @property
     def words(self) -> str:
         """Its name in a sentence."""
-        return METRICS.get(self.metric, "expected utility")
+        return WORDS.get(self.metric, "expected utility")

@@ -88,7 +88,8 @@ def _is_own(path: Path) -> bool:
     except Exception:  # a folder, or what no archive is: whatever it is, it is not ours
         return False
     if path.name == TABLE:
-        return start.startswith(b"row,accuracy,accuracy_low,")
+        of_classes, of_labels = b"row,accuracy,accuracy_low,", b"row,average_precision,average_"
+        return start.startswith((of_classes, of_labels))
     if path.name == SUSPICIOUS:
         return start.startswith(b"index,label,predicted,score")
     # a page of the user's own may quote the words, but not as a comment of its markup

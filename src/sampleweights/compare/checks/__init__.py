@@ -8,6 +8,7 @@ from typing import Any
 
 from sampleweights.compare.checks.base import Check
 from sampleweights.compare.checks.labels import SuspiciousLabels
+from sampleweights.compare.checks.multilabel import RareLabelNotFitted, SmallLabels
 from sampleweights.compare.checks.samples import DuplicatesAcrossFolds, FewGroups, SmallClasses
 from sampleweights.compare.checks.trainings import (
     BaselineNotAdjustable,
@@ -27,6 +28,15 @@ CHECKS: tuple[Check, ...] = (
     FewGroups(),
 )
 """In the order in which they are told."""
+LABEL_CHECKS: tuple[Check, ...] = (
+    DuplicatesAcrossFolds(),
+    RareLabelNotFitted(),
+    EpochNeverTold(),
+    SmallLabels(),
+    FewGroups(),
+)
+"""Of multi-label targets; they have codes of the others."""
+CHECKS_OF = {"class": CHECKS, "label": LABEL_CHECKS}
 CODES = [check.code for check in CHECKS]
 
 
@@ -54,7 +64,8 @@ def find(comparison: Any, ignore: Iterable[str] = ()) -> list[Found]:
         ValueError: a code that no check has.
     """
     ignored = check_codes(ignore)
-    said = {check: check.sentence(comparison) for check in CHECKS if check.code not in ignored}
+    checks = [c for c in CHECKS_OF[comparison.task.one] if c.code not in ignored]
+    said = {check: check.sentence(comparison) for check in checks}
     return [Found(c.code, c.title, text, c.page) for c, text in said.items() if text is not None]
 
 

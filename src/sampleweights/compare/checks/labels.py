@@ -76,9 +76,10 @@ def suspicious_labels(comparison: Any) -> pd.DataFrame:
     index = np.flatnonzero((score > 0.5) & (predicted != target) & known)
     index = index[np.argsort(-score[index], kind="stable")]
     names = np.array(comparison.class_names)
+    positions = np.arange(len(target)) if comparison.positions is None else comparison.positions
     return pd.DataFrame(
         {
-            "index": index,
+            "index": positions[index],
             "label": names[target[index]],
             "predicted": names[predicted[index]],
             "score": score[index],

@@ -32,8 +32,12 @@ class DuplicatesAcrossFolds(Check):
     def sentence(self, comparison: Any) -> str | None:
         if comparison.same_features is None:
             return None
-        number = comparison.same_features
-        across = np.zeros(len(number), dtype=bool)
+        number, positions = comparison.same_features, comparison.positions
+        if positions is None:
+            positions = np.arange(len(number))
+        only_trained_on = np.delete(number, positions)
+        number = number[positions]
+        across = np.isin(number, only_trained_on)
         for fold in comparison.fold:
             lowest = np.full(number.max() + 1, comparison.folds)
             highest = np.full(number.max() + 1, -1)
@@ -48,9 +52,11 @@ class DuplicatesAcrossFolds(Check):
             f"{many:,} of {size:,} samples ({100 * many / size:.1f} %) have exactly the features "
             f"of a sample in another fold"
         )
-        shares = [across[comparison.target == c].mean() for c in range(len(comparison.class_names))]
+        number_of_classes = len(comparison.class_names)
+        shares = [across[comparison.members(c)].mean() for c in range(number_of_classes)]
         if max(shares) > 2 * many / size:
-            text += f", most of all in class {comparison.class_names[np.argmax(shares)]}"
+            name = comparison.class_names[np.argmax(shares)]
+            text += f", most of all in {comparison.task.one} {name}"
         if many > 4 * distinct:  # a table of categories, of which many samples have the same
             return (
                 f"{text}: these {many:,} samples have only {distinct:,} different rows of features."
@@ -90,7 +96,7 @@ class SmallClasses(Check):
     title = "Small classes"
 
     def sentence(self, comparison: Any) -> str | None:
-        sizes, what = comparison.class_counts, "samples"
+        sizes, what = np.bincount(comparison.target).tolist(), "samples"
         if comparison.groups is not None:
             what = "groups"
             sizes = [

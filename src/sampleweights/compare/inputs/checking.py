@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sampleweights.compare.inputs.arrays import not_finite
 from sampleweights.compare.inputs.classes import ClassNames, categories, classes
+from sampleweights.compare.inputs.multilabel import has_labels, zeros_and_ones
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def check(
     facts = dict(facts or {})
     if getattr(target, "ndim", 1) == 2 and target.shape[1] == 1:
         target = target[:, 0]
-    if getattr(target, "ndim", 1) == 2:
-        index, names = _labels(np.asarray(target), class_names)
+    if has_labels(target):
+        index, names = zeros_and_ones(target, class_names)
         if (index.sum(axis=1) == 1).all():
             index, names = classes(index.argmax(axis=1), dict(enumerate(names)))
             facts["target"] = f"one of {len(names)} classes in each row, in columns of 0 and 1"
@@ -79,23 +80,6 @@ def check(
     if fold is not None and fold.max() == 0:
         raise ValueError("folds must have at least two values, all samples are in the same fold")
     return Inputs(features, index, names, group, fold, facts)
-
-
-def _labels(
-    target: NDArray[Any], class_names: ClassNames | None
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Labels (N, L) as 0 and 1, and their names."""
-    names = classes(np.arange(target.shape[1]), class_names)[1]
-    numbers = target if target.dtype.kind in "fiub" else np.full(target.shape, np.nan)
-    wrong = ~np.isin(numbers, (0, 1))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"target must be classes of shape (N,), or 0 and 1 of shape (N, L) for labels that a "
-            f"sample may have together, got {target[row, column]} for sample {row} (counted from "
-            f"0), label {names[column]!r}"
-        )
-    return numbers.astype(np.int64), names
 
 
 def _check_finite(features: NDArray[Any], columns: Sequence[str] | None) -> None:

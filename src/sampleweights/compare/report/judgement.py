@@ -33,7 +33,12 @@ class Judgement:
         self.metric: str = comparison.goal.metric
         self.simple = comparison.baseline + POSTHOC
         self.to_baseline: dict[str, Estimate] = comparison.differences(self.metric)
-        self.accuracy_change: dict[str, Estimate] = comparison.differences("accuracy")
+        self.beside: str = comparison.task.beside(self.metric)
+        """What is told with the objective: accuracy, where a sample has one class."""
+        self.trades: bool = comparison.task.trades and self.metric != self.beside
+        """Whether a gain may cost accuracy, so that one at no loss is named too."""
+        self.change: dict[str, Estimate] = comparison.differences(self.beside)
+        """Of ``beside``, to the baseline."""
         self.helps = [
             row
             for row, by in self.to_baseline.items()
@@ -50,9 +55,9 @@ class Judgement:
         free_row = self.comparison.baseline + POSTHOC_FREE
         simple = self.simple if self.simple in self.helps else free_row
         best = self._preferred(self.helps, simple)
-        if self.metric == "accuracy":
+        if not self.trades:
             return best, best
-        keeps = [row for row in self.helps if self.accuracy_change[row].value >= -TOLERANCE]
+        keeps = [row for row in self.helps if self.change[row].value >= -TOLERANCE]
         if best in keeps:
             return best, best
         free = self._preferred(keeps, free_row)
@@ -73,13 +78,13 @@ class Judgement:
         return self._highest([row for row in rows if row in better]) or simple
 
     def _highest(self, rows: list[str]) -> str | None:
-        """The best for the objective; among those that are as good, the most accurate."""
+        """The best for the objective; among those that are as good, the best for ``beside``."""
         if not rows:
             return None
         slack = TOLERANCE if self.metric not in ("utility", "accuracy") else 0.0
         least = max(map(self.value, rows)) - slack
         as_good = [row for row in rows if self.value(row) >= least]
-        return max(as_good, key=lambda row: self.comparison.estimate(row, "accuracy").value)
+        return max(as_good, key=lambda row: self.comparison.estimate(row, self.beside).value)
 
     def better_than(self, simple: str) -> list[str]:
         """Rows that are shown to be better for the objective than the adjusted baseline.

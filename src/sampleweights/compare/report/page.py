@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from sampleweights.compare.outputs import MARK
 from sampleweights.compare.report import decided, picture, table
 from sampleweights.compare.report.style import SCRIPT, STYLE
+from sampleweights.compare.task import WORDS
 from sampleweights.history.page import write_document
 
 __all__ = ["write"]
@@ -38,7 +39,8 @@ def write(comparison: Any, path: str | Path) -> Path:
     ways = len(comparison.trained)
     title = (
         f"{ways} way{'s' * (ways > 1)} to train, compared on {comparison.num_samples:,} samples "
-        f"of {len(comparison.class_names)} classes"
+        f"{comparison.task.of} {len(comparison.class_names)} "
+        f"{comparison.task.many}"
     )
     seen = "it"
     if comparison.num_groups is not None:
@@ -59,7 +61,7 @@ def write(comparison: Any, path: str | Path) -> Path:
         f"{', but for the utility' * (comparison.goal.metric == 'utility')}; the smaller ones are "
         f"95&nbsp;% intervals. The best for the {_escape(comparison.goal.words)} comes first.",
         f'</p><div class="results">{_table(comparison)}</div>{_without_interval(comparison)}',
-        f"<h2>Recall and precision of each class</h2>{_charts(comparison)}",
+        f"<h2>{_of_each(comparison)}</h2>{_charts(comparison)}",
         *decided.section(comparison),
         "<h2>What was run</h2><dl>",
         *(f"<dt>{_escape(k)}</dt><dd>{_escape(v)}</dd>" for k, v in comparison.facts.items()),
@@ -144,7 +146,7 @@ def _svg(comparison: Any, name: str) -> str:
     svg = svg.replace(_INK, "currentColor").replace(_GROUND, "var(--background)")
     svg = svg.replace(picture.TRAINED, "var(--trained)")
     svg = svg.replace(picture.BASELINE, "var(--baseline)")
-    label = "Accuracy over balanced accuracy of each row; the numbers are in the table below."
+    label = f"{comparison.task.title} of each row; the numbers are in the table below."
     return svg.replace("<svg ", f'<svg class="{name}" role="img" aria-label="{label}" ', 1)
 
 
@@ -218,13 +220,14 @@ def _charts(comparison: Any) -> str:
     """A small chart for each class, the largest class first, the rows in their order in each."""
     counts = comparison.class_counts
     kinds = {row: _kind(comparison, row) for row in comparison.rows}
+    dot, tick = comparison.task.chart
     charts = []
     for c in sorted(range(len(counts)), key=lambda c: -counts[c]):
         name = comparison.class_names[c]
         lines = []
         for i, row in enumerate(comparison.rows, 1):
-            recall = comparison.estimate(row, f"recall_{name}")
-            precision = comparison.estimate(row, f"precision_{name}")
+            value = comparison.estimate(row, f"{dot}_{name}")
+            other = comparison.estimate(row, f"{tick}_{name}")
             # such a row follows the one that it is read from
             short = _escape(row)
             if "posthoc" in kinds[row]:
@@ -234,11 +237,11 @@ def _charts(comparison: Any) -> str:
             short = f'<span class="quiet">{i}</span> {short}'  # as in the table: long ones are cut
             lines.append(
                 f'<li class="{kinds[row]}"><span class="name" title="{_escape(row)}">'
-                f'{short}</span><span class="track">{_dot(recall, precision)}</span>'
-                f'<span class="number">{_number(recall.value)}</span>'
-                f'<span class="number quiet">{_number(precision.value)}</span></li>'
+                f'{short}</span><span class="track">{_dot(value, other)}</span>'
+                f'<span class="number">{_number(value.value)}</span>'
+                f'<span class="number quiet">{_number(other.value)}</span></li>'
             )
-        base = comparison.estimate(comparison.baseline, f"recall_{name}").value
+        base = comparison.estimate(comparison.baseline, f"{dot}_{name}").value
         line = f' style="--base:{base:.1f}%"' if math.isfinite(base) else ""
         charts.append(
             f'<section class="chart"{line}><h3>{_escape(name)} '
@@ -247,19 +250,27 @@ def _charts(comparison: Any) -> str:
             "</section>"
         )
     return (
-        "<p>Dots and first numbers are the recall, grey ticks and numbers the precision. The "
-        f"vertical line is the recall of \u201c{_escape(comparison.baseline)}\u201d; hollow dots "
+        f"<p>Dots and first numbers are the {WORDS[dot]}, grey ticks and numbers the "
+        f"{WORDS[tick]}. The vertical line is the {WORDS[dot]} of "
+        f"\u201c{_escape(comparison.baseline)}\u201d; hollow dots "
         'are rows with post-hoc adjustment.</p><div class="charts">' + "".join(charts) + "</div>"
     )
 
 
-def _dot(recall: Any, precision: Any) -> str:
+def _of_each(comparison: Any) -> str:
+    """The title of the charts."""
+    dot, tick = comparison.task.chart
+    title = f"{WORDS[dot]} and {WORDS[tick]} of each {comparison.task.one}"
+    return title[0].upper() + title[1:]
+
+
+def _dot(value: Any, other: Any) -> str:
     found = ""
-    if recall.shown:
-        left, width = recall.low, recall.high - recall.low
+    if value.shown:
+        left, width = value.low, value.high - value.low
         found += f'<i style="left:{left:.1f}%;width:{width:.1f}%"></i>'
-    if math.isfinite(precision.value):
-        found += f'<u style="left:{precision.value:.1f}%"></u>'
-    if math.isfinite(recall.value):
-        found += f'<b style="left:{recall.value:.1f}%"></b>'
+    if math.isfinite(other.value):
+        found += f'<u style="left:{other.value:.1f}%"></u>'
+    if math.isfinite(value.value):
+        found += f'<b style="left:{value.value:.1f}%"></b>'
     return found

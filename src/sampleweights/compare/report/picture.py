@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sampleweights.compare.report.labels import Label, draw_labels
 from sampleweights.compare.statistics import POSTHOC
+from sampleweights.compare.task import LABELS, WORDS
 
 __all__ = ["BASELINE", "TRAINED", "caption", "plot", "size", "trained_row"]
 
@@ -32,6 +33,7 @@ _TAUS = (0.0, 0.5, 1.0)
 _MOST_NAMES = 6  # of more rows the labels are numbers, and a list says what they mean
 _RADIUS, _EDGE, _RING = 4.0, 1.6, 8.0  # of a marker, and around the recommended one, in points
 _ARROW = 16.0
+_AXES = {"balanced_accuracy": "balanced"}  # beside an arrow, where there is little room
 _MOST_NAMED_ARROWS = 3
 _LONGEST_TITLE = 180
 _INDENT = 34.0  # how far what stands over and under the axes begins left of them
@@ -82,7 +84,8 @@ def plot(comparison: Any, axes: Any = None, *, words: bool = True) -> Any:
     view = _view(comparison, spans, curve)
     near = [row for row, span in spans.items() if _within(view, span[:, 0])]
     axes.set(xlim=view[:, 0], ylim=view[:, 1])
-    axes.set(xlabel="balanced accuracy (%)", ylabel="accuracy (%)")
+    right, upwards = comparison.task.axes
+    axes.set(xlabel=f"{WORDS[right]} (%)", ylabel=f"{WORDS[upwards]} (%)")
     axes.spines[["top", "right"]].set_visible(False)
     marks = _marks(comparison, curve)
     _draw_curve(axes, curve, marks)
@@ -102,10 +105,10 @@ def plot(comparison: Any, axes: Any = None, *, words: bool = True) -> Any:
 
 
 def _spans(comparison: Any) -> dict[str, Floats]:
-    """Value, low and high end of balanced accuracy and accuracy (2, 3) of rows that have both."""
+    """Value, low and high end of both metrics (2, 3) of rows that have both."""
     spans = {}
     for row in comparison.rows:
-        found = [comparison.estimate(row, m) for m in ("balanced_accuracy", "accuracy")]
+        found = [comparison.estimate(row, m) for m in comparison.task.axes]
         if all(np.isfinite(e.value) for e in found):
             spans[row] = np.array([[e.value, e.low, e.high] for e in found])
     return spans
@@ -291,6 +294,8 @@ def caption(comparison: Any) -> str:
             "of its own: a weighting is worth its training only above it. The band and thin lines "
             "are 95\u00a0% intervals."
         )
+    if comparison.task is LABELS:
+        sentence += " Post-hoc adjustment moves a row only up or down."
     if _recommended(comparison) is not None:
         sentence += " The ring marks what is recommended."
     spans = _spans(comparison)
@@ -300,7 +305,7 @@ def caption(comparison: Any) -> str:
 
 def _draw_title(axes: Any, comparison: Any) -> None:
     """The verdict and how to read the picture, as wide as the axes."""
-    title, sentence = "Accuracy over balanced accuracy", caption(comparison)
+    title, sentence = comparison.task.title, caption(comparison)
     if comparison.verdict is not None:
         first = re.split(r"(?<=\.)\s", comparison.verdict.text.strip())[0]
         title = first if len(first) <= _LONGEST_TITLE else title
@@ -333,7 +338,8 @@ def _labels(
             if numbered and len(far) <= _MOST_NAMED_ARROWS:
                 text = f"{text} {_short(row)}"
             out = (point < limits[0]) | (point > limits[1])
-            numbers = zip(("balanced", "accuracy"), point, out, strict=True)
+            words = [_AXES.get(metric, WORDS[metric]) for metric in comparison.task.axes]
+            numbers = zip(words, point, out, strict=True)
             text += "".join(f"\n{name} {value:.1f}" for name, value, is_out in numbers if is_out)
             labels.append(Label(text, _draw_arrow(axes, point, limits, color), _ARROW / 2, color))
         elif row == _recommended(comparison):

@@ -7,19 +7,21 @@ import textwrap
 from typing import Any
 
 from sampleweights.compare.statistics import source_of
+from sampleweights.compare.task import CLASSES
 from sampleweights.compare.training.entries import Recipe
 
 __all__ = ["action", "code", "plain"]
 
 Comparison = Any  # sampleweights.compare.Comparison, which imports what imports this module
 
+PLAIN = "train without any weighting"
 MOST_COUNTS = 20
 """Of more classes the code names the counts, and does not list them."""
 
 
 def plain(comparison: Comparison) -> str:
     """What the baseline is called: it need not be cross-entropy without more."""
-    is_plain = recipe(comparison, comparison.baseline).code == "criterion = sw.CrossEntropyLoss()"
+    is_plain = recipe(comparison, comparison.baseline).words == PLAIN
     return "plain training" if is_plain else f'"{comparison.baseline}"'
 
 
@@ -40,8 +42,9 @@ def action(comparison: Comparison, row: str, after: str | None = None) -> str:
     times = "" if tau == 1 else f"{tau:.4g} * "
     if after is not None and source_of(after) == trained != after:
         return f"subtract only {times}log(class frequency)"
+    what = "class frequency" if comparison.task is CLASSES else "positives / negatives"
     return (
-        f"{words} and, at test time, subtract {times}log(class frequency) from each logit "
+        f"{words} and, at test time, subtract {times}log({what}) from each logit "
         f"(post-hoc adjustment)"
     )
 
@@ -61,12 +64,23 @@ def code(comparison: Comparison, row: str) -> str:
     before = ["import sampleweights as sw", ""]
     if "class_counts" in text:
         counts = comparison.class_counts
-        if len(counts) <= MOST_COUNTS:
+        if len(counts) <= MOST_COUNTS and comparison.task is CLASSES:
             before.append(f"class_counts = {counts}")
+        elif len(counts) <= MOST_COUNTS:
+            before.append(f"positives = {counts}")
+            size = comparison.num_given
+            before.append(f"class_counts = [[{size} - n, n] for n in positives]")
+        if len(counts) <= MOST_COUNTS:
             names = [" ".join(name.split()) for name in comparison.class_names]
             if names != [str(c) for c in range(len(names))]:  # one's own order may be another
                 order = f"of {', '.join(names)}: the order of your logits"
                 before += [f"# {line}" for line in textwrap.wrap(order, 58)]
+        elif comparison.task is not CLASSES:
+            before.append("# negatives and positives of each label:")
+            before.append("positives = train_target.long().sum(0)")
+            before.append(
+                "class_counts = torch.stack([len(train_target) - positives, positives], 1)"
+            )
         else:
             of = f"training samples of each of the {len(counts)} classes"
             before.append(f"class_counts = torch.bincount(train_target)  # {of}")

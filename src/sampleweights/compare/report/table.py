@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sampleweights.compare.statistics import METRICS, Estimate
+from sampleweights.compare.statistics import Estimate
 
 __all__ = ["frame", "metrics", "number", "text"]
 
@@ -17,15 +17,13 @@ Comparison = Any  # sampleweights.compare.Comparison, which imports this module
 def metrics(comparison: Comparison) -> dict[str, str]:
     """The metrics that are shown, the objective among them, and their words."""
     goal = comparison.goal
-    return METRICS if goal.metric in METRICS else {**METRICS, goal.metric: goal.words}
+    return {**comparison.task.metrics, goal.metric: goal.words}
 
 
 def frame(comparison: Comparison) -> pd.DataFrame:
     """A line for each row; see `Comparison.table`."""
     classes = [
-        f"{metric}_{name}"
-        for metric in ("recall", "precision", "average_precision")
-        for name in comparison.class_names
+        f"{metric}_{name}" for metric in comparison.task.of_each for name in comparison.class_names
     ]
     lines = []
     for row in comparison.rows:
@@ -33,7 +31,7 @@ def frame(comparison: Comparison) -> pd.DataFrame:
         for metric in [*metrics(comparison), *classes]:
             own = comparison.estimate(row, metric)
             line[metric] = own.value
-            if metric in ("accuracy", "balanced_accuracy", comparison.goal.metric):
+            if metric in (*comparison.task.shown, comparison.goal.metric):
                 by = comparison.differences(metric).get(row, Estimate(0.0, 0.0, 0.0))
                 line |= {f"{metric}_low": own.low, f"{metric}_high": own.high}
                 line |= {f"{metric}_difference": by.value}
@@ -56,7 +54,7 @@ def text(comparison: Comparison) -> str:
 def metrics_of_rows(comparison: Comparison) -> str:
     """The metrics by which one chooses, the best row for the objective first."""
     words = metrics(comparison)
-    shown = list(dict.fromkeys(["accuracy", "balanced_accuracy", comparison.goal.metric]))
+    shown = list(dict.fromkeys([*comparison.task.shown, comparison.goal.metric]))
     names = {
         row: f"{row} (baseline)" if row == comparison.baseline else row
         for row in comparison.ranking

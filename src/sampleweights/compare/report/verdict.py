@@ -15,7 +15,8 @@ import numpy as np
 from sampleweights.compare.adjustment import TOLERANCE
 from sampleweights.compare.report.judgement import Judgement, is_adjusted
 from sampleweights.compare.report.recipes import action, code, plain
-from sampleweights.compare.statistics import METRICS, Estimate
+from sampleweights.compare.statistics import Estimate
+from sampleweights.compare.task import WORDS
 
 __all__ = ["Verdict", "further", "of"]
 
@@ -101,7 +102,7 @@ def of(comparison: Comparison) -> Verdict:
         return Verdict(none, none)
     effect = gain(judged, row)
     if row != free:
-        effect += f", while accuracy goes {accuracy_change(judged, row)}"
+        effect += f", while accuracy goes {change(judged, row)}"
     effect += f". {no_loss(judged, row) if row == free else ''} {reason(judged, row)}"
     best = Recommendation(
         row,
@@ -128,8 +129,7 @@ def of(comparison: Comparison) -> Verdict:
 def gain(judged: Judgement, row: str) -> str:
     before, after = judged.value(judged.comparison.baseline), judged.value(row)
     by = judged.to_baseline[row]
-    words = judged.comparison.goal.words
-    words = words[0].upper() + words[1:]
+    words = first_upper(judged.comparison.goal.words)
     if judged.metric == "utility":
         return f"{words} rises from {before:.4g} to {after:.4g} (by {by.low:.3g} to {by.high:.3g})"
     return (
@@ -138,47 +138,56 @@ def gain(judged: Judgement, row: str) -> str:
     )
 
 
-def accuracy_change(judged: Judgement, row: str) -> str:
+def first_upper(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def change(judged: Judgement, row: str) -> str:
     """From what to what, after a verb."""
-    values = [
-        judged.comparison.estimate(r, "accuracy").value for r in (judged.comparison.baseline, row)
-    ]
-    change, text = judged.accuracy_change[row], "from {:.1f} to {:.1f} %".format(*values)
-    if change.shown:
-        low, high = (round(end, 1) + 0.0 for end in (change.low, change.high))  # no -0.0
+    rows = judged.comparison.baseline, row
+    values = [judged.comparison.estimate(r, judged.beside).value for r in rows]
+    by, text = judged.change[row], "from {:.1f} to {:.1f} %".format(*values)
+    if by.shown:
+        low, high = (round(end, 1) + 0.0 for end in (by.low, by.high))  # no -0.0
         text += f" (a change of {low:+.1f} to {high:+.1f} points)"
     return text
 
 
 def least_loss(judged: Judgement, row: str) -> str:
     """Half a point counts as none, but where it is shown to be lost nobody says that it is not."""
-    return "next to no" if judged.accuracy_change[row].high < 0 else "no"
+    return "next to no" if judged.change[row].high < 0 else "no"
 
 
 def no_loss(judged: Judgement, row: str) -> str:
-    if judged.metric == "accuracy":
+    """What becomes of ``beside``: of accuracy, whether any is lost."""
+    if judged.metric == judged.beside:
         return ""
-    change, goes = judged.accuracy_change[row], accuracy_change(judged, row)
-    if change.low > 0:
-        return f"Accuracy rises as well, {goes}."
-    if change.low >= -TOLERANCE or change.high < 0:
+    by, goes = judged.change[row], change(judged, row)
+    if by.low > 0:
+        return f"{first_upper(WORDS[judged.beside])} rises as well, {goes}."
+    if not judged.trades:
+        if by.shown and max(-by.low, by.high) < 1e-6:
+            value = judged.comparison.estimate(row, judged.beside).value
+            return f"{first_upper(WORDS[judged.beside])} stays at {value:.1f} %."
+        return f"{first_upper(WORDS[judged.beside])} goes {goes}."
+    if by.low >= -TOLERANCE or by.high < 0:
         return f"This costs {least_loss(judged, row)} accuracy, which goes {goes}."
     return f"No loss of accuracy is seen: it goes {goes}."
 
 
 def reason(judged: Judgement, row: str) -> str:
     """Why this one, in a sentence; or nothing."""
-    first = plain(judged.comparison)
+    first, many = plain(judged.comparison), judged.comparison.task.many
     if judged.not_fitted:
         if is_adjusted(row):
             return (
-                f"But {first} has not fitted its rare classes yet, not even on the "
+                f"But {first} has not fitted its rare {many} yet, not even on the "
                 "samples it was trained on, and no adjustment at test time helps those: train "
                 "longer or with a weighting, and compare again."
             )
         return (
             f"An adjustment at test time is no substitute here: {first} has not fitted "
-            "its rare classes, not even on the samples it was trained on."
+            f"its rare {many}, not even on the samples it was trained on."
         )
     if row.startswith(judged.simple) and not judged.better_than(row):
         text = "No other method tried here is shown to reach more"
@@ -191,12 +200,12 @@ def reason(judged: Judgement, row: str) -> str:
             f"more repeats of the comparison, may show whether it is."
         )
     other = not row.startswith(judged.simple)
-    if other and judged.metric != "accuracy" and judged.simple in judged.helps:
+    if other and judged.metric != judged.beside and judged.simple in judged.helps:
         value = judged.comparison.estimate(judged.simple, judged.metric).value
-        accuracy = judged.comparison.estimate(judged.simple, "accuracy").value
+        beside = judged.comparison.estimate(judged.simple, judged.beside).value
         return (
-            f"{first[0].upper()}{first[1:]} whose logits are adjusted at test time reaches "
-            f"{amount(value, judged.metric)} at an accuracy of {accuracy:.1f} %."
+            f"{first_upper(first)} whose logits are adjusted at test time reaches "
+            f"{amount(value, judged.metric)} at an {WORDS[judged.beside]} of {beside:.1f} %."
         )
     return ""
 
@@ -238,8 +247,8 @@ def nothing_helps(judged: Judgement) -> tuple[str, str]:
         )
     if judged.not_fitted:
         effect += (
-            f" First of all, train longer: {first} has not fitted its rare classes, not even on "
-            f"the samples it was trained on."
+            f" First of all, train longer: {first} has not fitted its rare "
+            f"{comparison.task.many}, not even on the samples it was trained on."
         )
     return what, effect
 
@@ -269,8 +278,8 @@ def further(comparison: Comparison) -> list[str]:
     )
     if chosen != comparison.baseline:
         found.append(
-            f'The rarest class, "{rare}" ({min(counts):,} samples): recall {changed(*recall)}, '
-            f"precision {changed(*precision)}."
+            f'The rarest {comparison.task.one}, "{rare}" ({min(counts):,} samples): recall '
+            f"{changed(*recall)}, precision {changed(*precision)}."
         )
         before, after = (
             comparison.estimate(row, "calibration_error").value
@@ -279,7 +288,7 @@ def further(comparison: Comparison) -> list[str]:
         if after >= before + WORSE_CALIBRATION:
             found.append(
                 f"If you use the probabilities: they are wrong by {after:.1f} instead of "
-                f"{before:.1f} points on average ({METRICS['calibration_error']})."
+                f"{before:.1f} points on average ({WORDS['calibration_error']})."
             )
     return found
 

@@ -102,7 +102,7 @@ def of_part(
         return wilson(min(max(value, 0.0), 1.0), units, z)
     if family in RANKED:
         return of_area(value, variance, z)
-    if family == "macro_f1":
+    if family in ("macro_f1", "micro_f1"):
         share = value / (2 - value)
         return of_f1(value, 4 * share * (1 - share) / ((1 + share) ** 4 * variance), z)
     return wilson(value, value * (1 - value) / variance, z)

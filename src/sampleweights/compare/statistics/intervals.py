@@ -10,6 +10,7 @@ differences vary from fold to fold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from sampleweights.compare.statistics.metrics import (
     metrics_of_row,
     names_of,
     parts_of,
+    same,
     unit_of,
 )
 from sampleweights.compare.statistics.samples import Influence, Samples
@@ -54,20 +56,26 @@ class Statistics:
         weight: (N,), of the samples in the metrics; None for 1 each.
     """
 
+    samples_kind: ClassVar[type[Samples]] = Samples
+    of_class: ClassVar[dict[str, str]] = {
+        "recall": "recall", "precision": "precision", "average_precision": "average_precision",
+    }  # fmt: skip
+    """What begins the names of the metrics of each class, and the kind of metric that each is."""
+
     def __init__(
         self,
         target: NDArray[np.int64],
         group: NDArray[np.int64],
         fold: NDArray[np.int64],
         class_names: Sequence[str],
-        rows: Mapping[str, Prediction],
+        rows: Mapping[str, Any],
         seed: int = 0,
         weight: NDArray[np.float64] | None = None,
     ) -> None:
         weight = np.ones(len(target)) if weight is None else weight
-        self.samples = Samples(target, group, fold, weight, len(class_names))
+        self.samples = self.samples_kind(target, group, fold, weight, len(class_names))
         self.class_names, self.seed = list(class_names), seed
-        self._rows: dict[str, Prediction] = {}
+        self._rows: dict[str, Any] = {}
         self._training: dict[str, str] = {}
         self._influences: dict[tuple[str, str], Influence] = {}
         self._estimates: dict[tuple[str, str], Estimate] = {}
@@ -86,9 +94,7 @@ class Statistics:
         with_utility = all(row.utility is not None for row in self._rows.values())
         return names_of(self.class_names, with_utility)
 
-    def add(
-        self, rows: Mapping[str, Prediction], trained_as: Mapping[str, str] | None = None
-    ) -> None:
+    def add(self, rows: Mapping[str, Any], trained_as: Mapping[str, str] | None = None) -> None:
         """Take in rows, to ask for them later.
 
         Args:
@@ -125,9 +131,7 @@ class Statistics:
         if (row, metric) not in self._estimates:
             family, c = self._family(metric)
             if metric in WITHOUT:
-                of = self.samples.target, self.samples.num_classes, self.samples.weight
-                [value] = metrics_of_row(self._rows[row], *of, [metric]).values()
-                self._estimates[row, metric] = Estimate(value, NAN, NAN)
+                self._estimates[row, metric] = Estimate(self._value(row, metric), NAN, NAN)
             elif family in RANKED:
                 self._rank(row)
             elif family == "utility":
@@ -206,8 +210,8 @@ class Statistics:
         """What kind of metric it is, and of which class: recall_NAME is a recall."""
         if metric not in self.metrics:
             raise ValueError(f"metric must be one of {self.metrics}, got {metric!r}")
-        for family in ("recall", "precision", "average_precision"):
-            name = metric.removeprefix(f"{family}_")
+        for prefix, family in self.of_class.items():
+            name = metric.removeprefix(f"{prefix}_")
             if name != metric and name in self.class_names:
                 return family, self.class_names.index(name)
         return metric, None
@@ -217,19 +221,28 @@ class Statistics:
         found = self._parts_of(self._rows[row], family)
         return found if c is None else [[parts[c]] for parts in found]
 
-    def _parts_of(self, row: Prediction, family: str) -> list[list[Part]]:
+    def _value(self, row: str, metric: str) -> float:
+        """Without an interval, in percent."""
+        of = self.samples.target, self.samples.num_classes, self.samples.weight
+        [value] = metrics_of_row(self._rows[row], *of, [metric]).values()
+        return value
+
+    def _areas_of(self, row: Any, repeat: int) -> tuple[list[Part], list[Part]]:
+        of = self.samples.target, self.samples.weight, self.samples.num_classes
+        return areas_of(row, repeat, *of)
+
+    def _parts_of(self, row: Any, family: str) -> list[list[Part]]:
         of = self.samples.target, self.samples.weight, self.samples.num_classes
         return [parts_of(row, repeat, family, *of) for repeat in self.samples.repeats]
 
     def _rank(self, row: str) -> None:
         """Sorting takes most of the time: all metrics that need it are found together."""
-        of = self.samples.target, self.samples.weight, self.samples.num_classes
-        both = [areas_of(self._rows[row], r, *of) for r in self.samples.repeats]
+        both = [self._areas_of(self._rows[row], repeat) for repeat in self.samples.repeats]
         for which, metric in enumerate(RANKED):
             parts = [of_repeat[which] for of_repeat in both]
             self._influences[row, metric] = self.samples.influence(parts)
             self._estimates[row, metric] = self._estimate(metric, parts)
-            if metric == "average_precision":
+            if metric in self.of_class:
                 for c, name in enumerate(self.class_names):
                     only = [[of_repeat[c]] for of_repeat in parts]
                     self._estimates[row, f"{metric}_{name}"] = self._estimate(
@@ -330,10 +343,3 @@ class Statistics:
         groups = self.samples.groups_of_class
         freedom = groups[groups > 0].min() if c is None else groups[c]
         return Contrast(influence, training, freedom=float(max(freedom - 1, 1)))
-
-
-def same(one: Prediction, other: Prediction) -> bool:
-    """Whether two rows are one: no number of either differs."""
-    return np.array_equal(one.predicted, other.predicted) and np.array_equal(
-        one.confidence, other.confidence
-    )

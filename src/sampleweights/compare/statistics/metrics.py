@@ -83,6 +83,13 @@ class Prediction:
         return cls(logits.argmax(-1), confidence, probability.astype(np.float32), earned, worth)
 
 
+def same(one: Prediction, other: Prediction) -> bool:
+    """Whether two rows are one: no number of either differs."""
+    return np.array_equal(one.predicted, other.predicted) and np.array_equal(
+        one.confidence, other.confidence
+    )
+
+
 @dataclass(frozen=True)
 class Part:
     """A number about one class, a metric being the mean of such numbers, and who moves it."""

@@ -26,7 +26,7 @@ from sampleweights.selection import select
 from sampleweights.weighters import OHEM, Compose, Deferred, SelfPaced
 from sampleweights.weighters.class_frequency import ClassFrequency
 
-__all__ = ["Heads", "OwnLoss", "SharedLoss", "is_shareable"]
+__all__ = ["Heads", "OwnLoss", "SharedLoss", "is_own", "is_shareable"]
 
 Random = np.random.Generator
 
@@ -297,7 +297,7 @@ def is_shareable(criterion: Any) -> bool:
         return False
     if criterion.evaluates or criterion.is_watched or not _adds(criterion.margin):
         return False
-    return all(_is_own(module) for module in criterion.modules())
+    return all(is_own(module) for module in criterion.modules())
 
 
 def _adds(margin: Any) -> bool:
@@ -307,7 +307,7 @@ def _adds(margin: Any) -> bool:
     )
 
 
-def _is_own(module: Any) -> bool:
+def is_own(module: Any) -> bool:
     """Whether a module is the library's own, as it was made, and knows all classes."""
     kind = type(module)
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

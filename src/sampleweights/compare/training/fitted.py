@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sampleweights._eager import is_eager
 
-__all__ = ["Fitted", "recall_of"]
+__all__ = ["Fitted", "FittedLabels", "recall_of", "recall_of_labels"]
 
 
 class Fitted:
@@ -71,12 +71,20 @@ class Fitted:
         logits, target = given[:2]
         if logits.ndim != 2 or logits.shape[1] != self.num_classes or not logits.requires_grad:
             return
-        if target.shape != logits.shape[:1] or target.is_floating_point():
-            return  # probabilities, as those of mixup
+        if not self._is_known(logits, target):
+            return
         if target.device != logits.device:
             return
         if torch.compiler.is_compiling() or is_eager():
             self._add(logits, target)
+
+    def _is_known(self, logits: Tensor, target: Tensor) -> bool:
+        """Whether a target is of classes, and not probabilities, as those of mixup."""
+        return target.shape == logits.shape[:1] and not target.is_floating_point()
+
+    def _code(self, logits: Tensor, target: Tensor) -> Tensor:
+        """What is kept of each sample."""
+        return torch.add(logits.argmax(1), target, alpha=self.num_classes)
 
     def _add(self, logits: Tensor, target: Tensor) -> None:
         if self._seen.device != logits.device:
@@ -85,9 +93,34 @@ class Fitted:
         if len(target) > size:
             logits, target = logits[-size:], target[-size:]
         place = (self._next + torch.arange(len(target), device=target.device)) % size
-        seen = torch.add(logits.argmax(1), target, alpha=self.num_classes)
-        self._seen.index_copy_(0, place, seen)
+        self._seen.index_copy_(0, place, self._code(logits, target))
         self._next.add_(len(target))
+
+
+class FittedLabels(Fitted):
+    """The same of multi-label targets: logits and targets (N, L), of zeros and ones.
+
+    Args:
+        criterion: what is watched.
+        size: samples of the training part.
+        num_classes: L.
+    """
+
+    def __init__(self, criterion: nn.Module, size: int, num_classes: int) -> None:
+        super().__init__(criterion, size, num_classes)
+        self._seen = torch.full((size, num_classes), -1, dtype=torch.int8)
+        """2 for a positive, and 1 for one that is predicted."""
+
+    def recall(self) -> NDArray[np.float64]:
+        """The share of the positives of each label (L,) that is predicted, in percent."""
+        seen = self._seen.cpu().numpy()
+        return recall_of_labels(seen >= 2, seen == 3)
+
+    def _is_known(self, logits: Tensor, target: Tensor) -> bool:
+        return target.shape == logits.shape
+
+    def _code(self, logits: Tensor, target: Tensor) -> Tensor:
+        return 2 * (target > 0.5).to(torch.int8) + (logits > 0).to(torch.int8)
 
 
 def recall_of(
@@ -99,4 +132,11 @@ def recall_of(
     right = np.bincount(target[known & (target == predicted)], minlength=num_classes)
     with np.errstate(invalid="ignore"):
         found: NDArray[np.float64] = 100 * right / total
+    return found
+
+
+def recall_of_labels(target: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+    """The share of the positives of each label (L,) that is predicted, in percent; of (N, L)."""
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.float64] = 100 * (target * predicted).sum(0) / target.sum(0)
     return found

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sampleweights.compare.training.batched import Heads, OwnLoss, SharedLoss, is_shareable
+from sampleweights.compare.training.label_batched import (
+    SharedLabelLoss,
+    is_shareable_of_labels,
+)
 
 __all__ = ["Head", "Trained", "Training"]
 
@@ -39,14 +43,10 @@ class Training:
         return self.train[np.array([*self.sampler], dtype=np.int64)]
 
     @property
-    def is_shareable(self) -> bool:
-        """Whether it can be trained together with others: nothing in it draws from torch's source.
-
-        And each pass sees as many samples as the training part has.
-        """
+    def is_plain(self) -> bool:
+        """Whether each pass sees as many samples as the training part has."""
         is_own = type(self.sampler).__module__.startswith("sampleweights.")
-        plain = self.sampler is None or (is_own and len(self.sampler) == len(self.train))
-        return plain and is_shareable(self.criterion)
+        return self.sampler is None or (is_own and len(self.sampler) == len(self.train))
 
 
 @dataclass
@@ -77,13 +77,13 @@ class Head:
 
     Shape:
         - features: :math:`(N, D)`, of any floating dtype; computed with in float32.
-        - target: :math:`(N)`, class indices.
+        - target: :math:`(N)`, class indices; of several labels zeros and ones, :math:`(N, L)`.
         - Output: :math:`(len(validation), C)`, the logits of the validation samples, float32.
 
     Args:
         features: one row for each sample.
-        target: the class of each sample.
-        num_classes: C.
+        target: the class, or the labels, of each sample.
+        num_classes: C, or of several labels L.
         num_epochs: passes over the training samples; None: 25 to 100, fewer the more samples.
 
     Example:
@@ -104,6 +104,8 @@ class Head:
         num_classes: int,
         num_epochs: int | None = None,
     ) -> None:
+        # binary cross-entropy takes labels as floating numbers
+        target = target.astype(np.float32) if target.ndim == 2 else target
         self.features, self.target, self.num_classes = features, target, num_classes
         size, dimension = features.shape
         self.num_features: int = dimension
@@ -152,11 +154,20 @@ class Head:
         the same ones whichever others it is trained with.
 
         Args:
-            trainings: all with `is_shareable`, and with as many `steps`.
+            trainings: all of which `can_share`, and with as many `steps`.
             stop: asked at every step; ends the trainings with an `InterruptedError`.
         """
         criteria = [training.criterion.to(self.device) for training in trainings]
-        return self._train(trainings, SharedLoss(criteria, self.num_classes, self.device), stop)
+        shared = SharedLoss if self.target.ndim == 1 else SharedLabelLoss
+        return self._train(trainings, shared(criteria, self.num_classes, self.device), stop)
+
+    def can_share(self, training: Training) -> bool:
+        """Whether it can be trained together with others: nothing in it draws from torch's source.
+
+        And each pass sees as many samples as the training part has.
+        """
+        known = is_shareable if self.target.ndim == 1 else is_shareable_of_labels
+        return training.is_plain and known(training.criterion)
 
     def steps(self, training: Training) -> int:
         """Optimizer steps in an epoch."""
@@ -203,7 +214,8 @@ class Head:
                     rows = standardized(self._rows(index[step : step + several]), mean, scale)
                 logits = heads.forward(rows[step % several], kept[step])
                 if epoch == self.num_epochs - 1:
-                    predicted.append(logits.detach().argmax(2))
+                    found = logits.detach()
+                    predicted.append(found > 0 if self.target.ndim == 2 else found.argmax(2))
                 gradient = loss_of.gradient(step, logits)
                 progress = (epoch + (step + 0.5) / len(index)) / self.num_epochs
                 heads.step(gradient, self.learning_rate * one_cycle(progress))

@@ -19,7 +19,10 @@ from pathlib import Path
 
 import sampleweights
 
-__all__ = ["code_of", "file_of", "imported", "modules_within", "own_sources", "version_of"]
+__all__ = [
+    "SITES", "STDLIB", "code_of", "file_of", "imported", "modules_within", "own_sources",
+    "version_of",
+]  # fmt: skip
 
 STDLIB = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
 SITES = ("site-packages", "dist-packages")

@@ -23,7 +23,7 @@ from torch import nn
 
 from sampleweights.compare.training.entries import Build, build, waits_for_epoch
 from sampleweights.compare.training.fingerprint import CannotTell, fingerprint
-from sampleweights.compare.training.fitted import Fitted
+from sampleweights.compare.training.fitted import Fitted, FittedLabels
 from sampleweights.compare.training.origins import own_sources
 from sampleweights.weighters.base import EpochWeighter
 
@@ -99,18 +99,29 @@ class Plan:
     fit: Fit
     entries: Mapping[str, Build]
     target: NDArray[np.int64]
+    """(N,), or of labels (N, L)."""
     fold: NDArray[np.int64]
-    """The fold (repeats, N) in which each sample is predicted."""
+    """The fold (repeats, N) in which each sample is predicted; -1 of those that never are."""
     counts: NDArray[np.int64]
     """Of each class (repeats, folds, C) in the training part of each fold."""
     num_epochs: int
     seed: int
     folder: Path | None
     """Where finished runs are kept."""
+    left_out: NDArray[np.bool_] | None = None
+    """Who (repeats, folds, N) is neither trained on nor predicted; None: nobody."""
 
     @property
     def num_classes(self) -> int:
-        return int(self.counts.shape[-1])
+        return int(self.counts.shape[2])  # of labels (repeats, folds, L, 2)
+
+    def parts(self, repeat: int, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows of the training and of the validation part."""
+        inside = self.fold[repeat] == fold
+        outside = ~inside
+        if self.left_out is not None:
+            outside &= ~self.left_out[repeat, fold]
+        return np.flatnonzero(outside), np.flatnonzero(inside)
 
 
 @dataclass(frozen=True)
@@ -160,8 +171,7 @@ def seed_of(plan: Plan, run: Run) -> int:
 
 def built_for(plan: Plan, run: Run) -> tuple[nn.Module, Any, NDArray[np.int64], NDArray[np.int64]]:
     """Criterion, make_sampler, training and validation rows."""
-    inside = plan.fold[run.repeat] == run.fold
-    train, validation = np.flatnonzero(~inside), np.flatnonzero(inside)
+    train, validation = plan.parts(run.repeat, run.fold)
     counts = torch.from_numpy(plan.counts[run.repeat, run.fold])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(plan, run))
@@ -177,8 +187,8 @@ def paths_of(plan: Plan, runs: Sequence[Run]) -> dict[Run, Path | None]:
     try:
         common = fingerprint(
             own_sources(), platform.python_version(), torch.__version__, np.__version__,
-            str(torch.get_default_dtype()), plan.fit, plan.target, plan.fold, plan.num_classes,
-            plan.num_epochs,
+            str(torch.get_default_dtype()), plan.fit, plan.target, plan.fold, plan.left_out,
+            plan.num_classes, plan.num_epochs,
         )  # fmt: skip
     except CannotTell as error:
         warn_not_kept("no run is kept", error)
@@ -224,7 +234,8 @@ def execute(plan: Plan, run: Run, path: Path | None) -> Outcome:
     heard: list[bool] = []
     if callable(getattr(criterion, "set_epoch", None)):
         criterion.set_epoch = Listener(criterion.set_epoch, heard)  # type: ignore[arg-type, assignment]
-    fitted = Fitted(criterion, len(train), plan.num_classes)
+    watch = Fitted if plan.target.ndim == 1 else FittedLabels
+    fitted = watch(criterion, len(train), plan.num_classes)
     start = time.perf_counter()
     try:
         with one_thread():

@@ -7,6 +7,7 @@ import itertools
 import sys
 import threading
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sampleweights.compare.training.fitted import recall_of
+from sampleweights.compare.training.failures import attempt, succeeded
+from sampleweights.compare.training.fitted import recall_of, recall_of_labels
 from sampleweights.compare.training.head import Head, Training
 from sampleweights.compare.training.protocol import (
     Outcome,
@@ -34,6 +36,7 @@ from sampleweights.compare.training.protocol import (
 
 __all__ = ["run_all"]
 
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} runs in {elapsed}, about {remaining} left"
 SECONDS_TO_START = 5
 """Of a process, which imports torch."""
 FEWEST = 4
@@ -42,32 +45,45 @@ of which each takes seconds to start."""
 
 
 def run_all(
-    plan: Plan, workers: int, progress: bool, tell: Callable[[str, list[Outcome]], str]
+    plan: Plan,
+    workers: int,
+    progress: bool,
+    tell: Callable[[str, list[Outcome]], str],
+    elsewhere: Callable[..., Generator[Outcome]] | None = None,
 ) -> dict[str, list[Outcome]]:
     """Do the runs that are not kept, a row after the other.
 
-    ``tell`` makes a line of a row whose runs are all done.
+    ``tell`` makes a line of a row whose runs are all done; ``elsewhere`` does the runs on a
+    cluster, if there is one.
     """
     from tqdm import tqdm
 
-    repeats, folds, _ = plan.counts.shape
+    repeats, folds = plan.counts.shape[:2]
     runs = [Run(n, r, k) for n in plan.entries for r in range(repeats) for k in range(folds)]
     paths = paths_of(plan, runs)
+    before = [outcome for run in runs if (outcome := kept(run, paths[run])) is not None]
     done: dict[Run, Outcome] = {}
-    with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
+    # what is kept took no time, and several runs may be finished at once
+    with tqdm(
+        total=len(runs), initial=len(before), smoothing=0, bar_format=BAR, disable=not progress
+    ) as bar:
 
-        def add(outcome: Outcome) -> None:
+        def add(outcome: Outcome, step: int = 1) -> None:
             done[outcome.run] = outcome
-            bar.update()
+            bar.update(step)
             name = outcome.run.name
             of_row = [done[run] for run in runs if run.name == name and run in done]
             if progress and len(of_row) == repeats * folds:
                 bar.write(tell(name, of_row), file=sys.stderr)
 
-        for run in runs:
-            if (outcome := kept(run, paths[run])) is not None:
-                add(outcome)
+        for outcome in before:
+            add(outcome, 0)
         left = [run for run in runs if run not in done]
+        if elsewhere is not None and left:
+            with closing(elsewhere(plan, left, paths)) as outcomes:
+                for outcome in outcomes:
+                    add(outcome)
+            left = []
         # one thread in each operation, so that their number does not change a sum
         with one_thread(), closing(together(plan, left, paths, workers)) as groups:
             for group in groups:
@@ -94,7 +110,7 @@ def together(
     by_steps: dict[int, list[tuple[Run, Training]]] = defaultdict(list)
     for run in runs:
         training = training_of(plan, run)
-        if training.is_shareable:
+        if head.can_share(training):
             # of its own: an entry may build the same one for all runs, whose epochs differ
             training.criterion = copy.deepcopy(training.criterion)
             by_steps[head.steps(training)].append((run, training))
@@ -107,15 +123,9 @@ def together(
     stop = threading.Event()
 
     def train(members: Sequence[tuple[Run, Training]]) -> list[Outcome]:
-        start = time.perf_counter()
-        trained = head.together([training for _, training in members], stop.is_set)
-        seconds = (time.perf_counter() - start) / len(members)
-        outcomes = []
-        for (run, training), result in zip(members, trained, strict=True):
-            logits = checked(plan, run, result.logits, len(training.validation))
-            recall = recall_of(result.target, result.predicted, plan.num_classes)
-            outcomes.append(Outcome(run, logits, True, seconds, recall))
-            keep(outcomes[-1], paths[run])
+        outcomes = train_together(plan, members, stop.is_set)
+        for outcome in outcomes:
+            keep(outcome, paths[outcome.run])
         return outcomes
 
     with ThreadPoolExecutor(workers) as pool:
@@ -130,6 +140,26 @@ def together(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+def train_together(
+    plan: Plan,
+    members: Sequence[tuple[Run, Training]],
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Outcome]:
+    """Heads that `together` has put into one group."""
+    start = time.perf_counter()
+    trained = plan.fit.together([training for _, training in members], stop)  # type: ignore[attr-defined]
+    seconds = (time.perf_counter() - start) / len(members)
+    outcomes = []
+    for (run, training), result in zip(members, trained, strict=True):
+        logits = checked(plan, run, result.logits, len(training.validation))
+        if plan.target.ndim == 2:
+            recall = recall_of_labels(result.target, result.predicted)
+        else:
+            recall = recall_of(result.target, result.predicted, plan.num_classes)
+        outcomes.append(Outcome(run, logits, True, seconds, recall))
+    return outcomes
 
 
 def training_of(plan: Plan, run: Run) -> Training:
@@ -161,9 +191,14 @@ def in_processes(
 
     others = threading.enumerate()
     parallel = joblib.Parallel(workers, return_as="generator_unordered")
+    calls = (joblib.delayed(attempt)(execute, plan, run, paths[run]) for run in runs)
+    results = parallel(calls)
     try:
-        yield from parallel(joblib.delayed(execute)(plan, run, paths[run]) for run in runs)
+        yield from succeeded(results)
     except BaseException:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there was work left
+            results.close()
         for thread in threading.enumerate():
             if thread.name == "QueueFeederThread" and thread not in others:
                 thread.join(timeout=5)
