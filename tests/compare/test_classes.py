@@ -280,7 +280,7 @@ class Lookup:
 
     def __init__(self, features: Any, target: Any, num_classes: int, num_epochs: int) -> None:
         self.features, self.target, self.num_classes = features, target, num_classes
-        self.num_epochs = num_epochs
+        self.num_epochs, self.device = num_epochs, torch.device("cpu")
 
     def __call__(self, criterion: Any, train: Any, validation: Any, **_: Any) -> Any:
         right = train[self.features[train, 1] == 1]

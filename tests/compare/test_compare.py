@@ -470,7 +470,7 @@ def test_a_fit_that_never_sets_the_epoch_is_told():
     }
     comparison = compared(no_epochs, entries=entries)
     assert comparison.never_told == ["curriculum"]
-    assert "set_epoch in the rows curriculum" in " ".join(str(comparison).split())
+    assert "set_epoch for curriculum" in " ".join(str(comparison).split())
     assert compared(entries=entries).never_told == []
 
 

@@ -132,7 +132,7 @@ def test_an_earlier_comparison_is_replaced_and_all_else_stays(
 ) -> None:
     """The input lies in the folder of the output, where a file is a link to a kept copy."""
 
-    def plot(comparison: Any, axes: Any = None) -> Any:
+    def plot(comparison: Any, axes: Any = None, *, words: bool = True) -> Any:
         axes = axes or Figure().subplots()
         axes.set_title(comparison.seed)
         return axes
