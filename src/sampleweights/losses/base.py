@@ -118,6 +118,12 @@ class Criterion(Unscripted, ABC):
             self._recordings[:] = [other for other in self._recordings if other is not batches]
 
     @property
+    def has_margin(self) -> bool:
+        """Whether a margin moves the logits."""
+        margin: Any = self._modules.get("margin")  # several times as fast as the attribute
+        return not (margin is None or self.evaluates or margin.inactive)
+
+    @property
     def is_watched(self) -> bool:
         """Whether a hook or a recording waits for every batch."""
         return len(self._weighting_hooks) > 0 or len(self._recordings) > 0

@@ -40,11 +40,6 @@ class SigmoidLoss(Criterion):
         self.ignore_index = ignore_index
         self.margin = checked_margin(margin)
 
-    @property
-    def has_margin(self) -> bool:
-        """Whether a margin moves the logits."""
-        return not (self.margin is None or self.evaluates or self.margin.inactive)
-
     _what_classes_are = (
         "; for binary and multi-label targets a weighter takes the counts of negatives and "
         "positives, [(1 - y).sum(), y.sum()], and alpha= or pos_weight= one value for each label"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -77,12 +77,6 @@ class SoftmaxLoss(Criterion):
             if isinstance(part, ClassFrequency):
                 part.check_one_class()
         self._check_margin()
-
-    @property
-    def has_margin(self) -> bool:
-        """Whether a margin moves the logits."""
-        margin: Any = self._modules.get("margin")  # several times as fast as the attribute
-        return not (margin is None or self.evaluates or margin.inactive)
 
     def _check_margin(self) -> None:
         if self.label_smoothing and self.margin is not None and self.margin.excludes_classes:
