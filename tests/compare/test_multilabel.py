@@ -27,7 +27,8 @@ from sampleweights.compare import (
     compare,
     default_label_entries,
 )
-from sampleweights.compare.label_adjustment import adjusted_labels, choose_label_tau
+from sampleweights.compare.adjustment import adjusted
+from sampleweights.compare.label_adjustment import choose_label_tau
 from sampleweights.compare.report.recipes import code
 from sampleweights.compare.statistics import POSTHOC
 from sampleweights.compare.training.entries import build, is_adjustable
@@ -240,7 +241,7 @@ def test_tau_is_chosen_on_the_other_folds() -> None:
         scores = []
         taus = np.linspace(0, 1.5, 31).round(2)
         for tau in taus:
-            moved = adjusted_labels(logits, fold, found.counts, np.full((1, 5), tau))
+            moved = adjusted(logits, fold, found.counts, np.full((1, 5), tau))
             scores.append(f1_score(target[other], moved[0, other] > 0, average="macro"))
         first = taus[np.flatnonzero(np.array(scores) >= max(scores) - 0.005 - 1e-9)[0]]
         assert choice.by_fold[0, k] == first

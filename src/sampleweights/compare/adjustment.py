@@ -14,7 +14,9 @@ from sampleweights.compare.objective import Objective
 from sampleweights.decisions import decide
 from sampleweights.margins import LogitAdjustment
 
-__all__ = ["COARSE_TAUS", "TAUS", "TOLERANCE", "Choice", "adjusted", "choose_tau"]
+__all__ = [
+    "COARSE_TAUS", "TAUS", "TOLERANCE", "Choice", "adjusted", "choose_tau", "columns", "smallest",
+]  # fmt: skip
 
 TAUS = np.linspace(0, 1.5, 31).round(2)
 COARSE_TAUS = np.linspace(0, 1.5, 7)
@@ -28,15 +30,16 @@ Floats = NDArray[np.float64]
 def adjusted(
     logits: NDArray[np.float32], fold: NDArray[np.int64], counts: NDArray[np.int64], tau: Floats
 ) -> NDArray[np.float32]:
-    """Logits (repeats, N, C) after adjustment by the class frequencies of each training part.
+    """Logits after adjustment by the frequencies of each training part.
 
     Args:
-        logits: (repeats, N, C), out of fold.
+        logits: (repeats, N, C), or of labels (repeats, N, L), out of fold.
         fold: (repeats, N), in which each sample was predicted.
-        counts: (repeats, folds, C), of the training parts.
+        counts: of the training parts (repeats, folds, C), or of labels (repeats, folds, L, 2),
+            their negatives and positives.
         tau: (repeats, folds).
     """
-    none = torch.zeros(1, counts.shape[-1])  # as one row: two numbers alone would be two samples
+    none = torch.zeros(1, counts.shape[2])  # as one row: two numbers alone would be two samples
     moved = logits.copy()
     for repeat, of_repeat in enumerate(fold):
         by_fold = [
@@ -81,18 +84,20 @@ def choose_tau(
         ]
         scores.append(np.stack([score for score, _ in found]))
         accuracies.append(np.stack([accuracy for _, accuracy in found]))
-    score, accuracy = _columns(scores), _columns(accuracies)
+    score, accuracy = columns(scores), columns(accuracies)
     cheap = accuracy >= accuracy[0] - TOLERANCE / 100 - 1e-9
     slack = 0.0 if objective.metric in ("accuracy", "utility") else TOLERANCE / 100
-
-    def best(score: Floats) -> Choice:
-        found = taus[(score >= score.max(0) - slack - 1e-9).argmax(0)]
-        return Choice(found[:-1].reshape(counts.shape[:2]), float(found[-1]))
-
-    return best(score), best(np.where(cheap, score, -np.inf))
+    free = np.where(cheap, score, -np.inf)
+    return smallest(taus, score, slack, counts), smallest(taus, free, slack, counts)
 
 
-def _columns(scores: list[Floats]) -> Floats:
+def smallest(taus: Floats, score: Floats, slack: float, counts: NDArray[np.int64]) -> Choice:
+    """The smallest tau whose score is within ``slack`` of the best; of scores (T, R K + 1)."""
+    found = taus[(score >= score.max(0) - slack - 1e-9).argmax(0)]
+    return Choice(found[:-1].reshape(counts.shape[:2]), float(found[-1]))
+
+
+def columns(scores: list[Floats]) -> Floats:
     """Of all but each fold, and of all samples in the mean over the repeats: (T, R K + 1)."""
     by_tau = np.stack(scores)
     by_fold = by_tau[..., :-1].reshape(len(by_tau), -1)

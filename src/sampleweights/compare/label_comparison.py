@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sampleweights.compare.adjustment import Choice
 from sampleweights.compare.comparison import Comparison
-from sampleweights.compare.label_adjustment import adjusted_labels, choose_label_tau
+from sampleweights.compare.label_adjustment import choose_label_tau
 from sampleweights.compare.objective import Objective
 from sampleweights.compare.statistics import (
     POSTHOC,
@@ -67,10 +67,6 @@ class LabelComparison(Comparison):
     def members(self, c: int) -> NDArray[np.bool_]:
         of: NDArray[np.bool_] = self.target[:, c] == 1
         return of
-
-    def adjusted(self, row: str, tau: float | NDArray[np.float64] = 1.0) -> NDArray[np.float32]:
-        strength = np.broadcast_to(np.asarray(tau, np.float64), self.counts.shape[:2])
-        return adjusted_labels(self.logits[row], self.fold, self.counts, strength)
 
     def at_tau(self, row: str, tau: float) -> dict[str, float]:
         found = LabelPrediction(self.adjusted(row, tau))
