@@ -12,7 +12,7 @@ from torch import Tensor
 from sampleweights._buffers import ExactBuffers
 from sampleweights._checks import on_cpu
 from sampleweights.counting import shortened
-from sampleweights.decisions.held_out import check_every_class, held_out
+from sampleweights.decisions.held_out import check_every_class, class_values, held_out
 from sampleweights.functional.log_odds import by_label, check_made_for, decision_logits
 
 if TYPE_CHECKING:
@@ -76,14 +76,8 @@ class Calibration(ExactBuffers):
         self, temperature: Tensor | float | Any, bias: Tensor | Sequence[float] | Any
     ) -> None:
         super().__init__()
-        heat, shift = (
-            on_cpu(name, value).to(torch.float64, copy=True)
-            for name, value in (("temperature", temperature), ("bias", bias))
-        )
-        if not (shift.ndim in (1, 2) and shift.shape[-1] > 1) or (
-            shift.ndim == 2 and shift.shape[1] != 2
-        ):
-            raise ValueError(f"bias must have shape (C,) or (L, 2), got {tuple(shift.shape)}")
+        heat = on_cpu("temperature", temperature).to(torch.float64, copy=True)
+        shift = class_values("bias", bias)
         if heat.shape != shift.shape[:-1]:
             raise ValueError(
                 f"temperature must have shape {tuple(shift.shape[:-1])} for biases of shape "

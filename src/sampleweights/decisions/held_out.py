@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from sampleweights._checks import (
     check_classification,
     check_floating,
     check_tensor,
+    on_cpu,
 )
 from sampleweights.functional.log_odds import classes_last
 
@@ -66,6 +69,16 @@ def _of_two(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return pairs.movedim(1, -2).reshape(-1, labels, 2), target.movedim(1, -1).reshape(
         -1, labels
     ).long()
+
+
+def class_values(name: str, values: Any) -> Tensor:
+    """A copy in float64 of a value for each class, (C,), or for each label's two, (L, 2)."""
+    found = on_cpu(name, values).to(torch.float64, copy=True)
+    if not (found.ndim in (1, 2) and found.shape[-1] > 1) or (
+        found.ndim == 2 and found.shape[1] != 2
+    ):
+        raise ValueError(f"{name} must have shape (C,) or (L, 2), got {tuple(found.shape)}")
+    return found
 
 
 def count(classes: Tensor, num_classes: int) -> Tensor:

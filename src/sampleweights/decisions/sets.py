@@ -13,7 +13,7 @@ from sampleweights._buffers import ExactBuffers
 from sampleweights._checks import as_class_counts, as_number, class_dim, on_cpu
 from sampleweights._eager import is_readable
 from sampleweights.counting import shortened
-from sampleweights.decisions.held_out import check_every_class, held_out
+from sampleweights.decisions.held_out import check_every_class, class_values, held_out
 from sampleweights.functional.log_odds import beside, check_made_for, classes_last
 
 if TYPE_CHECKING:
@@ -82,14 +82,8 @@ class PredictionSets(ExactBuffers):
         self, threshold: Tensor | float | Any, log_prior: Tensor | Sequence[float] | Any
     ) -> None:
         super().__init__()
-        lowest, prior = (
-            on_cpu(name, value).to(torch.float64, copy=True)
-            for name, value in (("threshold", threshold), ("log_prior", log_prior))
-        )
-        if not (prior.ndim in (1, 2) and prior.shape[-1] > 1) or (
-            prior.ndim == 2 and prior.shape[1] != 2
-        ):
-            raise ValueError(f"log_prior must have shape (C,) or (L, 2), got {tuple(prior.shape)}")
+        lowest = on_cpu("threshold", threshold).to(torch.float64, copy=True)
+        prior = class_values("log_prior", log_prior)
         if lowest.shape not in (prior.shape, prior.shape[:-1]):
             raise ValueError(
                 f"threshold must have shape {tuple(prior.shape[:-1])} or {tuple(prior.shape)} for "
