@@ -236,6 +236,7 @@ def annealed() -> nn.Module:
         lambda: sw.CrossEntropyLoss(weighter=[Half(), sw.OHEM(4)]),
         lambda: sw.WeightedLoss(nn.CrossEntropyLoss(reduction="none")),
         lambda: sw.CrossEntropyLoss(reduction="none"),
+        lambda: sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5, within="sample")),
         lambda: sw.CrossEntropyLoss(weighter=sw.ClassBalanced([48, 0, 9])),
         lambda: sw.CrossEntropyLoss(margin=sw.LogitAdjustment([48, 0, 9])),
         watched,

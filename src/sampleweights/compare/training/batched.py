@@ -112,9 +112,8 @@ class Heads:
         # one half is dropped, and what stays counts twice: torch's dropout of 0.5
         index = torch.from_numpy(kept.astype(np.int32)).to(self.device)
         torch.index_select(self.bits, 0, index, out=self.mask)
-        self.hidden.view(torch.int32).bitwise_and_(
-            self.mask.view_as(self.hidden)
-        )  # nothing of a number is 0
+        # a number of which no bit is kept is 0
+        self.hidden.view(torch.int32).bitwise_and_(self.mask.view_as(self.hidden))
         self.hidden.relu_()
         return torch.baddbmm(self.last_bias, self.hidden, self.last_weight, alpha=2)
 
@@ -316,5 +315,7 @@ def is_own(module: Any) -> bool:
     if any(callable(value) and hasattr(kind, name) for name, value in vars(module).items()):
         return False  # a method that was replaced, such as set_epoch
     if getattr(module, "has_absent", False):  # a target of that class is an error
+        return False
+    if getattr(module, "within", "batch") != "batch":  # shared losses are ranked by batch
         return False
     return kind is nn.ModuleList or kind.__module__.startswith("sampleweights.")

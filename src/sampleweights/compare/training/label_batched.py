@@ -105,11 +105,7 @@ def is_shareable_of_labels(criterion: Any) -> bool:
     if type(criterion.margin) not in (type(None), LogitAdjustment):
         return False
     weighter = criterion.weighter
-    is_curriculum = (
-        isinstance(weighter, (OHEM, SelfPaced))
-        and not weighter.per_class
-        and getattr(weighter, "within", "batch") == "batch"
-    )
+    is_curriculum = isinstance(weighter, (OHEM, SelfPaced)) and not weighter.per_class
     if not (weighter is None or isinstance(weighter, ClassFrequency) or is_curriculum):
         return False
     return all(is_own(module) for module in criterion.modules())
