@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import reference
 import torch
-from contracts import LOSSES, PAIRS, WEIGHTERS
+from contracts import LOSSES, PAIRS, WEIGHTERS, WITHIN_SAMPLE
 from torch import Tensor, nn
 
 import sampleweights as sw
@@ -196,4 +196,4 @@ def test_compiles_whole() -> None:
 
 
 def test_every_weighter_is_there() -> None:
-    assert {weighter for _, weighter in PAIRS} == {None, *WEIGHTERS}
+    assert {weighter for _, weighter in PAIRS} == {None, *WEIGHTERS, *WITHIN_SAMPLE}
