@@ -26,6 +26,7 @@ from sampleweights import LogitAdjustment
 from sampleweights.compare import Estimate
 from sampleweights.compare.report.picture import plot, size
 from sampleweights.compare.statistics import Prediction, metrics_of_row
+from sampleweights.compare.task import CLASSES, Task
 
 matplotlib.use("agg")  # figures go to files; no screen is needed
 
@@ -83,6 +84,7 @@ class Weightings:
     frontier: pd.DataFrame | None
     estimates: dict[tuple[str, str], Estimate]
     verdict: None = None
+    task: Task = CLASSES
 
     def estimate(self, row: str, metric: str) -> Estimate:
         return self.estimates[row, metric]

@@ -111,7 +111,7 @@ class _Curriculum(EpochWeighter):
         group = target if self.per_class else None
         if self.within == "sample":
             check_positions(loss, type(self).__name__)
-            group = torch.arange(len(loss), device=loss.device).view(-1, *[1] * (loss.ndim - 1))
+            group = torch.arange(loss.shape[0], device=loss.device).view(-1, *[1] * (loss.ndim - 1))
             group = group.expand(loss.shape)
         self._count_call()
         stored = self._read()
