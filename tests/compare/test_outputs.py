@@ -166,7 +166,7 @@ def test_an_earlier_comparison_is_replaced_and_all_else_stays(
 def test_labels_that_look_wrong_are_listed_while_they_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An earlier list is removed when no label looks wrong any more, and stays when it is ignored."""
+    """An earlier list is removed when no label looks wrong any more; if it is ignored, it stays."""
     monkeypatch.setattr(picture, "plot", lambda *_, **__: Figure().subplots())
     right = np.repeat(["a", "b", "c"], 40)
     wrong = right.copy()

@@ -66,7 +66,7 @@ class Verdict:
 
     @property
     def code(self) -> str:
-        """To paste: what does ``row``, or the baseline."""
+        """The code to paste, which does ``row``, or the baseline."""
         return self.best.code
 
     @property
