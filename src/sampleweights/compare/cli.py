@@ -229,7 +229,8 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         ignore=args.ignore,
         progress=not args.no_progress,
     )
-    comparison.facts = {"input": " ".join(map(str, args.input)), **comparison.facts}
+    read_from = {"input": " ".join(map(str, args.input)), **inputs.facts}
+    comparison.facts = {**read_from, **comparison.facts}
     with replacing(args.output / TABLE) as path:
         comparison.table().to_csv(path)
     if any(found.code == "suspicious-labels" for found in comparison.checks):

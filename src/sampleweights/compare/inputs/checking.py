@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,16 @@ from sampleweights.compare.inputs.classes import ClassNames, categories, classes
 
 @dataclass(frozen=True)
 class Inputs:
-    """Features (N, D), target (N,) from 0 to C - 1, C class names, groups (N,) or None."""
+    """Features (N, D), target (N,) from 0 to C - 1, C class names, groups and folds (N,) or None."""
 
     features: NDArray[np.float32]
     target: NDArray[np.int64]
     class_names: list[str]
     groups: NDArray[np.int64] | None = None
+    folds: NDArray[np.int64] | None = None
+    """The fold in which each sample is validated."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What the page says of how these were read, under a short name."""
 
 
 def check(
