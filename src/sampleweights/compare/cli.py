@@ -41,7 +41,8 @@ The input is one of
   features.npy target.npy   the same as two files, with --groups FILE.npy
   table.csv, table.parquet  with --target COLUMN and --group COLUMN; all other
                             columns are features and must be numeric
-  images/                   a folder with one sub-folder of images for each class;
+  images/                   a folder with one sub-folder of images for each class, or
+                            with --labels FILE, a table with a row for each image;
                             --encoder computes their features
 Classes may be integers or strings. A group is what must not be split between
 training and validation, such as a patient or a video."""
@@ -82,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         help="an .npy file with one group for each sample; for a folder, in the order of the "
         "sorted classes and file names",
     )
+    data.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="a table that has the classes of the images of a folder",
+    )
+    data.add_argument("--image", metavar="COLUMN", help="its column that names the images")
     data.add_argument(
         "--class-names",
         nargs="+",
@@ -191,14 +199,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command keeps the runs that are finished", file=sys.stderr)
+        print("stopped; the same command goes on with what is finished", file=sys.stderr)
         return 130
     return 0
 
 
 def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     """Compare, show the answer and write it."""
-    others = (args.groups, args.weights, args.utility)
+    others = (args.groups, args.labels, args.weights, args.utility)
     read = [*args.input, *(Path(path) for path in others if path is not None)]
     check_output(args.output, read)
     inputs = load(
@@ -208,6 +216,8 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         group=args.group,
         groups=args.groups,
         class_names=args.class_names,
+        labels=args.labels,
+        image=args.image,
         encoder=args.encoder,
         weights=args.weights,
         progress=not args.no_progress,

@@ -15,7 +15,7 @@ from sampleweights.compare.inputs.classes import ClassNames, categories, classes
 
 @dataclass(frozen=True)
 class Inputs:
-    """Features (N, D), target (N,) from 0 to C - 1, C class names, groups and folds (N,) or None."""
+    """Features (N, D), target (N,) from 0 to C - 1, C class names, groups and folds (N,)."""
 
     features: NDArray[np.float32]
     target: NDArray[np.int64]

@@ -1,0 +1,330 @@
+"""A table that gives the images of a folder their classes and groups, as data sets often come."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sampleweights.compare.inputs.folders import SUFFIXES, examples, find_images
+
+__all__ = ["Labelled", "read_labels"]
+
+Rows = dict[str, list[str]]
+"""The columns of a table, as text."""
+_TARGETS = {
+    "target", "label", "labels", "class", "classname", "classlabel", "dx", "diagnosis", "category",
+}  # fmt: skip
+_GROUPS = {
+    f"{what}{end}"
+    for what in (
+        "group", "patient", "subject", "participant", "person", "case", "lesion", "animal", "slide",
+        "specimen", "video",
+    )
+    for end in ("", "s", "id", "name", "number")
+}  # fmt: skip
+_IMAGES = {
+    f"{what}{end}"
+    for what in ("image", "img", "file", "filename", "picture", "photo", "path", "filepath")
+    for end in ("", "id", "name", "path", "file", "index")
+}
+"""What such columns are called, without capital letters and marks."""
+
+
+class Labelled(NamedTuple):
+    """The images that a table names, in the order of the table."""
+
+    files: list[Path]
+    arrays: dict[str, Any]
+    """target, and where there are, groups and class_names."""
+    note: str
+    """Which columns were taken, and what was left out."""
+
+
+def read_labels(
+    table: Path,
+    folder: Path,
+    output: Path,
+    image: str | None = None,
+    target: Sequence[str] | None = None,
+    group: str | None = None,
+    classes: Callable[[], tuple[list[Path], list[str]]] | None = None,
+) -> Labelled:
+    """Find the image of each row below a folder, and what the row says of it.
+
+    An image is named by its file name, its path within the folder or any end of that, each with or
+    without the suffix. Rows without an image and images without a row are left out, and told.
+
+    Args:
+        table: a file with a row for each image.
+        folder: where the images are, at any depth.
+        output: of the comparison; its picture is no image.
+        image: the column that names the images. None: the one whose values do.
+        target: the columns of the classes; several are a multi-label target of 0 and 1. None: the
+            one that has a name such as ``label`` or ``dx``.
+        group: the column of the groups. None: the one that has a name such as ``patient_id``.
+        classes: images and classes by sub-folder, for a table that has no column of classes.
+
+    Raises:
+        ValueError: no column or several columns come into question, none of the images is named,
+            an image is named with different labels, or a name could mean different images.
+    """
+    rows = _read_rows(table)
+    for flag, given in (("--image", [image]), ("--target", target or []), ("--group", [group])):
+        for name in given:
+            if name is not None and name not in rows:
+                raise ValueError(f"{table} has no column {name!r} for {flag}, only {_all([*rows])}")
+    files = find_images(folder, output)
+    if not files:
+        raise ValueError(f"{folder} holds no image")
+    names = _Names(files, folder)
+    image = image or _image_column(table, rows, names, [*(target or ()), group])
+    found = [names.find(value) for value in rows[image]]
+    _refuse_unclear(table, image, rows, found)
+    if not any(found):
+        raise ValueError(
+            f"column {image!r} of {table} names none of the {len(files):,} images below {folder}: "
+            f"it has {rows[image][0]!r}, an image is {names.of(files[0])}"
+        )
+    group = group or _group_column(table, rows, image, target or ())
+    class_of = None
+    if target is None:
+        target, class_of = _target_column(table, rows, image, group, classes)
+    first = _first_rows(table, rows, found, [*target, *([group] if group else [])], names)
+    taken = [f"column {image!r} names the images"]
+    taken += [f"{_all([*map(repr, target)])} the classes" if target else "folders the classes"]
+    taken += [f"{group!r} the groups"] if group else []
+    told = [
+        f"{len(first):,} images",
+        ", ".join(taken),
+        *_left_out(table, rows[image], found, first, names),
+    ]
+    if class_of is not None:
+        first = {file: row for file, row in first.items() if file in class_of}
+    chosen = list(first.values())
+    arrays: dict[str, Any] = {}
+    if class_of is not None:
+        arrays["target"] = [class_of[file] for file in first]
+    elif len(target) == 1:
+        arrays["target"] = _labels(table, target[0], rows, chosen)
+    else:
+        arrays["target"] = np.stack([_zeros_and_ones(table, c, rows, chosen) for c in target], 1)
+        arrays["class_names"] = list(target)
+    if group is not None:
+        arrays["groups"] = _labels(table, group, rows, chosen)
+    return Labelled(list(first), arrays, "; ".join(told))
+
+
+class _Names:
+    """Which files a name may mean."""
+
+    def __init__(self, files: Sequence[Path], folder: Path) -> None:
+        self.parts = {file: file.relative_to(folder).parts for file in files}
+        self.by_name: dict[str, list[Path]] = {}
+        self.copies: set[Path] = set()
+        """Files that are left out, because another one with their content is taken."""
+        for file in files:
+            for name in (file.name, file.stem):
+                self.by_name.setdefault(name, []).append(file)
+
+    def of(self, file: Path) -> str:
+        """The path within the folder."""
+        return "/".join(self.parts[file])
+
+    def known(self, value: str) -> bool:
+        return bool(self._candidates(_split(value)[-1]))
+
+    def find(self, value: str) -> list[Path]:
+        """The files that a value may mean; of copies of a file, the first."""
+        *above, name = _split(value)
+        found = []
+        for file in self._candidates(name):
+            folders = self.parts[file][:-1]
+            shared = min(len(above), len(folders))
+            if not shared or tuple(above[-shared:]) == folders[-shared:]:
+                found.append(file)
+        exact = [file for file in found if list(self.parts[file][:-1]) == above]
+        found = exact or found
+        if len(found) > 1 and all(_is_copy(found[0], other) for other in found[1:]):
+            self.copies.update(found[1:])
+            return found[:1]
+        return found
+
+    def _candidates(self, name: str) -> list[Path]:
+        stem, _, suffix = name.rpartition(".")
+        if name in self.by_name or f".{suffix.lower()}" not in SUFFIXES:
+            return self.by_name.get(name, [])
+        return self.by_name.get(stem, [])
+
+
+def _split(value: str) -> list[str]:
+    """The folders and the name of a path, as Windows or anybody else writes it."""
+    parts = [part for part in value.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    return parts or [""]
+
+
+def _is_copy(one: Path, other: Path) -> bool:
+    return filecmp.cmp(one, other, shallow=False)
+
+
+def _image_column(table: Path, rows: Rows, names: _Names, but: Sequence[str | None]) -> str:
+    """The column that names most images."""
+    known = {c: len({v for v in rows[c] if names.known(v)}) for c in rows if c not in but}
+    most = max(known.values(), default=0)
+    likely = [column for column, count in known.items() if count > most / 2]
+    if len(likely) > 1:  # numbers may name images by chance
+        likely = _called(likely, _IMAGES, ()) or likely
+    if len(likely) > 1:
+        raise ValueError(f"{table} needs --image COLUMN, one of {_all(likely)}: all name images")
+    if not likely:
+        first = ", ".join(f"{c}={values[0]}" for c, values in list(rows.items())[:6])
+        raise ValueError(
+            f"no column of {table} names the images: its first row is {first}, an image is "
+            f"{names.of(next(iter(names.parts)))}; give the column with --image COLUMN"
+        )
+    return likely[0]
+
+
+def _group_column(table: Path, rows: Rows, image: str, target: Sequence[str]) -> str | None:
+    likely = _called(rows, _GROUPS, (image, *target))
+    if len(likely) > 1:
+        raise ValueError(
+            f"{table} needs --group COLUMN, one of {_all(likely)}: images of one group are not "
+            f"split between training and validation"
+        )
+    return likely[0] if likely else None
+
+
+def _target_column(
+    table: Path,
+    rows: Rows,
+    image: str,
+    group: str | None,
+    classes: Callable[[], tuple[list[Path], list[str]]] | None,
+) -> tuple[list[str], dict[Path, str] | None]:
+    """The column of the classes, or none and the class that a folder gives each image."""
+    others = [c for c in rows if c not in (image, group) and not c.startswith("Unnamed: ")]
+    likely = _called(rows, _TARGETS, (image, group)) or (others if len(others) == 1 else [])
+    if len(likely) == 1:
+        return likely, None
+    if not likely and classes is not None:
+        try:
+            return [], dict(zip(*classes(), strict=True))
+        except ValueError:
+            pass  # there are no folders of classes either
+    raise ValueError(f"{table} needs --target COLUMN, one of {_all(likely or others)}")
+
+
+def _first_rows(
+    table: Path,
+    rows: Rows,
+    found: Sequence[list[Path]],
+    columns: Sequence[str],
+    names: _Names,
+) -> dict[Path, int]:
+    """The first row of each image that has one; all others must say the same of it."""
+    first: dict[Path, int] = {}
+    for row, candidates in enumerate(found):
+        if not candidates:
+            continue
+        before = first.setdefault(candidates[0], row)
+        for column in columns:
+            if rows[column][before] != rows[column][row]:
+                raise ValueError(
+                    f"{table} must say the same in all rows of an image, {names.of(candidates[0])} "
+                    f"has {rows[column][before]!r} in column {column!r}, row {before} (counted "
+                    f"from 0), and {rows[column][row]!r} in row {row}"
+                )
+    return first
+
+
+def _refuse_unclear(table: Path, column: str, rows: Rows, found: Sequence[list[Path]]) -> None:
+    for row, candidates in enumerate(found):
+        if len(candidates) > 1:
+            raise ValueError(
+                f"{rows[column][row]!r} in row {row} of {table} could be {candidates[0]} or "
+                f"{candidates[1]}, which differ: give the folder that holds only the images that "
+                f"are meant, or a column with their paths"
+            )
+
+
+def _left_out(
+    table: Path,
+    values: Sequence[str],
+    found: Sequence[list[Path]],
+    first: dict[Path, int],
+    names: _Names,
+) -> list[str]:
+    """What has no row or no image, and what is there twice."""
+    alone = [file for file in names.parts if file not in first and file not in names.copies]
+    missing = [value for value, candidates in zip(values, found, strict=True) if not candidates]
+    told = []
+    if missing:
+        told.append(
+            f"{len(missing):,} of {len(values):,} rows of {table.name} have no image and are left "
+            f"out: {examples(missing)}"
+        )
+    if alone:
+        told.append(
+            f"{len(alone):,} of {len(names.parts):,} images have no row and are left out: "
+            f"{examples([names.of(file) for file in alone])}"
+        )
+    if copies := len(names.copies - first.keys()):
+        told.append(f"{copies:,} images are copies of others, and each is taken once")
+    if again := len(values) - len(missing) - len(first):
+        told.append(f"{again:,} rows say the same of an image again")
+    return told
+
+
+def _called(columns: Iterable[str], names: set[str], but: Sequence[str | None]) -> list[str]:
+    """The columns with such a name."""
+    simple = {c: "".join(filter(str.isalnum, c)).lower() for c in columns if c not in but}
+    return [column for column, name in simple.items() if name in names]
+
+
+def _all(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:12]) + ", ..." * (len(columns) > 12)
+
+
+def _read_rows(table: Path) -> Rows:
+    """The columns of a table, as text: 007 stays 007, and a class may be called NA."""
+    import pandas as pd
+
+    try:
+        if table.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(table)
+            frame = frame.astype(object).where(frame.notna(), "").astype(str)
+        else:
+            frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ImportError:
+        raise ImportError(f"{table} needs pyarrow: pip install pyarrow") from None
+    except ValueError as error:
+        raise ValueError(f"{table} cannot be read: {str(error).strip()}") from None
+    if not len(frame):
+        raise ValueError(f"{table} has no rows")
+    return {str(column): frame[column].tolist() for column in frame}
+
+
+def _labels(table: Path, column: str, rows: Rows, chosen: Sequence[int]) -> list[Any]:
+    """Classes or groups: integers where all of them are, as 7 is and 007 is not, or text."""
+    values = [rows[column][row] for row in chosen]
+    for row, value in zip(chosen, values, strict=True):
+        if not value.strip():
+            raise ValueError(f"{table}: column {column!r} is empty in row {row} (counted from 0)")
+    if all(value.lstrip("-").isdecimal() and str(int(value)) == value for value in values):
+        return [int(value) for value in values]
+    return values
+
+
+def _zeros_and_ones(table: Path, column: str, rows: Rows, chosen: Sequence[int]) -> Any:
+    words = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+    for row in chosen:
+        if rows[column][row].strip().lower() not in words:
+            raise ValueError(
+                f"{table}: column {column!r} must be 0 or 1 where there are several --target, got "
+                f"{rows[column][row]!r} in row {row} (counted from 0)"
+            )
+    return np.array([words[rows[column][row].strip().lower()] for row in chosen])
