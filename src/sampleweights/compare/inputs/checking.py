@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,11 @@ from sampleweights.compare.inputs.classes import ClassNames, categories, classes
 
 @dataclass(frozen=True)
 class Inputs:
-    """Features (N, D), target (N,) from 0 to C - 1, C class names, groups and folds (N,)."""
+    """Features (N, D), target, names, groups (N,) and folds (N,) or None.
+
+    The target (N,) is from 0 to C - 1 of the C class names; or (N, L), 1 for each of the L names
+    that a sample has and 0 for the others.
+    """
 
     features: NDArray[np.float32]
     target: NDArray[np.int64]
@@ -33,15 +37,20 @@ def check(
     groups: Any = None,
     class_names: ClassNames | None = None,
     columns: Sequence[str] | None = None,
+    folds: Any = None,
+    facts: Mapping[str, str] | None = None,
 ) -> Inputs:
     """The arrays as `compare` takes them, or a ValueError that says what is wrong.
 
     Args:
         features: (N, D), numbers; an array of float32 is not copied.
-        target: (N,), labels (`classes`).
+        target: (N,), labels (`classes`); or (N, L) of 0 and 1, labels that a sample may have
+            together. Where every sample has exactly one of them, they are its classes.
         groups: (N,), as labels.
-        class_names: as `classes` takes them.
+        class_names: as `classes` takes them; of labels (N, L), L names.
         columns: D names, for messages.
+        folds: (N,), the fold in which each sample is validated, as labels.
+        facts: what is said of how these were read.
     """
     features = np.asanyarray(features)
     if features.ndim != 2 or 0 in features.shape:
@@ -52,12 +61,41 @@ def check(
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told below
             features = features.astype(np.float32)
     _check_finite(features, columns)
-    index, names = classes(target, class_names)
+    facts = dict(facts or {})
+    if getattr(target, "ndim", 1) == 2 and target.shape[1] == 1:
+        target = target[:, 0]
+    if getattr(target, "ndim", 1) == 2:
+        index, names = _labels(np.asarray(target), class_names)
+        if (index.sum(axis=1) == 1).all():
+            index, names = classes(index.argmax(axis=1), dict(enumerate(names)))
+            facts["target"] = f"one of {len(names)} classes in each row, in columns of 0 and 1"
+    else:
+        index, names = classes(target, class_names)
     group = None if groups is None else categories("groups", groups)[0]
-    for name, values in (("target", index), ("groups", group)):
+    fold = None if folds is None else categories("folds", folds)[0]
+    for name, values in (("target", index), ("groups", group), ("folds", fold)):
         if values is not None and len(values) != len(features):
             raise ValueError(f"features has {len(features)} rows but {name} has {len(values)}")
-    return Inputs(features, index, names, group)
+    if fold is not None and fold.max() == 0:
+        raise ValueError("folds must have at least two values, all samples are in the same fold")
+    return Inputs(features, index, names, group, fold, facts)
+
+
+def _labels(
+    target: NDArray[Any], class_names: ClassNames | None
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Labels (N, L) as 0 and 1, and their names."""
+    names = classes(np.arange(target.shape[1]), class_names)[1]
+    numbers = target if target.dtype.kind in "fiub" else np.full(target.shape, np.nan)
+    wrong = ~np.isin(numbers, (0, 1))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"target must be classes of shape (N,), or 0 and 1 of shape (N, L) for labels that a "
+            f"sample may have together, got {target[row, column]} for sample {row} (counted from "
+            f"0), label {names[column]!r}"
+        )
+    return numbers.astype(np.int64), names
 
 
 def _check_finite(features: NDArray[Any], columns: Sequence[str] | None) -> None:

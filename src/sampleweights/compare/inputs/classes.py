@@ -190,7 +190,13 @@ def _as_names(class_names: Any) -> list[str]:
             f"class_names must be a list of names or a mapping from label to name, got "
             f"{class_names!r}"
         )
-    return [str(_plain(name)) for name in class_names]
+    names = [*class_names]
+    for position, name in enumerate(names):
+        if pd.api.types.is_scalar(name) and pd.isna(name):
+            raise ValueError(
+                f"class_names must be strings, got {name!r} as name {position} (counted from 0)"
+            )
+    return [str(_plain(name)) for name in names]
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -48,7 +48,7 @@ def image_features(
         encoder: the name of a timm model.
         weights: "imagenet", "random" or a file of weights under timm's names.
         progress: show a bar.
-        **labels: arrays (N,), such as target and groups, to be kept beside the features.
+        **labels: what else is kept beside the features, such as target and groups.
 
     Raises:
         ImportError: without timm, torchvision or Pillow.
@@ -57,14 +57,14 @@ def image_features(
     """
     signature = _signatures(files, folder, encoder, weights)
     names = np.array([file.relative_to(folder).as_posix() for file in files])
-    beside = {**labels, "image": names, "signature": signature}
+    beside = {name: _without_objects(values) for name, values in labels.items()}
+    beside |= {"image": names, "signature": signature}
     parts = kept.parent / PARTS
     rows = _Rows(signature)
     old = rows.read(kept)
-    if rows.all_done and all(
-        np.array_equal(old.get(name, []), array) for name, array in beside.items()
-    ):
-        return rows.features
+    if rows.all_done and old.keys() == beside.keys():
+        if all(np.array_equal(old[name], array) for name, array in beside.items()):
+            return rows.features
     for part in sorted(parts.glob("*.npz")):
         rows.read(part)
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def image_features(
         if not rows.all_done:
             _compute(files, rows, parts, encoder, weights, progress)
         with partial.open("wb") as stream:
-            np.savez(stream, features=rows.features, **beside)
+            np.savez(stream, features=rows.features, **beside)  # type: ignore[arg-type]
     _remove(parts)
     return rows.features
 
@@ -142,6 +142,12 @@ def _compute(
     except BaseException:  # also Ctrl-C
         keep()
         raise
+
+
+def _without_objects(values: Any) -> NDArray[Any]:
+    """An array that NumPy saves without pickling it."""
+    array = np.asarray(values)
+    return array.astype(str) if array.dtype == object else array
 
 
 def _remove(parts: Path) -> None:

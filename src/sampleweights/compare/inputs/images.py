@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,17 @@ def read_images(
     *,
     labels: Path | None = None,
     image: str | None = None,
-    target: Sequence[str] | None = None,
+    target: Sequence[str] = (),
     group: str | None = None,
+    folds: str | None = None,
+    drop: Sequence[str] = (),
     groups: Any = None,
     encoder: str | None = None,
     weights: str | None = None,
     progress: bool = True,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Features, targets and groups of a folder, and what the page says of them.
-
-    What was guessed or left out is told on stderr before the images are encoded.
+    tell: Callable[[dict[str, str]], None] = lambda facts: None,
+) -> dict[str, Any]:
+    """What `check` takes of a folder of images.
 
     Args:
         folder: one sub-folder of images for each class, or any with ``labels``.
@@ -39,18 +39,18 @@ def read_images(
         image: its column that names the images.
         target: its columns of classes.
         group: its column of groups.
+        folds: its column of folds.
+        drop: its columns that are neither.
         groups: (N,), without ``labels``, in the order of the sorted classes and paths.
         encoder: a model of timm.
         weights: of the encoder: "imagenet", "random" or a file.
         progress: show a bar.
+        tell: is called with what was guessed and left out, before the images are encoded.
     """
     facts = {}
     if labels is None:
-        if image is not None or target is not None or group is not None:
-            raise ValueError(
-                f"--image, --target and --group name columns: give the table that has them with "
-                f"--labels FILE, or for {folder} no more than its folders of classes"
-            )
+        if image is not None:
+            raise ValueError("--image names a column: give the table that has it with --labels")
         files, classes, note = list_images(folder, output)
         arrays: dict[str, Any] = {"target": classes}
         if note:
@@ -68,18 +68,25 @@ def read_images(
         if groups is not None:
             raise ValueError(f"the groups of {labels} are one of its columns: --group COLUMN")
         files, arrays, note = read_labels(
-            labels, folder, output, image, target, group, lambda: list_images(folder, output)[:2]
+            labels,
+            folder,
+            output,
+            image=image,
+            target=target,
+            group=group,
+            folds=folds,
+            drop=drop,
+            classes=lambda: list_images(folder, output)[:2],
         )
-        facts["labels"] = f"{labels}: {note}"
-    for name, text in facts.items():
-        print(f"{name}: {text}", file=sys.stderr)
+        facts = {"images": f"{labels}: {note}", **arrays.pop("facts")}
+    tell(facts)
     encoder, weights = encoder or DEFAULT_ENCODER, weights or "imagenet"
-    arrays["features"] = image_features(
+    features = image_features(
         files, folder, output / FEATURES, encoder, weights, progress, **arrays
     )
     which = {"imagenet": "ImageNet weights", "random": "random weights"}
     facts["encoder"] = (
         f"{encoder} with {which.get(weights, f'the weights of {weights}')}, frozen: "
-        f"{arrays['features'].shape[1]:,} features of each image"
+        f"{features.shape[1]:,} features of each image"
     )
-    return arrays, facts
+    return {"features": features, **arrays, "facts": facts}

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from sampleweights.compare.inputs.columns import listed
 from sampleweights.compare.inputs.folders import SUFFIXES, examples, find_images
+from sampleweights.compare.inputs.tables import label_arrays, read_frame
 
 __all__ = ["Labelled", "read_labels"]
 
@@ -34,12 +34,16 @@ _IMAGES = {
 """What such columns are called, without capital letters and marks."""
 
 
+_FLAGS = {"", "0", "1", "yes", "no", "y", "n", "true", "false"}
+"""Of a column called case that has no names."""
+
+
 class Labelled(NamedTuple):
     """The images that a table names, in the order of the table."""
 
     files: list[Path]
     arrays: dict[str, Any]
-    """target, and where there are, groups and class_names."""
+    """As `check` takes them: target, facts, and where there are, groups, folds and class_names."""
     note: str
     """Which columns were taken, and what was left out."""
 
@@ -48,9 +52,12 @@ def read_labels(
     table: Path,
     folder: Path,
     output: Path,
+    *,
     image: str | None = None,
-    target: Sequence[str] | None = None,
+    target: Sequence[str] = (),
     group: str | None = None,
+    folds: str | None = None,
+    drop: Sequence[str] = (),
     classes: Callable[[], tuple[list[Path], list[str]]] | None = None,
 ) -> Labelled:
     """Find the image of each row below a folder, and what the row says of it.
@@ -63,25 +70,27 @@ def read_labels(
         folder: where the images are, at any depth.
         output: of the comparison; its picture is no image.
         image: the column that names the images. None: the one whose values do.
-        target: the columns of the classes; several are a multi-label target of 0 and 1. None: the
-            one that has a name such as ``label`` or ``dx``.
+        target: the column of the classes, or several of labels 0 and 1. Without one: the one that
+            has a name such as ``label`` or ``dx``.
         group: the column of the groups. None: the one that has a name such as ``patient_id``.
+        folds: the column of the folds.
+        drop: columns that are none of these.
         classes: images and classes by sub-folder, for a table that has no column of classes.
 
     Raises:
         ValueError: no column or several columns come into question, none of the images is named,
             an image is named with different labels, or a name could mean different images.
     """
-    rows = _read_rows(table)
-    for flag, given in (("--image", [image]), ("--target", target or []), ("--group", [group])):
-        for name in given:
-            if name is not None and name not in rows:
-                raise ValueError(f"{table} has no column {name!r} for {flag}, only {_all([*rows])}")
+    frame, rows = _read(table)
+    named = [("--image", image), *(("--target", name) for name in target), ("--group", group)]
+    for flag, name in (*named, ("--folds", folds), *(("--drop", name) for name in drop)):
+        if name is not None and name not in rows:
+            raise ValueError(f"{table} has no column {name!r} for {flag}, only {listed([*rows])}")
     files = find_images(folder, output)
     if not files:
         raise ValueError(f"{folder} holds no image")
     names = _Names(files, folder)
-    image = image or _image_column(table, rows, names, [*(target or ()), group])
+    image = image or _image_column(table, rows, names, [*target, group, folds, *drop])
     found = [names.find(value) for value in rows[image]]
     _refuse_unclear(table, image, rows, found)
     if not any(found):
@@ -89,13 +98,14 @@ def read_labels(
             f"column {image!r} of {table} names none of the {len(files):,} images below {folder}: "
             f"it has {rows[image][0]!r}, an image is {names.of(files[0])}"
         )
-    group = group or _group_column(table, rows, image, target or ())
+    group = group or _group_column(table, rows, [image, *target, folds, *drop])
     class_of = None
-    if target is None:
-        target, class_of = _target_column(table, rows, image, group, classes)
-    first = _first_rows(table, rows, found, [*target, *([group] if group else [])], names)
+    if not target:
+        target, class_of = _target_column(table, rows, [image, group, folds, *drop], classes)
+    columns = [column for column in (*target, group, folds) if column is not None]
+    first = _first_rows(table, rows, found, columns, names)
     taken = [f"column {image!r} names the images"]
-    taken += [f"{_all([*map(repr, target)])} the classes" if target else "folders the classes"]
+    taken += [f"{listed([*map(repr, target)])} the classes" if target else "folders the classes"]
     taken += [f"{group!r} the groups"] if group else []
     told = [
         f"{len(first):,} images",
@@ -104,17 +114,12 @@ def read_labels(
     ]
     if class_of is not None:
         first = {file: row for file, row in first.items() if file in class_of}
-    chosen = list(first.values())
-    arrays: dict[str, Any] = {}
+    try:
+        arrays = label_arrays(frame.iloc[list(first.values())], target, group, folds)
+    except ValueError as error:
+        raise ValueError(f"{table}: {error}") from None
     if class_of is not None:
         arrays["target"] = [class_of[file] for file in first]
-    elif len(target) == 1:
-        arrays["target"] = _labels(table, target[0], rows, chosen)
-    else:
-        arrays["target"] = np.stack([_zeros_and_ones(table, c, rows, chosen) for c in target], 1)
-        arrays["class_names"] = list(target)
-    if group is not None:
-        arrays["groups"] = _labels(table, group, rows, chosen)
     return Labelled(list(first), arrays, "; ".join(told))
 
 
@@ -178,7 +183,7 @@ def _image_column(table: Path, rows: Rows, names: _Names, but: Sequence[str | No
     if len(likely) > 1:  # numbers may name images by chance
         likely = _called(likely, _IMAGES, ()) or likely
     if len(likely) > 1:
-        raise ValueError(f"{table} needs --image COLUMN, one of {_all(likely)}: all name images")
+        raise ValueError(f"{table} needs --image COLUMN, one of {listed(likely)}: all name images")
     if not likely:
         first = ", ".join(f"{c}={values[0]}" for c, values in list(rows.items())[:6])
         raise ValueError(
@@ -188,12 +193,12 @@ def _image_column(table: Path, rows: Rows, names: _Names, but: Sequence[str | No
     return likely[0]
 
 
-def _group_column(table: Path, rows: Rows, image: str, target: Sequence[str]) -> str | None:
-    likely = _called(rows, _GROUPS, (image, *target))
+def _group_column(table: Path, rows: Rows, but: Sequence[str | None]) -> str | None:
+    likely = [c for c in _called(rows, _GROUPS, but) if {v.lower() for v in rows[c]} - _FLAGS]
     if len(likely) > 1:
         raise ValueError(
-            f"{table} needs --group COLUMN, one of {_all(likely)}: images of one group are not "
-            f"split between training and validation"
+            f"{table} needs --group COLUMN, one of {listed(likely)}, so that images of one group "
+            f"are not split between training and validation; or --drop {' '.join(likely)}"
         )
     return likely[0] if likely else None
 
@@ -201,13 +206,12 @@ def _group_column(table: Path, rows: Rows, image: str, target: Sequence[str]) ->
 def _target_column(
     table: Path,
     rows: Rows,
-    image: str,
-    group: str | None,
+    but: Sequence[str | None],
     classes: Callable[[], tuple[list[Path], list[str]]] | None,
 ) -> tuple[list[str], dict[Path, str] | None]:
     """The column of the classes, or none and the class that a folder gives each image."""
-    others = [c for c in rows if c not in (image, group) and not c.startswith("Unnamed: ")]
-    likely = _called(rows, _TARGETS, (image, group)) or (others if len(others) == 1 else [])
+    others = [c for c in rows if c not in but and not c.startswith("Unnamed: ")]
+    likely = _called(rows, _TARGETS, but) or (others if len(others) == 1 else [])
     if len(likely) == 1:
         return likely, None
     if not likely and classes is not None:
@@ -215,7 +219,7 @@ def _target_column(
             return [], dict(zip(*classes(), strict=True))
         except ValueError:
             pass  # there are no folders of classes either
-    raise ValueError(f"{table} needs --target COLUMN, one of {_all(likely or others)}")
+    raise ValueError(f"{table} needs --target COLUMN, one of {listed(likely or others)}")
 
 
 def _first_rows(
@@ -285,46 +289,10 @@ def _called(columns: Iterable[str], names: set[str], but: Sequence[str | None]) 
     return [column for column, name in simple.items() if name in names]
 
 
-def _all(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:12]) + ", ..." * (len(columns) > 12)
-
-
-def _read_rows(table: Path) -> Rows:
-    """The columns of a table, as text: 007 stays 007, and a class may be called NA."""
-    import pandas as pd
-
-    try:
-        if table.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(table)
-            frame = frame.astype(object).where(frame.notna(), "").astype(str)
-        else:
-            frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ImportError:
-        raise ImportError(f"{table} needs pyarrow: pip install pyarrow") from None
-    except ValueError as error:
-        raise ValueError(f"{table} cannot be read: {str(error).strip()}") from None
+def _read(table: Path) -> tuple[Any, Rows]:
+    """The table, and its columns as text: 007 stays 007, and a class may be called NA."""
+    frame = read_frame(table, [*read_frame(table).columns])
     if not len(frame):
         raise ValueError(f"{table} has no rows")
-    return {str(column): frame[column].tolist() for column in frame}
-
-
-def _labels(table: Path, column: str, rows: Rows, chosen: Sequence[int]) -> list[Any]:
-    """Classes or groups: integers where all of them are, as 7 is and 007 is not, or text."""
-    values = [rows[column][row] for row in chosen]
-    for row, value in zip(chosen, values, strict=True):
-        if not value.strip():
-            raise ValueError(f"{table}: column {column!r} is empty in row {row} (counted from 0)")
-    if all(value.lstrip("-").isdecimal() and str(int(value)) == value for value in values):
-        return [int(value) for value in values]
-    return values
-
-
-def _zeros_and_ones(table: Path, column: str, rows: Rows, chosen: Sequence[int]) -> Any:
-    words = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-    for row in chosen:
-        if rows[column][row].strip().lower() not in words:
-            raise ValueError(
-                f"{table}: column {column!r} must be 0 or 1 where there are several --target, got "
-                f"{rows[column][row]!r} in row {row} (counted from 0)"
-            )
-    return np.array([words[rows[column][row].strip().lower()] for row in chosen])
+    texts = frame.astype(object).where(frame.notna(), "").astype(str)
+    return frame, {column: texts[column].tolist() for column in texts}

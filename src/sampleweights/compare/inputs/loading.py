@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sampleweights.compare.inputs.archives import read_npy, read_npz
+from sampleweights.compare.inputs.archives import read_npy, read_npz, read_safetensors
 from sampleweights.compare.inputs.checking import Inputs, check
 from sampleweights.compare.inputs.images import read_images
-from sampleweights.compare.inputs.tables import read_table
+from sampleweights.compare.inputs.tables import is_table, read_table
 
 KINDS = (
-    "an .npz file, two .npy files (features and target), a .csv or .parquet file, or a folder with "
-    "one sub-folder of images for each class"
+    "an .npz or .safetensors file, two .npy files (features and target), a .csv, .tsv or .parquet "
+    "file, or a folder with one sub-folder of images for each class"
 )
 
 
@@ -21,31 +20,38 @@ def load(
     paths: Sequence[Path],
     *,
     output: Path = Path(),
-    target: str | None = None,
+    target: Sequence[str] = (),
     group: str | None = None,
     groups: Path | None = None,
+    folds: str | None = None,
+    drop: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
     labels: Path | None = None,
     image: str | None = None,
     encoder: str | None = None,
     weights: str | None = None,
     progress: bool = True,
+    say: Callable[[str, str], None] = lambda name, text: None,
 ) -> Inputs:
     """Read the input of the command line.
 
     Args:
-        paths: one ``.npz``, two ``.npy`` (features, target), one ``.csv`` or ``.parquet``, or one
-            folder with a sub-folder of images for each class.
+        paths: one ``.npz`` or ``.safetensors``, two ``.npy`` (features, target), one table
+            (`is_table`), or one folder with a sub-folder of images for each class.
         output: the folder that keeps the features of images, as ``features.npz``.
-        target: the column of a table that holds the classes.
-        group: the column of a table that holds the groups; all other columns are features.
+        target: the column of a table that holds the classes; or several of labels that are 0 or 1.
+        group: the column of a table that holds the groups.
         groups: an ``.npy`` file with one group for each sample, for all but tables.
+        folds: the column of a table that holds the folds; for all else an ``.npy`` file.
+        drop: columns of a table that are no features; all others are.
         class_names: a name for each class, in the order of the sorted labels.
-        labels: a table that has the classes of the images of a folder.
+        labels: a table with the classes of the images in a folder; `target`, `group`, `folds` and
+            `drop` are of its columns.
         image: its column that names the images.
         encoder: the timm model that turns images into features.
         weights: of the encoder: "imagenet", "random" or a file.
         progress: show a bar while images are encoded.
+        say: is called with the name and the text of each fact, as soon as it is known.
 
     Raises:
         ValueError, OSError, ImportError: what is wrong with the input, in one sentence.
@@ -55,35 +61,50 @@ def load(
             raise ValueError(f"{path} does not exist")
     path, suffixes = paths[0], [p.suffix.lower() for p in paths]
     is_folder = len(paths) == 1 and path.is_dir()
-    is_table = suffixes in ([".csv"], [".parquet"]) and not is_folder
-    if not is_table and not is_folder and (target is not None or group is not None):
-        raise ValueError(f"--target and --group are for .csv and .parquet files, got {path}")
-    if is_table and groups is not None:
-        raise ValueError(f"the groups of {path} are one of its columns: --group COLUMN")
+    of_table = len(paths) == 1 and is_table(path) and not is_folder
+    if not (of_table or labels) and (target or group is not None or drop):
+        raise ValueError(
+            f"--target, --group and --drop are for .csv, .tsv and .parquet files, got {path}"
+            + "; give the one that has the labels with --labels FILE" * is_folder
+        )
     if not is_folder and (labels is not None or image is not None):
         raise ValueError(f"--labels and --image are for a folder of images, got {path}")
+    if of_table and groups is not None:
+        raise ValueError(f"the groups of {path} are one of its columns: --group COLUMN")
     if not is_folder and (encoder is not None or weights is not None):
         raise ValueError(f"--encoder and --weights are for a folder of images, got {path}")
 
     columns = None
-    facts: dict[str, str] = {}
+    told: dict[str, str] = {}
+
+    def tell(facts: dict[str, str]) -> None:
+        for name, text in facts.items():
+            if name not in told:
+                told[name] = text
+                say(name, text)
+
     if is_folder:
-        arrays, facts = read_images(
+        arrays = read_images(
             path,
             output,
             labels=labels,
             image=image,
-            target=[target] if isinstance(target, str) else target,
+            target=target,
             group=group,
+            folds=folds if labels is not None else None,
+            drop=drop,
             groups=None if groups is None else read_npy(groups),
             encoder=encoder,
             weights=weights,
             progress=progress,
+            tell=tell,
         )
-    elif is_table:
-        arrays, columns = read_table(path, target, group)
+    elif of_table:
+        arrays, columns = read_table(path, target, group, folds, drop)
     elif suffixes == [".npz"]:
         arrays = read_npz(path)
+    elif suffixes == [".safetensors"]:
+        arrays = read_safetensors(path)
     elif suffixes == [".npy", ".npy"]:
         arrays = {"features": read_npy(path), "target": read_npy(paths[1])}
     elif suffixes == [".npy"]:
@@ -92,9 +113,18 @@ def load(
         raise ValueError(f"the input must be {KINDS}, got {' '.join(map(str, paths))}")
     if groups is not None and not is_folder:
         arrays["groups"] = read_npy(groups)
+    if folds is not None and not of_table and labels is None:
+        if not folds.endswith(".npy") or not Path(folds).exists():
+            raise ValueError(
+                f"--folds must be an integer, an .npy file with the fold of each sample, or a "
+                f"column of a table, got {folds!r}"
+            )
+        arrays["folds"] = read_npy(Path(folds))
     if class_names is not None:
         arrays["class_names"] = class_names
     try:
-        return replace(check(**arrays, columns=columns), facts=facts)
+        inputs = check(**arrays, columns=columns)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    tell(inputs.facts)
+    return inputs
