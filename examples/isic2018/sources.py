@@ -138,7 +138,7 @@ def data_file(folder: Path, fingerprint: str) -> Path:
 
 def write_parts(dataset: Dataset, folder: Path) -> None:
     """Write what the data are, so that what differs can be told later."""
-    if dataset.parts:
+    if dataset.parts and not data_file(folder, dataset.fingerprint).exists():
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(dataset.parts, indent=1) + "\n"
         write_atomically(data_file(folder, dataset.fingerprint), text)

@@ -214,6 +214,7 @@ def test_the_command_tells_before_it_trains(
     for run in runs:
         finish(run, folder)
     write_parts(dataset, folder)
+    kept = data_file(folder, dataset.fingerprint).read_text()
     made = make_ham10000(root, tmp_path / "ham", images=("images",))
     asked: list[list[str]] = []
     monkeypatch.setattr(cli, "run_all", lambda job, *_: asked.append([r.name for r in job.runs]))
@@ -228,3 +229,4 @@ def test_the_command_tells_before_it_trains(
     assert asked[1] == names
     assert not set(asked[0]) & set(names)
     assert len(list(folder.glob("data-*.json"))) == 2
+    assert data_file(folder, dataset.fingerprint).read_text() == kept
