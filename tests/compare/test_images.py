@@ -142,7 +142,7 @@ def test_ham10000_as_kaggle_has_it(tmp_path: Path, said: bool) -> None:
     assert list(found.arrays["groups"]) == ["HAM_1", "HAM_1", "HAM_2", "HAM_3", "HAM_3", "HAM_4"]
     assert found.note == (
         "6 images; column 'image_id' names the images, 'dx' the classes, 'lesion_id' the groups; "
-        "6 images are copies of others, and each is taken once"
+        "copies of other images, each taken once: 6"
     )
 
 
@@ -165,7 +165,7 @@ def test_a_path_tells_images_of_one_name_apart(tmp_path: Path) -> None:
     table = labels(tmp_path, file=["p2/1.jpg", "p1/1.jpg", "3.jpg"], label=["a", "b", "a"])
     found = read_labels(table, root, tmp_path)
     assert within(found.files, root) == ["p2/1.jpg", "p1/1.jpg", "3.jpg"]
-    assert "1 of 4 images have no row and are left out: p2/deep/p1/1.jpg" in found.note
+    assert "left out: 1 of 4 images, without a row (p2/deep/p1/1.jpg)" in found.note
     table = labels(tmp_path, file=["1.jpg", "3.jpg"], label=["a", "b"])
     with pytest.raises(ValueError, match=r"'1.jpg' in row 0 of .* could be .* which differ: give"):
         read_labels(table, root, tmp_path)
@@ -190,8 +190,8 @@ def test_what_has_no_row_or_no_image_is_left_out_and_told(tmp_path: Path) -> Non
     assert [file.stem for file in found.files] == ["c", "a", "b"]
     assert list(found.arrays["target"]) == [1, 2, 2]
     assert "3 images; column 'name' names the images" in found.note
-    assert "4 of 7 rows of labels.csv have no image and are left out: w, x, y, ..." in found.note
-    assert "6 of 9 images have no row and are left out: d.jpg, e.jpg, f.jpg, ..." in found.note
+    assert "left out: 4 of 7 rows, without an image (w, x, y, ...)" in found.note
+    assert "left out: 6 of 9 images, without a row (d.jpg, e.jpg, f.jpg, ...)" in found.note
 
 
 def test_rows_of_one_image_must_agree(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_rows_of_one_image_must_agree(tmp_path: Path) -> None:
     found = read_labels(labels(tmp_path, **columns, note=["x", "y", "z"]), root, tmp_path)
     assert list(found.arrays["target"]) == ["a", "b"]
     assert found.arrays.keys() == {"target", "facts"}
-    assert "1 rows say the same of an image again" in found.note
+    assert "rows that say the same of an image again: 1" in found.note
     for wrong in ({"label": ["a", "b", "b"]}, {"patient": ["1", "1", "2"]}):
         with pytest.raises(ValueError, match=r"1.jpg has '.' in column .*, row 0 .*in row 2"):
             read_labels(labels(tmp_path, **columns | wrong), root, tmp_path)
@@ -590,7 +590,7 @@ def test_what_was_read_is_told_before_the_encoder_runs_and_stands_on_the_page(
     assert found.class_names == ["bkl", "mel", "nv"]
     assert found.groups is not None
     assert found.groups.tolist() == [0, 0, 1, 2, 2, 3]
-    assert found.facts["images"].endswith("each is taken once")
+    assert found.facts["images"].endswith("each taken once: 6")
     assert told == ["images", "images", "encoder"]
     assert found.facts["encoder"].startswith("test_resnet with random weights, frozen: 2 features")
 

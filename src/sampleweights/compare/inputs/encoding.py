@@ -62,9 +62,11 @@ def image_features(
     parts = kept.parent / PARTS
     rows = _Rows(signature)
     old = rows.read(kept)
-    if rows.all_done and old.keys() == beside.keys():
-        if all(np.array_equal(old[name], array) for name, array in beside.items()):
-            return rows.features
+    same = old.keys() == beside.keys() and all(
+        np.array_equal(old[name], array) for name, array in beside.items()
+    )
+    if rows.all_done and same:
+        return rows.features
     for part in sorted(parts.glob("*.npz")):
         rows.read(part)
     kept.parent.mkdir(parents=True, exist_ok=True)

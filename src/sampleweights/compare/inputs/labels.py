@@ -32,8 +32,6 @@ _IMAGES = {
     for end in ("", "id", "name", "path", "file", "index")
 }
 """What such columns are called, without capital letters and marks."""
-
-
 _FLAGS = {"", "0", "1", "yes", "no", "y", "n", "true", "false"}
 """Of a column called case that has no names."""
 
@@ -99,7 +97,7 @@ def read_labels(
             f"it has {rows[image][0]!r}, an image is {names.of(files[0])}"
         )
     group = group or _group_column(table, rows, [image, *target, folds, *drop])
-    class_of = None
+    class_of: dict[Path, str] | None = None
     if not target:
         target, class_of = _target_column(table, rows, [image, group, folds, *drop], classes)
     columns = [column for column in (*target, group, folds) if column is not None]
@@ -107,13 +105,10 @@ def read_labels(
     taken = [f"column {image!r} names the images"]
     taken += [f"{listed([*map(repr, target)])} the classes" if target else "folders the classes"]
     taken += [f"{group!r} the groups"] if group else []
-    told = [
-        f"{len(first):,} images",
-        ", ".join(taken),
-        *_left_out(table, rows[image], found, first, names),
-    ]
+    left_out = _left_out(rows[image], found, first, names)
     if class_of is not None:
         first = {file: row for file, row in first.items() if file in class_of}
+    told = [f"{len(first):,} images", ", ".join(taken), *left_out]
     try:
         arrays = label_arrays(frame.iloc[list(first.values())], target, group, folds)
     except ValueError as error:
@@ -256,7 +251,6 @@ def _refuse_unclear(table: Path, column: str, rows: Rows, found: Sequence[list[P
 
 
 def _left_out(
-    table: Path,
     values: Sequence[str],
     found: Sequence[list[Path]],
     first: dict[Path, int],
@@ -268,18 +262,18 @@ def _left_out(
     told = []
     if missing:
         told.append(
-            f"{len(missing):,} of {len(values):,} rows of {table.name} have no image and are left "
-            f"out: {examples(missing)}"
+            f"left out: {len(missing):,} of {len(values):,} rows, without an image "
+            f"({examples(missing)})"
         )
     if alone:
         told.append(
-            f"{len(alone):,} of {len(names.parts):,} images have no row and are left out: "
-            f"{examples([names.of(file) for file in alone])}"
+            f"left out: {len(alone):,} of {len(names.parts):,} images, without a row "
+            f"({examples([names.of(file) for file in alone])})"
         )
     if copies := len(names.copies - first.keys()):
-        told.append(f"{copies:,} images are copies of others, and each is taken once")
+        told.append(f"copies of other images, each taken once: {copies:,}")
     if again := len(values) - len(missing) - len(first):
-        told.append(f"{again:,} rows say the same of an image again")
+        told.append(f"rows that say the same of an image again: {again:,}")
     return told
 
 
@@ -294,5 +288,9 @@ def _read(table: Path) -> tuple[Any, Rows]:
     frame = read_frame(table, [*read_frame(table).columns])
     if not len(frame):
         raise ValueError(f"{table} has no rows")
-    texts = frame.astype(object).where(frame.notna(), "").astype(str)
-    return frame, {column: texts[column].tolist() for column in texts}
+    rows = {}
+    for column in frame:
+        missing = frame[column].isna()
+        cells = zip(frame[column], missing, strict=True)
+        rows[column] = ["" if gone else str(value) for value, gone in cells]
+    return frame, rows
