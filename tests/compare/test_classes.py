@@ -382,3 +382,11 @@ def test_a_series_names_by_its_index_where_this_has_the_labels() -> None:
     assert classes([3, 7], pd.Series(["mel", "nv"]))[1] == ["mel", "nv"]
     order = pd.Series(["nv", "mel"], index=[7, 3])
     assert classes(["mel", "nv"], order)[1] == ["nv", "mel"]
+
+
+@pytest.mark.parametrize("absent", [None, np.nan, pd.NA])
+def test_a_name_is_no_missing_value(absent: Any) -> None:
+    with pytest.raises(ValueError, match=r"class_names must be strings, got .* as name 1"):
+        classes([0, 1, 2], ["a", absent, "c"])
+    with pytest.raises(ValueError, match="class_names must map each label to its name, a string"):
+        classes([0, 1], {0: "a", 1: absent})

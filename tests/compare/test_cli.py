@@ -228,10 +228,10 @@ def test_a_table_with_columns_of_every_kind(
     assert "--group patient_id, otherwise --drop patient_id" in capsys.readouterr().err
     command += ["--group", "patient_id", "--drop", "score"]
     assert compare(*command, "--no-progress") == 0
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert "recall_NA" in pd.read_csv(tmp_path / "c" / "table.csv").columns
     page = (tmp_path / "c" / "comparison.html").read_text(encoding="utf-8")
-    said = "1 numeric; missing numbers: age in 1 row, the median in their place"
+    said = "1 numeric: age; missing numbers: age in 1 row, the median in their place"
     assert f"columns: {said}" in " ".join(err.split())
     assert f"<dt>columns</dt><dd>{said}" in page
     assert "1 one-hot: sex; 3 features in all" in page

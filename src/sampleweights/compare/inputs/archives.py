@@ -40,7 +40,10 @@ def read_npz(path: Path) -> dict[str, Any]:
             members = {m.filename.removesuffix(".npy"): m for m in archive.zip.infolist()}
             if not {"features", "target"} <= members.keys():
                 held = ", ".join(members) or "nothing"
-                raise KeyError(f"{path} must hold features and target, got {held}")
+                raise KeyError(
+                    f"{path} must hold features and target, got {held}: write it with "
+                    "numpy.savez(file, features=..., target=...)"
+                )
             arrays = {}
             for name in (*ARRAYS, "class_names"):
                 if name in members:
@@ -71,7 +74,9 @@ def read_safetensors(path: Path) -> dict[str, Any]:
             held = list(stream.keys())
             if not {"features", "target"} <= {*held}:
                 raise ValueError(
-                    f"{path} must hold features and target, got {', '.join(held) or 'nothing'}"
+                    f"{path} must hold features and target, got {', '.join(held) or 'nothing'}: "
+                    "write it with safetensors.torch.save_file({'features': ..., 'target': ...}, "
+                    "file)"
                 )
             tensors = {name: stream.get_tensor(name) for name in ARRAYS if name in held}
     except SafetensorError as error:

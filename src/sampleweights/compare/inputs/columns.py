@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sampleweights.compare.inputs.roles import no_features
+from sampleweights.compare.inputs.roles import is_in_blocks, no_features
 
 __all__ = ["Encoded", "encode", "listed"]
 
@@ -70,8 +70,9 @@ def encode(frame: Any, target: Any = None, *, has_groups: bool, has_folds: bool)
         blocks.append(block)
         names += of_block
     if not names:
-        raise ValueError(f"no column is left as a feature ({_account(found, len(names))})")
+        raise ValueError(f"no column is left as a feature{_reasons(found)}")
     shared = [name for name, why in found.left_out.items() if "different texts" in why]
+    shared += [name for name in found.numbers if is_in_blocks(frame[name])]
     if shared and not has_groups:
         found.said.append(
             f"if rows with the same {' or '.join(shared)} belong together, name it with --group"
@@ -121,10 +122,13 @@ def _sort_out_texts(name: str, values: Any, found: _Sorted) -> None:
     import pandas as pd
 
     texts = values.astype(object).where(values.notna(), None)
-    texts = texts.map(str, na_action="ignore")
+    texts = texts.map(lambda value: str(value).strip() or None, na_action="ignore")
     present = texts.dropna()
     distinct = present.nunique()
-    if present.str.match(r"\s*\[").all():
+    if not distinct:
+        found.left_out[name] = "empty"
+        return
+    if present.str.startswith("[").all():
         found.lists[name] = _parsed(name, texts)
         return
     if present.str.fullmatch(_DATE).mean() >= 0.9:
@@ -230,7 +234,7 @@ def _account(found: _Sorted, size: int) -> str:
     """What became of each column, in words."""
     parts = []
     if found.numbers:
-        parts.append(f"{len(found.numbers):,} numeric")
+        parts.append(f"{len(found.numbers):,} numeric: {listed([*found.numbers])}")
     holes = {name: int(np.isnan(values).sum()) for name, values in found.numbers.items()}
     holes = {name: count for name, count in holes.items() if count}
     if holes:
@@ -242,10 +246,12 @@ def _account(found: _Sorted, size: int) -> str:
         parts.append(f"{len(found.texts):,} one-hot: {listed([*found.texts])}")
     parts += [f"{name}: lists of {rows.shape[1]:,}" for name, rows in found.lists.items()]
     parts += found.said
-    if found.left_out:
-        reasons = [f"{name} ({why})" for name, why in found.left_out.items()]
-        parts.append(f"left out: {listed(reasons)}")
-    return "; ".join(parts) + f"; {size:,} feature{'s' * (size != 1)} in all"
+    return "; ".join(parts) + _reasons(found) + f"; {size:,} feature{'s' * (size != 1)} in all"
+
+
+def _reasons(found: _Sorted) -> str:
+    reasons = [f"{name} ({why})" for name, why in found.left_out.items()]
+    return f"; left out: {listed(reasons)}" if reasons else ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -110,7 +110,10 @@ def load(
     elif suffixes == [".npy"]:
         raise ValueError(f"{path} needs the file of its targets beside it: {path} target.npy")
     else:
-        raise ValueError(f"the input must be {KINDS}, got {' '.join(map(str, paths))}")
+        raise ValueError(
+            f"the input must be {KINDS}, got {' '.join(map(str, paths))}; save it as one of these, "
+            f"or call compare(features, target) in Python"
+        )
     if groups is not None and not is_folder:
         arrays["groups"] = read_npy(groups)
     if folds is not None and not of_table and labels is None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["no_features"]
+__all__ = ["is_in_blocks", "no_features"]
 
 _OWNER = "patient|subject|participant|proband|donor|customer|client|user"
 _THING = (
@@ -116,6 +116,15 @@ def _counts_rows(values: Any) -> bool:
     if len(values) < 10 or values.dtype.kind not in "iu" or values.isna().any():
         return False
     return bool((np.diff(values.to_numpy(dtype=np.int64)) == 1).all())
+
+
+def is_in_blocks(values: Any) -> bool:
+    """Whether rows with the same whole number follow each other, as those of one patient do."""
+    if values.dtype.kind not in "iu" or values.isna().any():
+        return False
+    numbers = values.to_numpy()
+    blocks = 1 + np.count_nonzero(numbers[1:] != numbers[:-1])
+    return bool(10 <= blocks < len(numbers) and blocks == values.nunique())
 
 
 def _is_renamed(values: Any, codes: NDArray[np.int64]) -> bool:

@@ -126,7 +126,7 @@ def read_frame(path: Path, as_text: Sequence[str] = ()) -> Any:
         raise ImportError(f"{path} needs pyarrow: pip install pyarrow") from None
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty") from None
-    except (ValueError, csv.Error, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read: {str(error).strip()}") from None
     frame.columns = [str(column) for column in frame.columns]
     twice = frame.columns[frame.columns.duplicated()]
@@ -148,8 +148,11 @@ def _read_csv(path: Path, as_text: Sequence[str]) -> Any:
 def _read_csv_as(encoding: str, path: Path, head: bytes, as_text: Sequence[str]) -> Any:
     import pandas as pd
 
-    separator = _separator(head.decode(encoding, errors="replace"), whole=len(head) < _HEAD)
-    options = {"sep": separator, "encoding": encoding, "skipinitialspace": True, "index_col": False}
+    text = head.decode(encoding, errors="replace")
+    said = re.match("sep=(.)\r?\n", text)  # by Excel, which reads such a line
+    separator = said[1] if said else _separator(text, whole=len(head) < _HEAD)
+    options: dict[str, Any] = {"sep": separator, "encoding": encoding, "skiprows": int(bool(said))}
+    options |= {"skipinitialspace": True, "index_col": False}
     with _opened(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
@@ -204,11 +207,15 @@ def _separator(text: str, whole: bool) -> str:
 
 
 def _decimal(values: Any, separator: str) -> Any:
-    """Texts with 37,5 for 37.5, or 1,234 for 1234, as numbers are written here."""
-    if separator == ",":  # between quotes
-        grouped = values.dropna().str.fullmatch(r"[-+]?\d{1,3}(,\d{3})*(\.\d+)?").all()
-        return values.str.replace(",", "") if grouped else values
-    return values.str.replace(r"^([-+]?\d*),(\d+)$", r"\1.\2", regex=True)
+    """Texts such as 37,5 and 1.234,5 of a file with semicolons, or 1,234.5, as Python's numbers."""
+    point, group = (".", ",") if separator == "," else (",", ".")
+    number = rf"[-+]?(\d{{1,3}}(\{group}\d{{3}})+|\d*)(\{point}\d+)?"
+    if values.dropna().str.fullmatch(number).all():
+        grouped = values.str.replace(group, "", regex=False)
+        return grouped.str.replace(point, ".", regex=False)
+    if point == ",":  # numbers among texts
+        return values.str.replace(r"^([-+]?\d*),(\d+)$", r"\1.\2", regex=True)
+    return values
 
 
 def _labels(column: Any) -> Any:
@@ -224,10 +231,11 @@ def _labels(column: Any) -> Any:
             # beside numbers, NA is none
             missing = missing | ~column.isin(words).to_numpy()
     if missing.any():
+        row = int(np.argmax(missing))
+        word = "" if pd.isna(column.iloc[row]) else f"{column.iloc[row]!r} beside numbers, "
         more = f", and in {missing.sum() - 1:,} more" if missing.sum() > 1 else ""
-        row = column.index[int(np.argmax(missing))]
         raise ValueError(
-            f"column {column.name!r} is empty in row {row} (counted from 0)"
+            f"column {column.name!r} is empty in row {column.index[row]} ({word}counted from 0)"
             f"{more}: fill in what is missing, or delete these rows"
         )
     if not text:
