@@ -269,6 +269,20 @@ def test_several_targets_are_labels_that_an_image_may_have_together(tmp_path: Pa
     assert found.arrays["class_names"] == ["rust", "scab"]
 
 
+def test_the_ground_truth_of_isic_has_a_column_for_each_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = files(tmp_path / "images", "x1.jpg", "x2.jpg", "x3.jpg")
+    one_hot = {"MEL": [0.0, 1, 0], "NV": [1.0, 0, 1], "UNK": [0.0, 0, 0]}
+    monkeypatch.setattr(encoding, "_encode", Encoder())
+    options: dict[str, Any] = {"output": tmp_path / "out", "weights": "random"}
+    found = load([root], **options, labels=labels(tmp_path, image=["x1", "x2", "x3"], **one_hot))
+    assert [found.class_names[i] for i in found.target] == ["NV", "MEL", "NV"]
+    several = labels(tmp_path, image=["x1", "x2", "x3"], **one_hot | {"UNK": [1, 0, 0]})
+    with pytest.raises(ValueError, match="needs --target COLUMN, one of MEL, NV, UNK"):
+        load([root], **options, labels=several)
+
+
 def test_folds_groups_and_what_is_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = files(tmp_path / "images", *(f"x{i}.jpg" for i in range(6)))
     columns = {"label": list("aabbab"), "fold": list("001122"), "patient": list("uvwxyz")}

@@ -204,17 +204,28 @@ def _target_column(
     but: Sequence[str | None],
     classes: Callable[[], tuple[list[Path], list[str]]] | None,
 ) -> tuple[list[str], dict[Path, str] | None]:
-    """The column of the classes, or none and the class that a folder gives each image."""
+    """The columns of the classes, or none and the class that a folder gives each image."""
     others = [c for c in rows if c not in but and not c.startswith("Unnamed: ")]
     likely = _called(rows, _TARGETS, but) or (others if len(others) == 1 else [])
     if len(likely) == 1:
         return likely, None
+    if not likely and _is_one_hot([rows[column] for column in others]):
+        return others, None
     if not likely and classes is not None:
         try:
             return [], dict(zip(*classes(), strict=True))
         except ValueError:
             pass  # there are no folders of classes either
     raise ValueError(f"{table} needs --target COLUMN, one of {listed(likely or others)}")
+
+
+def _is_one_hot(columns: Sequence[Sequence[str]]) -> bool:
+    """Whether exactly one of the columns is 1 in each row, as in the ground truth of ISIC."""
+    ones, zeros = {"1", "1.0"}, {"0", "0.0"}
+    return len(columns) > 1 and all(
+        sum(cell in ones for cell in row) == 1 and {*row} <= ones | zeros
+        for row in zip(*columns, strict=True)
+    )
 
 
 def _first_rows(
