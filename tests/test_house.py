@@ -70,9 +70,12 @@ FLOORS = [
     {
         "compare/inputs/archives",
         "compare/inputs/checking",
-        "compare/inputs/images",
+        "compare/inputs/encoding",
+        "compare/inputs/folders",
         "compare/inputs/tables",
     },
+    {"compare/inputs/labels"},
+    {"compare/inputs/images"},
     {"compare/inputs/loading"},
     {"compare/inputs/__init__"},
     {"compare/training/origins"},

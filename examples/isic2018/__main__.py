@@ -41,7 +41,7 @@ from examples.isic2018.report import (
     write_report,
 )
 from examples.isic2018.results import PAPER_TABLES, Results
-from examples.isic2018.sources import Source
+from examples.isic2018.sources import Source, accept, runs_of_other_data, write_parts
 from examples.isic2018.training import Run, adjust
 
 GAMMAS = (0.5, 1.0, 2.0, 5.0)
@@ -84,8 +84,8 @@ DIR holds the training set in one of two forms, which give the same splits:
       ISIC2018_Task3_Training_GroundTruth and ISIC2018_Task3_Training_LesionGroupings (.csv, .zip
       or the unpacked folder)
   HAM10000, from Harvard Dataverse (https://doi.org/10.7910/DVN/DBW86T) or Kaggle:
-      HAM10000_images_part_1 and HAM10000_images_part_2 (.zip or the unpacked folders), and
-      HAM10000_metadata (.csv, .tab or no suffix)
+      HAM10000_images_part_1 and HAM10000_images_part_2 (.zip or the unpacked folders) or any
+      folders that hold the images, and HAM10000_metadata (.csv, .tab or no suffix)
 What is there in any of these forms is not downloaded again.
 
 A run is written as it goes; one that is finished is not repeated, one that was killed goes on from
@@ -122,7 +122,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     where.add_argument(
         "--near-duplicates", type=Path, metavar="CSV",
-        help="pairs of images of one lesion (where found in DIR or beside it)",
+        help="pairs of images of one lesion (those that are known of HAM10000, or "
+             "ham10000-near-duplicates.csv in DIR or beside it)",
     )  # fmt: skip
     where.add_argument("--splits", type=int, default=2, help="random 80/20 splits (2)")
     where.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR",
@@ -156,6 +157,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     how.add_argument("--cluster", choices=["local", "slurm"], default="local")
     how.add_argument("--slurm", nargs="+", default=[], metavar="NAME=VALUE",
                      help="for submitit, as slurm_partition=gpu timeout_min=600")  # fmt: skip
+    how.add_argument("--data", metavar="NAME",
+                     help="take the finished runs of these data, whose image files are others "
+                          "(the name is told where there are such runs)")  # fmt: skip
     how.add_argument("--decode", choices=["product", "greedy"], default="product",
                      help="how the report reads the hierarchical model (product)")  # fmt: skip
 
@@ -320,9 +324,14 @@ def command(args: argparse.Namespace) -> None:
     if args.command == "throughput":
         throughput.measure(datasets, source.recipe)
         return
+    if args.data is not None:
+        accept(dataset, folder / "runs", args.data)
     runs = runs_of(args, source, dataset.fingerprint)
+    for sentence in runs_of_other_data(runs, dataset, folder / "runs"):
+        print(sentence, file=sys.stderr, flush=True)
     derived = [run for run in runs if run.weighting in POSTHOC]
     if args.command in ("train", "reproduce"):
+        write_parts(dataset, folder / "runs")
         workers = args.workers or max(1, torch.cuda.device_count() // args.devices)
         if args.workers is None and not torch.cuda.is_available():
             workers = torch.get_num_threads()

@@ -34,6 +34,9 @@ DIGITS_TREE: dict[str, Any] = {
     "another": {"9, 7 or 0": ["9", "7", "0"], "5 or 1": ["5", "1"]},
 }
 NEAR_DUPLICATES = "ham10000-near-duplicates.csv"
+PAIRS = Path(__file__).with_name("near_duplicates.csv")
+"""18 pairs of images of HAM10000 that show one lesion under two names: Abhishek, Jain & Hamarneh,
+"Investigating the Quality of DermaMNIST and Fitzpatrick17k", Scientific Data 2025."""
 
 
 @dataclass
@@ -46,6 +49,8 @@ class Dataset:
     """In the order of the targets: a short name, and what figures with room for it say."""
     fingerprint: str
     """Changes when the samples do."""
+    parts: dict[str, str] = field(default_factory=dict, kw_only=True)
+    """Of what the fingerprint is a digest, each with a digest of its own."""
     table: pd.DataFrame
     """A row per sample: image, target (position in classes), lesion."""
     pictures: Tensor
@@ -157,10 +162,10 @@ def digits_split(target: NDArray[np.int64], seed: int) -> Split:
 # --------------------------------------------------------------------------------------------
 
 
-def near_duplicates(root: Path) -> Path | None:
-    """The list of near-duplicate pairs, if it lies in ``root`` or beside it."""
+def near_duplicates(root: Path) -> Path:
+    """The list of near-duplicate pairs in ``root`` or beside it, or the one of this folder."""
     paths = [root / NEAR_DUPLICATES, root.resolve().parent / NEAR_DUPLICATES]
-    return next((path for path in paths if path.exists()), None)
+    return next((path for path in paths if path.exists()), PAIRS)
 
 
 def lesion_groups(table: pd.DataFrame, pairs: Path | None) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import io
 import os
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -41,7 +42,10 @@ EASTER_EGG = "ISIC_0035068"
 """An image of the test set that is no lesion."""
 LAST_OF_TRAINING, LAST_OF_TEST = "ISIC_0034320", "ISIC_0036064"
 """The names of the validation set and the test set lie between these two."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+"""Of an image under two of them in one place, the first is taken."""
+IMAGE_NAME = re.compile(r"ISIC_\d{7}")
+OTHER_TASK = re.compile(r"isic[-_ ]?(2016|2017|2019|202\d|2018_task[12])", re.IGNORECASE)
 WHERE = (
     "Get the training input, ground truth and lesion groupings of ISIC 2018 Task 3 from "
     "https://challenge.isic-archive.com/data/#2018, or the same images as HAM10000 (its metadata "
@@ -70,9 +74,10 @@ def download(part: str, root: Path, mirror: str = MIRROR) -> None:
             return
         if not _has_data(root):
             _refuse_misplaced(root)
+            _refuse_other_task(root)
     for name in FILES[part]:
         target = root / f"{PREFIX}{name}"
-        if _found(root, target.stem):
+        if _found(root, target.stem) or (name == "Training_Input.zip" and other_images(root)):
             continue
         if urlsplit(mirror).scheme in ("http", "https"):
             _fetch(f"{mirror.rstrip('/')}/{PREFIX}{name}", target)
@@ -107,6 +112,41 @@ def ham10000_images(root: Path) -> list[Path]:
     images = [path for path in _entries(root) if path.name.lower().startswith("ham10000_images")]
     zips = [path for path in images if path.suffix.lower() == ".zip"]
     return zips + [path for path in images if path.is_dir()]
+
+
+def other_images(root: Path) -> list[Path]:
+    """Folders and zips of any other name that hold the images, zips first; or ``root`` itself."""
+    places = [path for path in _entries(root) if _is_other(path.name)]
+    zips = [path for path in places if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)]
+    found = []
+    for path in zips:
+        with zipfile.ZipFile(path) as archive:
+            if any(_is_image(Path(name)) for name in archive.namelist()):
+                found.append(path)
+    found += [p for p in places if p.is_dir() and any(map(_is_image, p.rglob("*")))]
+    return found or ([root] if any(map(_is_image, _entries(root))) else [])
+
+
+def _is_other(name: str) -> bool:
+    """Whether it is not the name of another part or task, and not hidden."""
+    others = (f"{PREFIX}test".lower(), f"{PREFIX}validation".lower(), ".", "__macosx")
+    return not name.lower().startswith(others) and not OTHER_TASK.match(name)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and bool(IMAGE_NAME.fullmatch(path.stem))
+
+
+def _refuse_other_task(root: Path) -> None:
+    """Recognise the files of other years, which are other tasks."""
+    for path in (root.resolve(), *_entries(root)):
+        if match := OTHER_TASK.match(path.name):
+            task = match[1].lower().replace("_task", " Task ")
+            raise DataError(
+                f"{path} is of ISIC {task}, which is another task: this example takes the 10,015 "
+                f"images and seven classes of ISIC 2018 Task 3. {WHERE}. To compare weightings on "
+                f"other images: python -m sampleweights compare FOLDER --labels FILE"
+            )
 
 
 def _entries(root: Path) -> list[Path]:
@@ -285,14 +325,18 @@ def read_csv(path: Path, columns: list[str], key: str = "image") -> pd.DataFrame
     return table
 
 
+def _by_suffix(path: Path) -> int:
+    suffix = path.suffix.lower()
+    return IMAGE_SUFFIXES.index(suffix) if suffix in IMAGE_SUFFIXES else len(IMAGE_SUFFIXES)
+
+
 def image_reader(path: Path) -> tuple[dict[str, str], Callable[[str], Image.Image]]:
     """The signatures of the images in a zip or folder, by name, and how to read one."""
     if path.is_dir():
-        files = {
-            file.stem: file
-            for file in path.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-        }
+        files: dict[str, Path] = {}
+        for file in sorted(path.rglob("*"), key=_by_suffix):
+            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."):
+                files.setdefault(file.stem, file)
         signatures = {}
         for name, file in files.items():
             stat = file.stat()
@@ -303,12 +347,11 @@ def image_reader(path: Path) -> tuple[dict[str, str], Callable[[str], Image.Imag
     else:
         with opened(path):
             archive = zipfile.ZipFile(path)  # stays open: its list of files takes time to read
-        members = {
-            file.stem: member
-            for member in archive.infolist()
-            if (file := Path(member.filename)).suffix.lower() in IMAGE_SUFFIXES
-            and not file.name.startswith(".")  # as in __MACOSX
-        }
+        members: dict[str, zipfile.ZipInfo] = {}
+        for member in sorted(archive.infolist(), key=lambda m: _by_suffix(Path(m.filename))):
+            file = Path(member.filename)
+            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."):
+                members.setdefault(file.stem, member)  # what starts so may lie in __MACOSX
         signatures = {name: f"{m.file_size}-{m.CRC:08x}" for name, m in members.items()}
 
         def content(name: str) -> bytes:
@@ -401,16 +444,20 @@ def _labels(root: Path, part: str) -> tuple[Path, pd.DataFrame]:
     named = ham10000_metadata(root)
     official_names = [f"{PREFIX}{part}_{name}" for name in ("GroundTruth", "LesionGroupings")]
     if not named and not _found(root, official_names[0]) and (images := ham10000_images(root)):
-        raise DataError(
-            f"{root} must hold HAM10000_metadata (.csv, .tab or no suffix), which names the "
-            f"diagnosis and the lesion of every image, beside {images[0].name}"
-        )
+        _refuse_without_metadata(root, images[0])
     is_official = not named or all(_found(root, name) for name in official_names)
     labels = [_one_hot_labels(root, part)] if is_official else []
     labels += [_named_labels(path) for path in named]
     for other in labels[1:]:
         _refuse_disagreement(labels[0], other)
     return labels[0]
+
+
+def _refuse_without_metadata(root: Path, images: Path) -> None:
+    raise DataError(
+        f"{root} must hold HAM10000_metadata (.csv, .tab or no suffix), which names the "
+        f"diagnosis and the lesion of every image, beside {images.name}"
+    )
 
 
 def _refuse_disagreement(one: tuple[Path, pd.DataFrame], other: tuple[Path, pd.DataFrame]) -> None:
@@ -436,16 +483,21 @@ def official(root: Path, part: str = "Training") -> Official:
         )
     if part == "Training" and not _has_data(root):
         _refuse_misplaced(root)
+        _refuse_other_task(root)
+        if images := other_images(root):
+            _refuse_without_metadata(root, images[0])
         raise DataError(f"--data-root must hold the images of ISIC 2018, {root} does not. {WHERE}")
     labels_path, table = _labels(root, part)
     _refuse_other_part(table["image"], labels_path, part)
     input_path = _found(root, f"{PREFIX}{part}_Input")
     parts = ham10000_images(root) if part == "Training" else []
     places = [*([input_path] if input_path else []), *parts]
+    if not places and part == "Training":
+        places = other_images(root)
     if not places and labels_path in ham10000_metadata(root):
         raise DataError(
             f"{root} must hold HAM10000_images_part_1 and HAM10000_images_part_2 (zip or folder) "
-            f"beside {labels_path.name}; there are no images"
+            f"beside {labels_path.name}, or a folder with the images; there are no images"
         )
     if not places:
         find(root, f"{part}_Input")  # raises

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from examples.isic2018 import encoders
 from examples.isic2018.data import (
@@ -16,9 +22,10 @@ from examples.isic2018.data import (
     lesion_groups,
     near_duplicates,
 )
-from examples.isic2018.official import Official, official
+from examples.isic2018.official import DataError, Official, official, write_atomically
 from examples.isic2018.prepare import digest, prepared_images
 from examples.isic2018.recipes import Recipe
+from examples.isic2018.training import RESULT, Run
 
 LESION_NAMES = {
     "MEL": "melanoma", "NV": "nevus", "BCC": "basal cell\ncarcinoma", "AKIEC": "actinic\nkeratosis",
@@ -37,7 +44,7 @@ class Source:
     num_splits: int
     with_test: bool = False
     pairs: Path | None = None
-    """The list of near-duplicates; None: where it is found."""
+    """The list of near-duplicates; None: the one that is found, or that of the example."""
 
     @property
     def name(self) -> str:
@@ -53,12 +60,7 @@ class Source:
         groups = lesion_groups(source.table, pairs)
         dataset.table["group"] = groups
         weights = Path(self.recipe.weights)
-        dataset.fingerprint = digest(  # all that decides the splits, and what is trained on
-            dataset.fingerprint,
-            dataset.table["target"].tolist(),
-            groups.tolist(),
-            hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
-        )
+        dataset.fingerprint, dataset.parts = fingerprint(dataset.table, groups, weights)
         dataset.split = {
             seed: isic_split(source.table, groups, seed) for seed in range(self.num_splits)
         }
@@ -94,3 +96,107 @@ class Source:
             pictures=pictures,
             inputs=inputs,
         )
+
+
+def fingerprint(
+    table: pd.DataFrame, groups: NDArray[np.int64], weights: Path
+) -> tuple[str, dict[str, str]]:
+    """A digest of all that decides the splits, and what is trained on; and one of each part."""
+    names, files = table["image"].tolist(), table["signature"].tolist()
+    of_weights = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    what = {
+        "classes": table["target"].tolist(),
+        "groups": groups.tolist(),
+        "weights": of_weights,
+    }
+    parts = {
+        part: digest(value) for part, value in {"names": names, **what, "files": files}.items()
+    }
+    return digest(digest(names, files), *what.values()), parts
+
+
+# --------------------------------------------------------------------------------------------
+# Runs of other data
+# --------------------------------------------------------------------------------------------
+
+DIFFERS = {
+    "names": "have other images",
+    "classes": "have other classes of the images",
+    "groups": "group other images as one lesion, so that their splits are others (the list of "
+    "near-duplicates: --near-duplicates)",
+    "weights": "have other weights of the backbone",
+    "files": "have image files of another size, checksum or time of change under the same names, "
+    "classes and lesions",
+}
+"""What is said of data of which a part is another."""
+
+
+def data_file(folder: Path, fingerprint: str) -> Path:
+    """Beside the runs: what their data were."""
+    return folder / f"data-{fingerprint}.json"
+
+
+def write_parts(dataset: Dataset, folder: Path) -> None:
+    """Write what the data are, so that what differs can be told later."""
+    if dataset.parts and not data_file(folder, dataset.fingerprint).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(dataset.parts, indent=1) + "\n"
+        write_atomically(data_file(folder, dataset.fingerprint), text)
+
+
+def differences(dataset: Dataset, folder: Path, fingerprint: str) -> list[str] | None:
+    """The parts in which other data differ; None where it is not known what they were."""
+    path = data_file(folder, fingerprint)
+    if not path.exists():
+        return None
+    before = json.loads(path.read_text())
+    return [part for part, digest in dataset.parts.items() if before.get(part) != digest]
+
+
+def runs_of_other_data(runs: Sequence[Run], dataset: Dataset, folder: Path) -> list[str]:
+    """A sentence for each other data set of which there are finished runs with these settings.
+
+    Their splits may be the same, and hours of training need not be repeated.
+    """
+    found: Counter[str] = Counter()
+    for run in runs:
+        if (folder / run.name / RESULT).exists():
+            continue
+        wanted = {
+            name: value
+            for name, value in json.loads(json.dumps(asdict(run))).items()
+            if name != "data"
+        }
+        for result in folder.glob(f"{run.name.rpartition('-')[0]}-*/{RESULT}"):
+            there = json.loads(result.read_text())
+            if all(there.get(name) == value for name, value in wanted.items()):
+                found[there["data"]] += 1
+    told = []
+    for fingerprint, number in found.items():
+        differs = differences(dataset, folder, fingerprint)
+        if differs is None:
+            what = f"of which {data_file(folder, fingerprint).name} is missing, so nothing is known"
+        else:
+            what = f"which {' and '.join(DIFFERS[part] for part in differs)}"
+        take = f"; --data {fingerprint} takes them as they are" if differs == ["files"] else ""
+        told.append(
+            f"{number} finished runs in {folder} have these settings, but are of the data "
+            f"{fingerprint}, {what}{take}"
+        )
+    return told
+
+
+def accept(dataset: Dataset, folder: Path, fingerprint: str) -> None:
+    """Go on with the runs of data that differ in their image files alone."""
+    differs = differences(dataset, folder, fingerprint)
+    if differs is None:
+        raise DataError(
+            f"--data must name data of which runs are in {folder}, there is no "
+            f"{data_file(folder, fingerprint).name}"
+        )
+    if set(differs) - {"files"}:
+        what = " and ".join(DIFFERS[part] for part in differs)
+        raise DataError(
+            f"--data must name data with the splits of these, those of {fingerprint} {what}"
+        )
+    dataset.fingerprint = fingerprint

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from sampleweights.__main__ import main  # noqa: E402
 from sampleweights.compare import Comparison, compare, comparing, default_entries  # noqa: E402
-from sampleweights.compare.inputs import loading  # noqa: E402
+from sampleweights.compare.inputs import images  # noqa: E402
 from sampleweights.compare.inputs.classes import classes  # noqa: E402
 
 DIGITS = [str(i) for i in range(12)]  # as text they are 0, 1, 10, 11, 2 ...
@@ -343,10 +343,10 @@ def saved(kind: str, path: Path, words: list[str], value: list[int]) -> list[Any
     ],
 )  # fmt: skip
 def test_recalls_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    def features_of(files: list[Path], *_: Any) -> Any:
+    def features_of(files: list[Path], *_: Any, **__: Any) -> Any:
         return FEATURES[[int(file.stem) for file in files]].astype(np.float32)
 
-    monkeypatch.setattr(loading, "image_features", features_of)
+    monkeypatch.setattr(images, "image_features", features_of)
     monkeypatch.setattr(comparing, "Head", Lookup)
     monkeypatch.setattr(Comparison, "plot", lambda self: Figure().subplots())
     monkeypatch.setattr(Comparison, "write_page", lambda self, path: path.touch())

@@ -328,7 +328,7 @@ def test_stopped_it_waits_for_the_thread_that_fed_its_workers(
     assert main([*command, "--output", str(tmp_path / "c")]) == 130
     assert not feeder.is_alive()
     assert capsys.readouterr().err.endswith(
-        "stopped; the same command keeps the runs that are finished\n"
+        "stopped; the same command goes on with what is finished\n"
     )
 
 
@@ -348,4 +348,4 @@ def test_stopped_by_a_signal_it_leaves_no_process_behind(data: Path, tmp_path: P
         # the pipe ends when the last worker process does, which inherits it
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.endswith("stopped; the same command keeps the runs that are finished\n")
+    assert err.endswith("stopped; the same command goes on with what is finished\n")

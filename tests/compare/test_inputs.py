@@ -19,7 +19,6 @@ pytest.importorskip("joblib")
 
 from sampleweights.compare.inputs import (  # noqa: E402
     check,
-    images,
     load,
 )
 
@@ -345,117 +344,6 @@ def test_wrong_paths_and_options(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             load(paths, **options)
-
-
-# --------------------------------------------------------------------------------------------
-# Images
-# --------------------------------------------------------------------------------------------
-
-
-def image_folder(path: Path) -> Path:
-    image = pytest.importorskip("PIL.Image")
-    generator = np.random.default_rng(0)
-    for name, count in {"naevus": 3, "melanoma": 2}.items():
-        (path / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = generator.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-            image.fromarray(pixels).save(path / name / f"{i}.png")
-    (path / "naevus" / "notes.txt").touch()
-    (path / ".hidden").mkdir()
-    return path
-
-
-SMALL = {"encoder": "test_resnet", "weights": "random", "progress": False}
-
-
-@pytest.fixture
-def needs_timm() -> None:
-    pytest.importorskip("timm")
-    pytest.importorskip("torchvision")
-
-
-@pytest.mark.usefixtures("needs_timm")
-def test_a_folder_is_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, output = image_folder(tmp_path / "images"), tmp_path / "images" / "comparison"
-    first = load([folder], output=output, **SMALL)
-    assert first.class_names == ["melanoma", "naevus"]
-    assert first.target.tolist() == [0, 0, 1, 1, 1]
-    assert first.features.shape[0] == 5
-    assert np.ptp(first.features, axis=0).max() > 0
-    assert [f.name for f in output.iterdir()] == ["features.npz"]
-    np.testing.assert_array_equal(load([output / "features.npz"]).features, first.features)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(images, "_encode", lambda *args: pytest.fail("computed again"))
-        again = load([folder], output=output, **SMALL)
-    np.testing.assert_array_equal(again.features, first.features)
-
-    (folder / "naevus" / "2.png").replace(folder / "naevus" / "3.png")
-    (folder / "naevus" / "3.png").write_bytes((folder / "naevus" / "0.png").read_bytes())
-    changed = load([folder], output=output, **SMALL).features
-    np.testing.assert_allclose(changed[4], first.features[2], rtol=1e-4, atol=1e-4)
-    assert not np.allclose(changed[4], first.features[4])
-
-
-@pytest.mark.usefixtures("needs_timm")
-def test_weights_of_a_file(tmp_path: Path) -> None:
-    import timm
-    import torch
-
-    folder, weights = image_folder(tmp_path / "images"), tmp_path / "weights.pth"
-    before = load([folder], output=tmp_path, **SMALL).features
-    model = timm.create_model("test_resnet", num_classes=7)  # its classifier is not needed
-    torch.save(model.state_dict(), weights)
-    options = SMALL | {"weights": str(weights)}
-    features = load([folder], output=tmp_path, **options).features
-    assert not np.allclose(features, before)
-
-    torch.save({"state_dict": {"x": torch.zeros(1)}}, weights)  # its time and content changed
-    with pytest.raises(ValueError, match=r"weights.pth do not fit test_resnet: .*Missing key"):
-        load([folder], output=tmp_path, **options)
-    with pytest.raises(ValueError, match="--weights must be imagenet, random or a file, got 'no'"):
-        load([folder], output=tmp_path, **SMALL | {"weights": "no"})
-
-
-@pytest.mark.usefixtures("needs_timm")
-def test_wrong_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
-
-    folder = image_folder(tmp_path / "images")
-    with pytest.raises(ValueError, match="--encoder must be the name of a timm model, got 'no'"):
-        load([folder], output=tmp_path, **SMALL | {"encoder": "no"})
-    whole = (folder / "naevus" / "1.png").read_bytes()
-    for content in (b"", b"text", whole[: len(whole) // 2]):
-        (folder / "naevus" / "1.png").write_bytes(content)
-        with pytest.raises(ValueError, match=r"the image .*naevus.1.png cannot be read"):
-            load([folder], output=tmp_path, **SMALL)
-    assert not (tmp_path / "features.npz").exists()
-
-    def offline(*args: Any, **kwargs: Any) -> None:
-        raise ConnectionError("no network\nand more")
-
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(OSError, match=r"cannot be downloaded \(no network\); .* --weights FILE"):
-        load([folder], output=tmp_path, encoder="resnet18", progress=False)
-
-
-def test_folders_without_classes(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    with pytest.raises(ValueError, match="the class folder .*one holds no image"):
-        load([tmp_path])
-    (tmp_path / "one" / "x.PNG").touch()
-    with pytest.raises(ValueError, match=r"at least two classes, got 1"):
-        load([tmp_path])
-
-
-@pytest.mark.parametrize("package", ["timm", "torchvision", "PIL"])
-def test_images_without_a_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
-    folder = image_folder(tmp_path / "images")
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match="needs timm, torchvision and pillow .*: pip install"):
-        load([folder], output=tmp_path, **SMALL)
 
 
 @pytest.mark.parametrize("shape", ["(0, 10000000000000000000000)", "(True, 3)", "(-1, -3)", "(("])

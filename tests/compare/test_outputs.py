@@ -19,7 +19,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from sampleweights.__main__ import main  # noqa: E402
 from sampleweights.compare import cli  # noqa: E402
-from sampleweights.compare.inputs import images  # noqa: E402
+from sampleweights.compare.inputs import encoding, images  # noqa: E402
 from sampleweights.compare.outputs import (  # noqa: E402
     FEATURES,
     PAGE,
@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "compare", lambda *_, **__: pytest.fail("trained"))
-    monkeypatch.setattr(images, "_encode", lambda *_: pytest.fail("encoded"))
+    monkeypatch.setattr(encoding, "_encode", lambda *_: pytest.fail("encoded"))
 
 
 def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> str:

@@ -42,7 +42,8 @@ head on features that do not change. INPUT is one of
   features.npz              or .safetensors: features (N, D) and target (N,),
                             perhaps groups (N,), folds (N,), class_names (C,)
   features.npy target.npy   the same as two files
-  images/                   a sub-folder of images for each class"""
+  images/                   a sub-folder of images for each class, or any with
+                            --labels FILE, a table with a row for each image"""
 
 EXAMPLES = """\
   python -m sampleweights compare lesions.csv --target diagnosis --group patient
@@ -71,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     add("--drop", nargs="*", default=[], metavar="COLUMN", help="columns that are no features")
     add("--groups", type=Path, metavar="FILE", help="an .npy file with them, for arrays or images")
     add("--class-names", nargs="*", metavar="NAME", help="in the order of the labels")
+    add("--labels", type=Path, metavar="FILE", help="the table of a folder of images")
+    add("--image", metavar="COLUMN", help="its column that names the images")
     add("--encoder", metavar="MODEL", help=f"the timm model for images ({DEFAULT_ENCODER})")
     add("--weights", metavar="FILE", help="its weights: a file, random or imagenet (default)")
 
@@ -150,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command keeps the runs that are finished", file=sys.stderr)
+        print("stopped; the same command goes on with what is finished", file=sys.stderr)
         return 130
     return 0
 
@@ -167,7 +170,7 @@ def chosen(entries: dict[str, Any], rows: Sequence[str] | None) -> dict[str, Any
 
 def run(args: argparse.Namespace, entries: dict[str, Any] | None = None) -> None:
     """Compare, show the answer and write it."""
-    others = (args.groups, args.weights, args.utility, args.entries)
+    others = (args.groups, args.labels, args.weights, args.utility, args.entries)
     read = [*args.input, *(Path(path) for path in others if path is not None)]
     check_output(args.output, read)
     inputs = load(
@@ -179,15 +182,16 @@ def run(args: argparse.Namespace, entries: dict[str, Any] | None = None) -> None
         folds=args.folds if isinstance(args.folds, str) else None,
         drop=args.drop,
         class_names=args.class_names,
+        labels=args.labels,
+        image=args.image,
         encoder=args.encoder,
         weights=args.weights,
         progress=not args.no_progress,
+        say=say,
     )
     if entries is None:
         entries = default_entries() if inputs.target.ndim == 1 else default_label_entries()
     entries = chosen(entries, args.rows)
-    for name, text in inputs.facts.items():  # before the training: it may not be what is wanted
-        print(textwrap.fill(f"{name}: {text}", 96, subsequent_indent="  "), file=sys.stderr)
     objective = args.objective
     if args.utility is not None:
         objective = utility_of(args.utility, len(inputs.class_names))
@@ -232,6 +236,11 @@ def run(args: argparse.Namespace, entries: dict[str, Any] | None = None) -> None
     with replacing(page) as path:
         comparison.write_page(path)
     show(f"{comparison}\n\nThe page is {page}")
+
+
+def say(name: str, text: str) -> None:
+    """Tell how the input is read before anything is computed: it may not be what is wanted."""
+    print(textwrap.fill(f"{name}: {text}", 96, subsequent_indent="  "), file=sys.stderr)
 
 
 def show(text: str) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 __all__ = [
-    "FEATURES", "MARK", "PAGE", "PICTURE", "RUNS", "SUSPICIOUS", "TABLE", "check_output",
+    "FEATURES", "MARK", "PAGE", "PARTS", "PICTURE", "RUNS", "SUSPICIOUS", "TABLE", "check_output",
     "remove_own", "replacing",
 ]  # fmt: skip
 
 TABLE, PICTURE, PAGE = "table.csv", "comparison.png", "comparison.html"
 FEATURES = "features.npz"
 """Of a folder of images."""
+PARTS = "features"
+"""The folder that has parts of these features while they are computed."""
 SUSPICIOUS = "suspicious_labels.csv"
 """Where labels look wrong."""
 RUNS = "runs"
@@ -80,7 +82,7 @@ def _check_replaceable(path: Path) -> None:
 
 def _is_own(path: Path) -> bool:
     try:
-        if path.name == FEATURES:
+        if path.name == FEATURES or (path.parent.name == PARTS and path.suffix == ".npz"):
             with np.load(path, allow_pickle=False) as archive:
                 return "signature" in archive.files
         with path.open("rb") as stream:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from sampleweights.compare.inputs.archives import read_npy, read_npz, read_safetensors
 from sampleweights.compare.inputs.checking import Inputs, check
-from sampleweights.compare.inputs.images import DEFAULT_ENCODER, image_features, list_images
+from sampleweights.compare.inputs.images import read_images
 from sampleweights.compare.inputs.tables import is_table, read_table
-from sampleweights.compare.outputs import FEATURES
 
 KINDS = (
     "an .npz or .safetensors file, two .npy files (features and target), a .csv, .tsv or .parquet "
@@ -28,9 +26,12 @@ def load(
     folds: str | None = None,
     drop: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
+    labels: Path | None = None,
+    image: str | None = None,
     encoder: str | None = None,
     weights: str | None = None,
     progress: bool = True,
+    say: Callable[[str, str], None] = lambda name, text: None,
 ) -> Inputs:
     """Read the input of the command line.
 
@@ -44,39 +45,59 @@ def load(
         folds: the column of a table that holds the folds; for all else an ``.npy`` file.
         drop: columns of a table that are no features; all others are.
         class_names: a name for each class, in the order of the sorted labels.
+        labels: a table with the classes of the images in a folder; `target`, `group`, `folds` and
+            `drop` are of its columns.
+        image: its column that names the images.
         encoder: the timm model that turns images into features.
         weights: of the encoder: "imagenet", "random" or a file.
         progress: show a bar while images are encoded.
+        say: is called with the name and the text of each fact, as soon as it is known.
 
     Raises:
         ValueError, OSError, ImportError: what is wrong with the input, in one sentence.
     """
-    for path in (*paths, *([groups] if groups else [])):
+    for path in (*paths, *filter(None, (groups, labels))):
         if not path.exists():
             raise ValueError(f"{path} does not exist")
     path, suffixes = paths[0], [p.suffix.lower() for p in paths]
     is_folder = len(paths) == 1 and path.is_dir()
     of_table = len(paths) == 1 and is_table(path) and not is_folder
-    if not of_table and (target or group is not None or drop):
+    if not (of_table or labels) and (target or group is not None or drop):
         raise ValueError(
             f"--target, --group and --drop are for .csv, .tsv and .parquet files, got {path}"
+            + "; give the one that has the labels with --labels FILE" * is_folder
         )
+    if not is_folder and (labels is not None or image is not None):
+        raise ValueError(f"--labels and --image are for a folder of images, got {path}")
     if of_table and groups is not None:
         raise ValueError(f"the groups of {path} are one of its columns: --group COLUMN")
     if not is_folder and (encoder is not None or weights is not None):
         raise ValueError(f"--encoder and --weights are for a folder of images, got {path}")
 
-    columns = labels = None
+    columns = None
+    told: dict[str, str] = {}
+
+    def tell(facts: dict[str, str]) -> None:
+        for name, text in facts.items():
+            if name not in told:
+                told[name] = text
+                say(name, text)
+
     if is_folder:
-        files, labels = list_images(path, output)
-        arrays: dict[str, Any] = {"target": labels}
-        arrays["features"] = image_features(
-            files,
+        arrays = read_images(
             path,
-            output / FEATURES,
-            encoder or DEFAULT_ENCODER,
-            weights or "imagenet",
-            progress,
+            output,
+            labels=labels,
+            image=image,
+            target=target,
+            group=group,
+            folds=folds if labels is not None else None,
+            drop=drop,
+            groups=None if groups is None else read_npy(groups),
+            encoder=encoder,
+            weights=weights,
+            progress=progress,
+            tell=tell,
         )
     elif of_table:
         arrays, columns = read_table(path, target, group, folds, drop)
@@ -93,9 +114,9 @@ def load(
             f"the input must be {KINDS}, got {' '.join(map(str, paths))}; save it as one of these, "
             f"or call compare(features, target) in Python"
         )
-    if groups is not None:
+    if groups is not None and not is_folder:
         arrays["groups"] = read_npy(groups)
-    if folds is not None and not of_table:
+    if folds is not None and not of_table and labels is None:
         if not folds.endswith(".npy") or not Path(folds).exists():
             raise ValueError(
                 f"--folds must be an integer, an .npy file with the fold of each sample, or a "
@@ -105,6 +126,8 @@ def load(
     if class_names is not None:
         arrays["class_names"] = class_names
     try:
-        return check(**arrays, columns=columns)
+        inputs = check(**arrays, columns=columns)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    tell(inputs.facts)
+    return inputs

@@ -17,7 +17,7 @@ import numpy as np
 
 from sampleweights.compare.inputs.columns import encode, listed
 
-__all__ = ["is_table", "read_frame", "read_table"]
+__all__ = ["is_table", "label_arrays", "read_frame", "read_table"]
 
 _HEAD = 1 << 16  # bytes in which the separator shows
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")  # "007" is a name
@@ -72,19 +72,7 @@ def read_table(
     if len(frame) == 0:
         raise ValueError(f"{path} has no rows")
     try:
-        labels = {column: _labels(frame[column]) for column in given if given[column] != "--drop"}
-        arrays: dict[str, Any] = {"facts": {}}
-        for name, of_column in (("groups", group), ("folds", folds)):
-            if of_column is not None:
-                arrays[name] = labels[of_column]
-        if len(target) == 1:
-            arrays["target"] = labels[target[0]]
-        else:
-            arrays["target"] = np.stack([_truth(labels[column]) for column in target], axis=1)
-            arrays["class_names"] = [*target]
-        words = [_kept_words(labels[c]) for c in (*target, group) if c is not None]
-        if any(words):
-            arrays["facts"]["labels"] = "; ".join(word for word in words if word)
+        arrays = label_arrays(frame, target, group, folds)
         encoded = encode(
             frame.drop(columns=list(given)),
             arrays["target"] if len(target) == 1 else None,
@@ -96,6 +84,31 @@ def read_table(
     arrays["features"] = encoded.features
     arrays["facts"]["columns"] = encoded.account
     return arrays, encoded.names
+
+
+def label_arrays(
+    frame: Any, target: Sequence[str], group: str | None = None, folds: str | None = None
+) -> dict[str, Any]:
+    """What `check` takes of the columns that are no features.
+
+    Raises:
+        ValueError: a column has an empty cell, or one of several targets is neither 0 nor 1.
+    """
+    named = [column for column in (*target, group, folds) if column is not None]
+    labels = {column: _labels(frame[column]) for column in named}
+    arrays: dict[str, Any] = {"facts": {}}
+    for name, of_column in (("groups", group), ("folds", folds)):
+        if of_column is not None:
+            arrays[name] = labels[of_column]
+    if len(target) == 1:
+        arrays["target"] = labels[target[0]]
+    elif target:
+        arrays["target"] = np.stack([_truth(labels[column]) for column in target], axis=1)
+        arrays["class_names"] = [*target]
+    words = [_kept_words(labels[c]) for c in (*target, group) if c is not None]
+    if any(words):
+        arrays["facts"]["labels"] = "; ".join(word for word in words if word)
+    return arrays
 
 
 def read_frame(path: Path, as_text: Sequence[str] = ()) -> Any:
@@ -222,8 +235,8 @@ def _labels(column: Any) -> Any:
         word = "" if pd.isna(column.iloc[row]) else f"{column.iloc[row]!r} beside numbers, "
         more = f", and in {missing.sum() - 1:,} more" if missing.sum() > 1 else ""
         raise ValueError(
-            f"column {column.name!r} is empty in row {row} ({word}counted from 0){more}: fill in "
-            f"what is missing, or delete these rows"
+            f"column {column.name!r} is empty in row {column.index[row]} ({word}counted from 0)"
+            f"{more}: fill in what is missing, or delete these rows"
         )
     if not text:
         return column
@@ -241,7 +254,7 @@ def _truth(column: Any) -> Any:
         row = int(np.argmax(wrong))
         raise ValueError(
             f"column {column.name!r} must hold 0 and 1, since --target names several columns, got "
-            f"{column.iloc[row]} in row {row} (counted from 0)"
+            f"{column.iloc[row]} in row {column.index[row]} (counted from 0)"
         )
     return values.to_numpy(dtype=np.int64)
 

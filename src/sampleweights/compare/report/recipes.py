@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from typing import Any
 
@@ -89,11 +88,6 @@ def code(comparison: Comparison, row: str) -> str:
         lines.append("# at the start of each epoch: criterion.set_epoch(epoch)")
     if any(line.startswith("sampler = ") for line in lines):
         lines.append("# at the start of each epoch: sampler.set_epoch(epoch)")
-    has_tensors = re.search(r"\(class_counts|num_epochs", recipe(comparison, trained).code)
-    moved = ["criterion.to(device)"] if has_tensors else []
-    moved += ["adjustment.to(device)"] if trained != row else []
-    if moved:
-        lines.append(f"# on a GPU: {'; '.join(moved)}")
     if table is not None:
         what = table.tolist() if table.size <= MOST_COUNTS else "table  # your own"
         before.append(f"utility = {what}")
