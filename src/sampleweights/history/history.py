@@ -149,14 +149,8 @@ class LossHistory(Unscripted):
                 f"record() must hold exactly one call of its criterion, got {len(found)}"
             )
         [(samples, weight)] = found
-        self.update(
-            index,
-            samples.loss,
-            weight,
-            logits=samples.logits,
-            target=samples.target,
-            valid=samples.valid,
-        )
+        of = (samples.loss, weight, samples.valid, samples.logits, samples.target, samples.judged)
+        self._add(index, *of)
 
     @torch.no_grad()
     def update(
@@ -178,6 +172,10 @@ class LossHistory(Unscripted):
             - logits: (N, C), with target (N,) of class indices, for scores of the predictions.
               A sample whose target is no class is not judged.
         """
+        self._add(index, loss, weight, valid, logits, target)
+
+    @torch.no_grad()
+    def _add(self, index: Tensor, loss: Tensor, *others: Any) -> None:
         current = self.current
         for name, tensor in (("index", index), ("loss", loss)):
             check_tensor(name, tensor)
@@ -195,7 +193,7 @@ class LossHistory(Unscripted):
                 raise IndexError(
                     f"index must be from 0 to {self.num_samples - 1}, got {low} to {high}"
                 )
-        observed, classes = observe(loss, weight, valid, logits, target)
+        observed, classes = observe(loss, *others)
         classes = None if classes is None else classes.to(current.device)
         state.add(current, self.current_classes, index, observed.to(current), classes)
 

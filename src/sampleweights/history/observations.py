@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sampleweights._checks import is_index
+from sampleweights.losses.watching import judge
 
 COLUMNS = ("times", "loss", "weight", "kept", "judged", "p", "margin", "correct")
 CLASSES = ("label", "rival")
@@ -17,6 +18,7 @@ def observe(
     valid: Tensor | None,
     logits: Tensor | None,
     target: Tensor | None,
+    judged: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """``COLUMNS`` of each sample, (N, 8): means over its valid positions; and ``CLASSES``, (N, 2).
 
@@ -39,10 +41,10 @@ def observe(
     if columns.ndim > 2:
         columns = columns.flatten(1, -2).sum(1)
         columns = columns / columns[:, :1].clamp(min=1)
-    judged = _judge(logits, target)
-    if judged is None:
+    found = _judge(logits, target) if judged is None else (*judged, columns[:, 0] > 0)
+    if found is None:
         return torch.cat([columns, columns.new_zeros(len(columns), 4)], 1), None
-    scores, classes, is_class = judged
+    scores, classes, is_class = found
     # nothing is judged where labels are ignored, or are no classes: a product would keep a NaN
     where = (columns[:, :1] > 0) & is_class[:, None]
     return torch.cat([columns, scores.where(where, 0)], 1), classes.where(where, -1)
@@ -55,17 +57,8 @@ def _judge(logits: Tensor | None, target: Tensor | None) -> tuple[Tensor, Tensor
         return None
     if not is_index(target) or target.shape != logits.shape[:1]:
         return None
-    logits, target = logits.detach().float(), target.long()
     is_class = (target >= 0) & (target < logits.shape[1])
-    label = target.where(is_class, 0)
-    of_target = logits.gather(1, label[:, None])[:, 0]
-    (first, second), (best, next_best) = (part.unbind(1) for part in logits.topk(2, dim=1))
-    is_best = best == label
-    margin = of_target - torch.where(is_best, second, first)
-    p = (of_target - logits.logsumexp(1)).exp()
-    scores = torch.stack([torch.ones_like(p), p, margin, (margin > 0).float()], 1)
-    classes = torch.stack([label, torch.where(is_best, next_best, best)], 1)
-    return scores, classes.int(), is_class
+    return (*judge(logits, target.where(is_class, 0)), is_class)
 
 
 def add_to_mean(mean: Tensor, squares: Tensor, value: Tensor, where: Tensor, count: Tensor) -> None:

@@ -5,6 +5,7 @@ from sampleweights.losses.binary_cross_entropy import BCEWithLogitsLoss
 from sampleweights.losses.cross_entropy import CrossEntropyLoss
 from sampleweights.losses.focal import BinaryFocalLoss, FocalLoss
 from sampleweights.losses.hierarchical import HierarchicalLoss
+from sampleweights.losses.linear import LinearCrossEntropyLoss
 from sampleweights.losses.weighted import WeightedLoss
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "CrossEntropyLoss",
     "FocalLoss",
     "HierarchicalLoss",
+    "LinearCrossEntropyLoss",
     "WeightedLoss",
 ]

@@ -29,6 +29,8 @@ class Samples(NamedTuple):
     to the terms of the classes, ``sum_c t_c w_c (-log p_c)``."""
     dtype: torch.dtype | None = None
     """What the result is rounded to; None: the dtype of ``loss``."""
+    judged: tuple[Tensor, Tensor] | None = None
+    """What ``judge`` says of logits that no longer exist."""
 
 
 Batch = tuple[Samples, "Tensor | None"]
@@ -63,11 +65,11 @@ def call_hooks(criterion: Any, samples: Samples, weight: Tensor | None) -> None:
     is_compiling = torch.compiler.is_compiling()
     if not is_compiling and _is_in_backward():
         return  # activation checkpointing computes again what was seen in the forward pass
-    loss, target, valid, num_classes, class_weight, logits, weighted, dtype = samples
+    loss, target, valid, num_classes, class_weight, logits, weighted, dtype, judged = samples
     logits = None if logits is None else logits.detach()
     # not _replace, at which the compiler of torch 2.4 breaks the graph
     samples = Samples(
-        loss.detach(), target, valid, num_classes, class_weight, logits, weighted, dtype
+        loss.detach(), target, valid, num_classes, class_weight, logits, weighted, dtype, judged
     )
     for batches in criterion._recordings:
         batches.append((samples, weight))
@@ -92,3 +94,20 @@ _graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lam
 
 def _is_in_backward() -> bool:
     return _graph_task() != -1
+
+
+def judge(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """What the logits (N, C) of at least two classes say of the labels (N,).
+
+    One, probability of the label, margin and correctness, (N, 4); label and highest other class,
+    (N, 2) int32.
+    """
+    logits, label = logits.detach().float(), label.long()
+    of_label = logits.gather(1, label[:, None])[:, 0]
+    (first, second), (best, next_best) = (part.unbind(1) for part in logits.topk(2, dim=1))
+    is_best = best == label
+    margin = of_label - torch.where(is_best, second, first)
+    p = (of_label - logits.logsumexp(1)).exp()
+    scores = torch.stack([torch.ones_like(p), p, margin, (margin > 0).float()], 1)
+    classes = torch.stack([label, torch.where(is_best, next_best, best)], 1)
+    return scores, classes.int()

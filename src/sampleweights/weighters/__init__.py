@@ -3,6 +3,7 @@
 from sampleweights.weighters.base import Weighter
 from sampleweights.weighters.class_frequency import ClassBalanced, EffectiveNumber
 from sampleweights.weighters.compose import Compose
+from sampleweights.weighters.confidence import Confidence
 from sampleweights.weighters.curriculum import OHEM, SelfPaced
 from sampleweights.weighters.deferred import Deferred
 from sampleweights.weighters.hard_negatives import HardNegativeMining
@@ -11,6 +12,7 @@ __all__ = [
     "OHEM",
     "ClassBalanced",
     "Compose",
+    "Confidence",
     "Deferred",
     "EffectiveNumber",
     "HardNegativeMining",

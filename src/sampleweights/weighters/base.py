@@ -95,6 +95,10 @@ class Weighter(ExactBuffers, ABC):
     """Whether the weights of a sample need no other sample. Then processes that share a batch do
     not gather it for this weighter."""
 
+    is_elementwise = False
+    """Whether the weight of a loss needs no other loss, not even one of the same sample. Then it can
+    be computed with the loss, as :class:`~sampleweights.LinearCrossEntropyLoss` does."""
+
     @property
     def inactive(self) -> bool:
         """Whether every weight is 1, whatever the loss; a criterion then skips the weighter."""

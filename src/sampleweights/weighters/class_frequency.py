@@ -42,6 +42,7 @@ class ClassFrequency(Weighter, FromCounts):
 
     may_drop = False  # the class of a valid sample has samples
     is_local = True
+    is_elementwise = True
     class_weight: Tensor
 
     def __init__(self, class_counts: Any, class_weight: Tensor) -> None:

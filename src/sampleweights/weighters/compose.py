@@ -72,6 +72,10 @@ class Compose(Weighter):
     def is_local(self) -> bool:  # type: ignore[override]
         return all(weighter.is_local for weighter in self._parts())
 
+    @property
+    def is_elementwise(self) -> bool:  # type: ignore[override]
+        return all(weighter.is_elementwise for weighter in self._parts())
+
     def skip(self) -> None:
         for weighter in self._parts():
             weighter.skip()

@@ -88,6 +88,10 @@ class Deferred(EpochWeighter):
     def is_local(self) -> bool:  # type: ignore[override]
         return self.weighter.is_local
 
+    @property
+    def is_elementwise(self) -> bool:  # type: ignore[override]
+        return self.weighter.is_elementwise
+
     def _waits(self) -> bool | Tensor:
         """Whether the start is still to come: a tensor where only the device knows."""
         if self._start == 0:

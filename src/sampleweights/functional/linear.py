@@ -1,0 +1,341 @@
+"""Softmax losses of a linear layer, whose logits exist one chunk of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sampleweights._eager import is_readable
+from sampleweights.functional.reference import look_up
+from sampleweights.reduction import weighted_mean
+
+Coefficient = Callable[[Tensor, Any], Tensor]
+"""The factor of each loss of some rows, from the losses and the positions of the rows."""
+
+_CPU_BYTES, _CPU_ROWS = 2**25, 256
+"""Of a chunk of logits on a CPU: of fewer rows a matrix product takes up to twice the time."""
+_GPU_BYTES = 2**28
+_BLOCK_BYTES = 2**20
+"""For each thread of a CPU: what lies between two products is computed within the cache."""
+
+
+class Form(NamedTuple):
+    """What the loss of a row is made of."""
+
+    gamma: float
+    label_smoothing: float
+    weight: Tensor | None
+    """Class weights, (C,), in the dtype of the losses."""
+    margin: Callable[[Tensor, Tensor], Tensor] | None
+    judge: Callable[[Tensor, Tensor], Sequence[Tensor]] | None
+    """What a hook wants to know of the logits of some rows, one value or row for each."""
+    chunk_size: int | None
+    """Rows of a chunk; None: chosen."""
+
+
+class Rows(NamedTuple):
+    """The rows of a batch that count, and what they are to give."""
+
+    target: Tensor
+    """(N,), int64."""
+    kept: Tensor | None
+    """Positions of the rows that count, int64; None: all."""
+    dtype: torch.dtype
+    """What the products are computed in; softmax and sums are float32 or wider."""
+    form: Form
+
+
+class Found(NamedTuple):
+    """What a walk over the rows has found."""
+
+    loss: Tensor
+    """(N,), 0 where a row does not count."""
+    factor: Tensor | None
+    """(N,), the factors of the losses; None without gradients."""
+    judged: list[Tensor]
+    gradients: list[Tensor | None]
+    """Of hidden states, head, bias and the parameters of the margin: of sum(factor * loss)."""
+
+
+def total(
+    rows: Rows, coefficient: Coefficient, hidden: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The sum of all losses times their factors, in one pass: its gradient is there already.
+
+    And the losses, without a graph, and what was judged.
+    """
+    value, loss, *judged = _Total.apply(  # type: ignore[no-untyped-call]
+        rows, coefficient, hidden, weight, bias, *_parameters(rows.form)
+    )
+    return value, loss, judged
+
+
+def losses(
+    rows: Rows, hidden: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, list[Tensor]]:
+    """The loss of each row, whose backward pass computes the logits of the rows that it needs."""
+    loss, *judged = _Losses.apply(  # type: ignore[no-untyped-call]
+        rows, hidden, weight, bias, *_parameters(rows.form)
+    )
+    return loss, judged
+
+
+def _parameters(form: Form) -> list[Tensor]:
+    """What a margin of the user's own may learn."""
+    if not isinstance(form.margin, torch.nn.Module):
+        return []
+    return [parameter for parameter in form.margin.parameters() if parameter.requires_grad]
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Rows, coefficient: Coefficient, *inputs: Any) -> Any:
+        needs = ctx.needs_input_grad[2:]
+        found = walk(rows, inputs, needs, coefficient)
+        ctx.dtypes = [None if x is None else x.dtype for x in inputs]
+        ctx.save_for_backward(*found.gradients)
+        ctx.mark_non_differentiable(found.loss, *found.judged)
+        assert found.factor is not None
+        return (weighted_mean(found.loss, found.factor, 1), found.loss, *found.judged)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        is_one = is_readable(grad) and grad.item() == 1
+        gradients = [
+            None if g is None else (g if is_one else g * grad).to(dtype)
+            for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return (None, None, *gradients)
+
+
+class _Losses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Rows, *inputs: Any) -> Any:
+        found = walk(rows, inputs)
+        ctx.rows = rows
+        ctx.save_for_backward(*inputs)
+        ctx.mark_non_differentiable(*found.judged)
+        return (found.loss, *found.judged)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        rows: Rows = ctx.rows
+        counts = grad != 0
+        if rows.kept is not None:
+            counts = counts & torch.zeros_like(counts).index_fill_(0, rows.kept, True)
+        form = rows.form._replace(judge=None)
+        rows = rows._replace(kept=counts.nonzero().squeeze(1), form=form)
+        inputs, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        found = walk(rows, inputs, needs, lambda _, at: grad[at])
+        gradients = [
+            None if g is None else g.to(x.dtype)
+            for g, x in zip(found.gradients, inputs, strict=True)
+        ]
+        return (None, *gradients)
+
+
+def walk(
+    rows: Rows,
+    inputs: Sequence[Any],
+    needs: Sequence[bool] = (),
+    coefficient: Coefficient | None = None,
+) -> Found:
+    """Compute the rows that count, chunk by chunk; with ``coefficient`` also gradients."""
+    device: torch.device = inputs[0].device
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        return _Walk(rows, inputs, needs, coefficient).run()
+
+
+class _Walk:
+    def __init__(
+        self,
+        rows: Rows,
+        inputs: Sequence[Any],
+        needs: Sequence[bool],
+        coefficient: Coefficient | None,
+    ) -> None:
+        self.rows, self.form, self.coefficient = rows, rows.form, coefficient
+        hidden, weight, bias = (None if x is None else x.to(rows.dtype) for x in inputs[:3])
+        self.hidden, self.weight, self.bias = hidden, weight, bias
+        self.wide = torch.promote_types(rows.dtype, torch.float32)
+        self.parameters = list(inputs[3:])
+        self.gradients: list[Tensor | None] = [None] * len(inputs)
+        if coefficient is not None:
+            for i, needed in enumerate(needs):
+                if needed:
+                    # of half precision the sums over chunks are kept in float32
+                    dtype = torch.promote_types(inputs[i].dtype, self.wide) if i else rows.dtype
+                    self.gradients[i] = inputs[i].new_zeros(inputs[i].shape, dtype=dtype)
+
+    def run(self) -> Found:
+        target, kept = self.rows.target, self.rows.kept
+        count = len(target) if kept is None else len(kept)
+        loss = self.hidden.new_zeros(len(target), dtype=self.wide)
+        factor = None if self.coefficient is None else torch.zeros_like(loss)
+        size = max(1, min(count, self.form.chunk_size or self._chunk_size()))
+        block = max(1, min(size, self._block_size()))
+        logits = self.hidden.new_empty(size, len(self.weight))
+        self.p = self.hidden.new_empty(block, len(self.weight), dtype=self.wide)
+        judged: list[list[Tensor]] = []
+        for first in range(0, count, size):
+            last = min(first + size, count)
+            part = logits[: last - first]
+            at = slice(first, last) if kept is None else kept[first:last]
+            hidden = self.hidden[at]
+            if self.bias is None:
+                torch.mm(hidden, self.weight.T, out=part)
+            else:
+                torch.addmm(self.bias, hidden, self.weight.T, out=part)
+            for low in range(0, len(part), block):
+                high = min(low + block, len(part))
+                where = (
+                    slice(first + low, first + high)
+                    if kept is None
+                    else kept[first + low : first + high]
+                )
+                y = target[where]
+                if self.form.judge is not None:
+                    judged.append(list(self.form.judge(part[low:high], y)))
+                of_rows, of_factor = self._block(part[low:high], y, where)
+                loss[where] = of_rows
+                if factor is not None:
+                    factor[where] = of_factor
+            if self.coefficient is not None:
+                self._multiply(part, hidden, at)
+        return Found(loss, factor, self._of_all(judged), self.gradients)
+
+    def _chunk_size(self) -> int:
+        of_row = len(self.weight) * self.rows.dtype.itemsize
+        if self.hidden.is_cpu:
+            return max(_CPU_ROWS, _CPU_BYTES // of_row)
+        return max(_CPU_ROWS, _GPU_BYTES // (len(self.weight) * self.wide.itemsize))
+
+    def _block_size(self) -> int:
+        if not self.hidden.is_cpu:
+            return len(self.rows.target)
+        of_row = len(self.weight) * self.wide.itemsize
+        return _BLOCK_BYTES * torch.get_num_threads() // of_row
+
+    def _of_all(self, judged: list[list[Tensor]]) -> list[Tensor]:
+        """What was judged of all rows, 0 where a row does not count."""
+        parts = [torch.cat(part) for part in zip(*judged, strict=True)]
+        if self.rows.kept is None:
+            return parts
+        size = len(self.rows.target)
+        return [
+            part.new_zeros(size, *part.shape[1:]).index_copy_(0, self.rows.kept, part)
+            for part in parts
+        ]
+
+    def _block(self, logits: Tensor, y: Tensor, where: Any) -> tuple[Tensor, Tensor | None]:
+        """The losses of a few rows; with a coefficient their logits become their gradient."""
+        form, index = self.form, y.unsqueeze(1)
+        needs_graph = form.margin is not None and self.coefficient is not None
+        leaf = logits if form.margin is None else logits.detach()
+        with torch.set_grad_enabled(needs_graph):
+            if needs_graph:
+                leaf.requires_grad_()
+            moved = leaf if form.margin is None else form.margin(leaf, y)
+        z = moved.detach().to(self.wide)
+        p = torch.softmax(z, 1, out=self.p[: len(z)])
+        p_y, z_y = p.gather(1, index).squeeze(1), z.gather(1, index).squeeze(1)
+        nll = _nll(p, z, p_y, z_y)
+        w_y = None if form.weight is None else look_up(form.weight, y)
+        base = nll if w_y is None else w_y * nll
+        slope = torch.ones_like(nll) if w_y is None else w_y  # of the target's term
+        smoothing, mean_weight = form.label_smoothing, 1.0 if form.weight is None else None
+        if smoothing:
+            # the mean over the classes of w_c (-log p_c)
+            if form.weight is None:
+                of_all = z_y + nll - z.mean(1)
+            else:
+                mean_weight = form.weight.mean()
+                of_all = mean_weight * (z_y + nll) - (z @ form.weight) / len(form.weight)
+            base = (1 - smoothing) * base + smoothing * of_all
+            slope = (1 - smoothing) * slope
+        loss, spread = base, smoothing  # the slope of the smoothing term
+        if form.gamma:
+            q = _other_probability(p, p_y, index, nll, exact=bool(smoothing))
+            power = q.pow(form.gamma)
+            by_nll = form.gamma * q.clamp(min=torch.finfo(q.dtype).tiny).pow(form.gamma - 1)
+            loss = power * base
+            # p * base is 0 where p is, also of an infinite loss
+            slope = power * slope + by_nll * torch.where(p_y == 0, 0, p_y * base)
+            loss, spread = torch.where(base.isinf(), base, loss), power * smoothing
+        if self.coefficient is None:
+            return loss, None
+        factor = self.coefficient(loss, where)
+        of_p = slope if not smoothing else slope + spread * mean_weight
+        slopes = (factor * of_p, factor * slope, factor * spread if smoothing else None)
+        self._gradient(logits, leaf, moved, p, index, slopes)
+        return loss, factor
+
+    def _gradient(
+        self,
+        logits: Tensor,
+        leaf: Tensor,
+        moved: Tensor,
+        p: Tensor,
+        index: Tensor,
+        slopes: tuple[Tensor, Tensor, Tensor | None],
+    ) -> None:
+        """of_p * p - of_target [c = y] - of_all * u, in the place of the logits."""
+        of_p, of_target, of_all = (None if s is None else s.unsqueeze(1) for s in slopes)
+        in_place = self.form.margin is None and logits.dtype == self.wide
+        gradient = torch.mul(p, of_p, out=logits if in_place else p)
+        if of_all is not None:
+            if self.form.weight is None:
+                gradient.sub_(of_all / p.shape[1])
+            else:
+                gradient.addmm_(of_all, self.form.weight.unsqueeze(0), alpha=-1 / p.shape[1])
+        gradient.scatter_add_(1, index, -of_target)
+        if self.form.margin is not None:
+            wanted = [leaf, *self.parameters]
+            with torch.enable_grad():
+                gradient, *others = torch.autograd.grad(
+                    moved, wanted, gradient.to(moved.dtype), allow_unused=True
+                )
+            for i, other in enumerate(others, start=3):
+                total = self.gradients[i]
+                if other is not None and total is not None:
+                    total += other
+        if not in_place:
+            logits.copy_(gradient)
+
+    def _multiply(self, gradient: Tensor, hidden: Tensor, at: Any) -> None:
+        of_hidden, of_weight, of_bias = self.gradients[:3]
+        if of_hidden is not None:
+            if isinstance(at, slice):
+                torch.mm(gradient, self.weight, out=of_hidden[at])
+            else:
+                of_hidden[at] = gradient @ self.weight
+        if of_weight is not None:
+            if of_weight.dtype == gradient.dtype:
+                of_weight.addmm_(gradient.T, hidden)
+            else:
+                of_weight += gradient.T @ hidden
+        if of_bias is not None:
+            of_bias += gradient.sum(0, dtype=of_bias.dtype)
+
+
+def _nll(p: Tensor, z: Tensor, p_y: Tensor, z_y: Tensor) -> Tensor:
+    """-log p of the target, finite also where p is 0."""
+    if is_readable(p) and bool((p_y > 1e-30).all()):  # which spares two passes
+        return -p_y.log()
+    return z.amax(1) - z_y - p.amax(1).log()
+
+
+def _other_probability(p: Tensor, p_y: Tensor, index: Tensor, nll: Tensor, exact: bool) -> Tensor:
+    """1 - p of the target, also where that rounds to 0."""
+    if not exact:
+        return -torch.expm1(-nll)
+    p.scatter_(1, index, 0)
+    q = p.sum(1)
+    p.scatter_(1, index, p_y.unsqueeze(1))
+    return q
