@@ -40,7 +40,7 @@ FLOORS = [
     {"margins/logit_adjustment", "margins/ldam"},
     {"margins/__init__"},
     {"losses/watching"},
-    {"losses/base"},
+    {"losses/base", "losses/hidden"},
     {"losses/softmax", "losses/sigmoid", "losses/weighted"},
     {"losses/cross_entropy", "losses/binary_cross_entropy", "losses/asymmetric"},
     {"losses/focal", "losses/hierarchical", "losses/linear"},

@@ -18,7 +18,7 @@ Coefficient = Callable[[Tensor, Any], Tensor]
 
 _CPU_BYTES, _CPU_ROWS = 2**25, 256
 """Of a chunk of logits on a CPU: of fewer rows a matrix product takes up to twice the time."""
-_GPU_BYTES = 2**28
+_GPU_ROWS, _GPU_BYTES = 512, 2**28
 _BLOCK_BYTES = 2**20
 """For each thread of a CPU: what lies between two products is computed within the cache."""
 
@@ -103,7 +103,7 @@ class _Total(torch.autograd.Function):
         return (weighted_mean(found.loss, found.factor, 1), found.loss, *found.judged)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         is_one = is_readable(grad) and grad.item() == 1
         gradients = [
@@ -123,7 +123,7 @@ class _Losses(torch.autograd.Function):
         return (found.loss, *found.judged)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         rows: Rows = ctx.rows
         counts = grad != 0
@@ -161,10 +161,12 @@ class _Walk:
         coefficient: Coefficient | None,
     ) -> None:
         self.rows, self.form, self.coefficient = rows, rows.form, coefficient
-        hidden, weight, bias = (None if x is None else x.to(rows.dtype) for x in inputs[:3])
-        self.hidden, self.weight, self.bias = hidden, weight, bias
-        self.wide = torch.promote_types(rows.dtype, torch.float32)
+        self.hidden: Tensor = inputs[0].to(rows.dtype)
+        self.weight: Tensor = inputs[1].to(rows.dtype)
+        self.bias: Tensor | None = None if inputs[2] is None else inputs[2].to(rows.dtype)
         self.parameters = list(inputs[3:])
+        self.num_classes = len(self.weight)
+        self.wide = torch.promote_types(rows.dtype, torch.float32)
         self.gradients: list[Tensor | None] = [None] * len(inputs)
         if coefficient is not None:
             for i, needed in enumerate(needs):
@@ -180,133 +182,137 @@ class _Walk:
         factor = None if self.coefficient is None else torch.zeros_like(loss)
         size = max(1, min(count, self.form.chunk_size or self._chunk_size()))
         block = max(1, min(size, self._block_size()))
-        logits = self.hidden.new_empty(size, len(self.weight))
-        self.p = self.hidden.new_empty(block, len(self.weight), dtype=self.wide)
-        judged: list[list[Tensor]] = []
+        logits = self.hidden.new_empty(size, self.num_classes)
+        self.p = self.hidden.new_empty(block, self.num_classes, dtype=self.wide)
+        judged: list[Sequence[Tensor]] = []
+
+        def at(first: int, last: int) -> Any:
+            return slice(first, last) if kept is None else kept[first:last]
+
         for first in range(0, count, size):
             last = min(first + size, count)
-            part = logits[: last - first]
-            at = slice(first, last) if kept is None else kept[first:last]
-            hidden = self.hidden[at]
+            chunk, hidden = logits[: last - first], self.hidden[at(first, last)]
             if self.bias is None:
-                torch.mm(hidden, self.weight.T, out=part)
+                torch.mm(hidden, self.weight.T, out=chunk)
             else:
-                torch.addmm(self.bias, hidden, self.weight.T, out=part)
-            for low in range(0, len(part), block):
-                high = min(low + block, len(part))
-                where = (
-                    slice(first + low, first + high)
-                    if kept is None
-                    else kept[first + low : first + high]
-                )
-                y = target[where]
+                torch.addmm(self.bias, hidden, self.weight.T, out=chunk)
+            for low in range(first, last, block):
+                where = at(low, min(low + block, last))
+                part, y = chunk[low - first : low - first + block], target[where]
                 if self.form.judge is not None:
-                    judged.append(list(self.form.judge(part[low:high], y)))
-                of_rows, of_factor = self._block(part[low:high], y, where)
-                loss[where] = of_rows
-                if factor is not None:
-                    factor[where] = of_factor
+                    judged.append(self.form.judge(part, y))
+                loss[where], of_part = self._block(part, y, where)
+                if factor is not None and of_part is not None:
+                    factor[where] = of_part
             if self.coefficient is not None:
-                self._multiply(part, hidden, at)
+                self._multiply(chunk, hidden, at(first, last))
         return Found(loss, factor, self._of_all(judged), self.gradients)
 
     def _chunk_size(self) -> int:
-        of_row = len(self.weight) * self.rows.dtype.itemsize
-        if self.hidden.is_cpu:
-            return max(_CPU_ROWS, _CPU_BYTES // of_row)
-        return max(_CPU_ROWS, _GPU_BYTES // (len(self.weight) * self.wide.itemsize))
+        least, most = (_CPU_ROWS, _CPU_BYTES) if self.hidden.is_cpu else (_GPU_ROWS, _GPU_BYTES)
+        return max(least, most // (self.num_classes * self.wide.itemsize))
 
     def _block_size(self) -> int:
         if not self.hidden.is_cpu:
             return len(self.rows.target)
-        of_row = len(self.weight) * self.wide.itemsize
+        of_row = self.num_classes * self.wide.itemsize
         return _BLOCK_BYTES * torch.get_num_threads() // of_row
 
-    def _of_all(self, judged: list[list[Tensor]]) -> list[Tensor]:
+    def _of_all(self, judged: list[Sequence[Tensor]]) -> list[Tensor]:
         """What was judged of all rows, 0 where a row does not count."""
         parts = [torch.cat(part) for part in zip(*judged, strict=True)]
-        if self.rows.kept is None:
+        kept, size = self.rows.kept, len(self.rows.target)
+        if kept is None:
             return parts
-        size = len(self.rows.target)
-        return [
-            part.new_zeros(size, *part.shape[1:]).index_copy_(0, self.rows.kept, part)
-            for part in parts
-        ]
+        return [p.new_zeros(size, *p.shape[1:]).index_copy_(0, kept, p) for p in parts]
 
     def _block(self, logits: Tensor, y: Tensor, where: Any) -> tuple[Tensor, Tensor | None]:
         """The losses of a few rows; with a coefficient their logits become their gradient."""
-        form, index = self.form, y.unsqueeze(1)
-        needs_graph = form.margin is not None and self.coefficient is not None
-        leaf = logits if form.margin is None else logits.detach()
-        with torch.set_grad_enabled(needs_graph):
-            if needs_graph:
-                leaf.requires_grad_()
-            moved = leaf if form.margin is None else form.margin(leaf, y)
+        margin, index = self.form.margin, y.unsqueeze(1)
+        leaf = moved = logits
+        if margin is not None:
+            leaf = logits.detach()
+            with torch.set_grad_enabled(self.coefficient is not None):
+                leaf.requires_grad_(self.coefficient is not None)
+                moved = margin(leaf, y)
         z = moved.detach().to(self.wide)
         p = torch.softmax(z, 1, out=self.p[: len(z)])
-        p_y, z_y = p.gather(1, index).squeeze(1), z.gather(1, index).squeeze(1)
-        nll = _nll(p, z, p_y, z_y)
-        w_y = None if form.weight is None else look_up(form.weight, y)
-        base = nll if w_y is None else w_y * nll
-        slope = torch.ones_like(nll) if w_y is None else w_y  # of the target's term
-        smoothing, mean_weight = form.label_smoothing, 1.0 if form.weight is None else None
-        if smoothing:
-            # the mean over the classes of w_c (-log p_c)
-            if form.weight is None:
-                of_all = z_y + nll - z.mean(1)
-            else:
-                mean_weight = form.weight.mean()
-                of_all = mean_weight * (z_y + nll) - (z @ form.weight) / len(form.weight)
-            base = (1 - smoothing) * base + smoothing * of_all
-            slope = (1 - smoothing) * slope
-        loss, spread = base, smoothing  # the slope of the smoothing term
-        if form.gamma:
-            q = _other_probability(p, p_y, index, nll, exact=bool(smoothing))
-            power = q.pow(form.gamma)
-            by_nll = form.gamma * q.clamp(min=torch.finfo(q.dtype).tiny).pow(form.gamma - 1)
-            loss = power * base
-            # p * base is 0 where p is, also of an infinite loss
-            slope = power * slope + by_nll * torch.where(p_y == 0, 0, p_y * base)
-            loss, spread = torch.where(base.isinf(), base, loss), power * smoothing
+        loss, slopes = self._losses(z, p, y)
         if self.coefficient is None:
             return loss, None
         factor = self.coefficient(loss, where)
-        of_p = slope if not smoothing else slope + spread * mean_weight
-        slopes = (factor * of_p, factor * slope, factor * spread if smoothing else None)
-        self._gradient(logits, leaf, moved, p, index, slopes)
-        return loss, factor
-
-    def _gradient(
-        self,
-        logits: Tensor,
-        leaf: Tensor,
-        moved: Tensor,
-        p: Tensor,
-        index: Tensor,
-        slopes: tuple[Tensor, Tensor, Tensor | None],
-    ) -> None:
-        """of_p * p - of_target [c = y] - of_all * u, in the place of the logits."""
-        of_p, of_target, of_all = (None if s is None else s.unsqueeze(1) for s in slopes)
-        in_place = self.form.margin is None and logits.dtype == self.wide
+        of_p, of_target, of_all = (None if s is None else (factor * s)[:, None] for s in slopes)
+        assert of_p is not None
+        assert of_target is not None
+        # in place of the logits: of_p p - of_target [c = y] - of_all w / C
+        in_place = margin is None and logits.dtype == self.wide
         gradient = torch.mul(p, of_p, out=logits if in_place else p)
-        if of_all is not None:
-            if self.form.weight is None:
-                gradient.sub_(of_all / p.shape[1])
-            else:
-                gradient.addmm_(of_all, self.form.weight.unsqueeze(0), alpha=-1 / p.shape[1])
+        if of_all is not None and self.form.weight is None:
+            gradient.sub_(of_all / self.num_classes)
+        elif of_all is not None and self.form.weight is not None:
+            gradient.addmm_(of_all, self.form.weight[None], alpha=-1 / self.num_classes)
         gradient.scatter_add_(1, index, -of_target)
-        if self.form.margin is not None:
-            wanted = [leaf, *self.parameters]
-            with torch.enable_grad():
-                gradient, *others = torch.autograd.grad(
-                    moved, wanted, gradient.to(moved.dtype), allow_unused=True
-                )
-            for i, other in enumerate(others, start=3):
-                total = self.gradients[i]
-                if other is not None and total is not None:
-                    total += other
+        if margin is not None:
+            gradient = self._through_margin(leaf, moved, gradient)
         if not in_place:
             logits.copy_(gradient)
+        return loss, factor
+
+    def _losses(
+        self, z: Tensor, p: Tensor, y: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor | None]]:
+        """The losses, and their slopes: the factors of p, of the target and of all classes."""
+        form, index = self.form, y.unsqueeze(1)
+        p_y, z_y = p.gather(1, index).squeeze(1), z.gather(1, index).squeeze(1)
+        if is_readable(p) and bool((p_y > 1e-30).all()):
+            nll = -p_y.log()
+        else:  # finite also where p is 0
+            nll = z.amax(1) - z_y - p.amax(1).log()
+        loss, slope, spread = nll, torch.ones_like(nll), None
+        if form.weight is not None:
+            slope = look_up(form.weight, y)
+            loss = slope * nll
+        of_p = slope
+        if form.label_smoothing:
+            # the mean over the classes of w_c (-log p_c)
+            if form.weight is None:
+                mean, of_all = torch.ones_like(nll), z_y + nll - z.mean(1)
+            else:
+                mean = form.weight.mean()
+                of_all = mean * (z_y + nll) - (z @ form.weight) / self.num_classes
+            loss = (1 - form.label_smoothing) * loss + form.label_smoothing * of_all
+            slope = (1 - form.label_smoothing) * slope
+            spread = torch.full_like(nll, form.label_smoothing)
+            of_p = slope + mean * spread
+        if form.gamma:
+            q = self._other_probability(p, p_y, index, nll)
+            power = q.pow(form.gamma)
+            by_nll = form.gamma * q.clamp(min=torch.finfo(q.dtype).tiny).pow(form.gamma - 1)
+            by_nll = by_nll * torch.where(p_y == 0, 0, p_y * loss)  # 0, also of an infinite loss
+            loss = torch.where(loss.isinf(), loss, power * loss)
+            slope, of_p = power * slope + by_nll, power * of_p + by_nll
+            spread = None if spread is None else power * spread
+        return loss, (of_p, slope, spread)
+
+    def _other_probability(self, p: Tensor, p_y: Tensor, index: Tensor, nll: Tensor) -> Tensor:
+        """1 - p of the target; where smoothing leaves a loss at p = 1, every digit of it counts."""
+        if not self.form.label_smoothing:
+            return -torch.expm1(-nll)
+        p.scatter_(1, index, 0)
+        q = p.sum(1)
+        p.scatter_(1, index, p_y.unsqueeze(1))
+        return q
+
+    def _through_margin(self, leaf: Tensor, moved: Tensor, gradient: Tensor) -> Tensor:
+        wanted = [leaf, *self.parameters]
+        of_logits, *others = torch.autograd.grad(
+            moved, wanted, gradient.to(moved.dtype), allow_unused=True
+        )
+        for i, other in enumerate(others, start=3):
+            sum_ = self.gradients[i]
+            if other is not None and sum_ is not None:
+                sum_ += other
+        return of_logits
 
     def _multiply(self, gradient: Tensor, hidden: Tensor, at: Any) -> None:
         of_hidden, of_weight, of_bias = self.gradients[:3]
@@ -322,20 +328,3 @@ class _Walk:
                 of_weight += gradient.T @ hidden
         if of_bias is not None:
             of_bias += gradient.sum(0, dtype=of_bias.dtype)
-
-
-def _nll(p: Tensor, z: Tensor, p_y: Tensor, z_y: Tensor) -> Tensor:
-    """-log p of the target, finite also where p is 0."""
-    if is_readable(p) and bool((p_y > 1e-30).all()):  # which spares two passes
-        return -p_y.log()
-    return z.amax(1) - z_y - p.amax(1).log()
-
-
-def _other_probability(p: Tensor, p_y: Tensor, index: Tensor, nll: Tensor, exact: bool) -> Tensor:
-    """1 - p of the target, also where that rounds to 0."""
-    if not exact:
-        return -torch.expm1(-nll)
-    p.scatter_(1, index, 0)
-    q = p.sum(1)
-    p.scatter_(1, index, p_y.unsqueeze(1))
-    return q

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,11 @@ from torch import Tensor, nn
 from sampleweights._buffers import follow
 from sampleweights._checks import (
     as_whole_number,
-    check_class_indices,
-    check_floating,
     check_gamma,
     check_reference_loss,
-    check_tensor,
-    is_index,
 )
-from sampleweights._eager import is_readable, plain
-from sampleweights.functional.linear import Form, Rows, losses, total
-from sampleweights.functional.reference import look_up_valid, valid_mask
+from sampleweights.functional.linear import Form, losses, total
+from sampleweights.functional.reference import valid_mask
 from sampleweights.losses.base import Criterion, Samples, call_hooks
 from sampleweights.losses.softmax import SoftmaxLoss
 from sampleweights.losses.watching import judge
@@ -35,6 +30,77 @@ __all__ = ["LinearCrossEntropyLoss"]
 
 
 class LinearCrossEntropyLoss(SoftmaxLoss):
+    r"""Cross-entropy, or focal loss, of a linear head whose logits never exist as a whole.
+
+    .. math:: \frac{1}{M} \sum_j w_j \, \ell(W h_j + b, \, y_j)
+
+    ``criterion(hidden, target)`` equals ``CrossEntropyLoss(...)(linear(hidden), target)``, or that
+    of :class:`FocalLoss` with ``gamma``, in value and in all gradients. It holds no more than a
+    chunk of rows of the logits at a time, which the loss alone reads: a language model with
+    32,000 to 256,000 tokens otherwise spends most of its memory on them. Rows that do not count
+    (ignored, or of weight 0) cost nothing, and in training the rows that a curriculum leaves out
+    cost one matrix product of three.
+
+    Weights that need no other loss (none, class weights, ``sample_weight``,
+    :class:`~sampleweights.Confidence`) take one pass, in which the gradients are computed with the
+    losses. Others take one for the losses and, in the backward pass, one for the rows that they
+    keep; so does ``reduction="none"``. There is no second derivative, no ``torch.func`` and no
+    forward mode. ``torch.compile`` breaks the graph here, and compiles the model around it.
+
+    Shape:
+        - hidden: :math:`(D)`, :math:`(N, D)` or :math:`(N, T, D)`, any number of leading
+          dimensions, floating, in the dtype of the head (under autocast in any).
+        - target: class indices of shape :math:`()`, :math:`(N)` or :math:`(N, T)`, any integer
+          dtype. Of a causal language model pass ``hidden[:, :-1]`` and ``tokens[:, 1:]``.
+        - sample_weight: the shape of ``target`` or of its leading dimensions, at least 0.
+        - Output: scalar; the shape of ``target`` with ``reduction="none"``. Its dtype is that of
+          the logits, float32 under autocast. Products are computed in the dtype of hidden states
+          and head, softmax and sums in at least float32.
+
+    Args:
+        in_features: D, the size of a hidden state.
+        num_classes: C, the number of classes or tokens.
+        bias: whether the head has a bias.
+        device: of the head.
+        dtype: of the head.
+        reduction: as in :class:`CrossEntropyLoss`.
+        weight: torch's own class weights, shape :math:`(C)`.
+        ignore_index: the class index that marks a row to leave out.
+        label_smoothing: in [0, 1].
+        weighter: a :class:`~sampleweights.Weighter`, or a list of them, applied in order.
+        margin: a :class:`~sampleweights.Margin`, which moves the logits before the loss. What it
+            learns gets its gradient, too.
+        gamma: focusing parameter of :class:`FocalLoss`, at least 0; 0 is cross-entropy.
+        chunk_size: how many rows of logits exist at a time, at least 1. None: as many as 32 MiB
+            hold (on a GPU 256 MiB), and at least 256 (512).
+        global_batch: as in :class:`CrossEntropyLoss`.
+        process_group: as in :class:`CrossEntropyLoss`.
+
+    The arguments up to ``label_smoothing`` are those of ``torch.nn.LinearCrossEntropyLoss``
+    (torch 2.13), which has ``out_features`` and ``options`` besides. The call takes
+    ``sample_weight=``, ``normalizer=`` and ``reference_loss=`` as :class:`CrossEntropyLoss` does.
+
+    Raises:
+        ValueError, TypeError: arguments, shapes or dtypes that do not fit; a head whose rows are
+            sharded among processes at the time of the call.
+        TypeError: probabilities as target.
+        IndexError: a class index out of range (on CUDA a device-side assertion).
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from sampleweights import OHEM, LinearCrossEntropyLoss
+        >>> lm_head = nn.Linear(2, 3, bias=False)
+        >>> _ = lm_head.weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+        >>> criterion = LinearCrossEntropyLoss.from_linear(lm_head, weighter=OHEM(schedule=0.5))
+        >>> hidden = torch.tensor([[2.0, 0.0], [0.0, 0.0]], requires_grad=True)
+        >>> criterion(hidden, torch.tensor([0, 1]))
+        tensor(0.5493, grad_fn=<DotBackward0>)
+
+    References:
+        Wijmans et al., Cut Your Losses in Large-Vocabulary Language Models, ICLR 2025.
+    """
+
     def __init__(
         self,
         in_features: int,
@@ -76,6 +142,19 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, **arguments: Any) -> LinearCrossEntropyLoss:
+        """A criterion for the head of a model, as ``model.lm_head``.
+
+        It uses the parameters of ``linear`` and does not own them: an optimizer, a state_dict and
+        a move to a device get them from the model alone. A hook of ``linear`` is not called.
+
+        Args:
+            linear: the head, an ``nn.Linear``; also one whose weight is tied to an embedding.
+            **arguments: those of the class after ``dtype``.
+
+        Raises:
+            TypeError: a module that is no ``nn.Linear`` or computes something else, as heads with
+                adapters or quantised weights do.
+        """
         if not isinstance(linear, nn.Linear) or type(linear).forward is not nn.Linear.forward:
             raise TypeError(
                 f"linear must be an nn.Linear (one that computes more, as with adapters, has no "
@@ -92,7 +171,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
         return self._shared[0] if self._shared else self.linear
 
     has_class_probabilities = False
-    _what_classes_are = " (the rows of the head)"
+    _what_classes_are = ", the rows of the head"
 
     def forward(
         self,
@@ -129,8 +208,8 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
 
     def _batch(self, hidden: Tensor, target: Tensor) -> Batch:
         """The batch, checked, with what its losses are made of."""
-        hidden, target = _checked(hidden, target, self.ignore_index, self.head)
-        dtype = _product_dtype(hidden, self.head)
+        hidden, target = checked(hidden, target, self.ignore_index, self.head)
+        dtype = product_dtype(hidden, self.head)
         wide = torch.promote_types(dtype, torch.float32)
         self._check_margin()
         form = Form(
@@ -214,88 +293,5 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
         return ", ".join([*shared, *gamma, *self._arguments_repr()])
 
 
-class Batch(NamedTuple):
-    """A batch of hidden states, and what its losses are made of."""
-
-    inputs: tuple[Tensor, Tensor, Tensor | None]
-    """Hidden states (M, D), the matrix (C, D) and the bias (C,) of the head."""
-    target: Tensor
-    valid: Tensor | None
-    dtype: torch.dtype
-    """Of the logits, if there were any."""
-    form: Form
-
-    def rows(self, counts: Tensor | None) -> Rows:
-        """Those that count, given as a mask in the shape of the target; None: all."""
-        kept = None if counts is None else counts.reshape(-1).nonzero().squeeze(1)
-        return Rows(self.target.reshape(-1), kept, self.dtype, self.form)
-
-    def samples(self, loss: Tensor | None, judged: list[Tensor]) -> Samples:
-        """With losses of rows, or before there are any."""
-        wide = torch.promote_types(self.dtype, torch.float32)
-        if loss is None:
-            loss = self.inputs[0].new_zeros((), dtype=wide).expand(self.target.shape)
-        weight, dtype = self.form.weight, self.dtype
-        if torch.is_autocast_enabled(self.target.device.type):
-            dtype = wide  # as cross-entropy under autocast
-        return Samples(
-            loss.reshape(self.target.shape),
-            self.target,
-            self.valid,
-            len(self.inputs[1]),
-            None if weight is None else look_up_valid(weight, self.target, self.valid),
-            dtype=dtype,
-            judged=(judged[0], judged[1]) if judged and self.target.ndim == 1 else None,
-        )
-
-
 def _nonzero(divisor: Tensor | float) -> Tensor | float:
     return nonzero(divisor) if isinstance(divisor, Tensor) else divisor or 1
-
-
-def _checked(
-    hidden: Tensor, target: Tensor, ignore_index: int, head: nn.Linear
-) -> tuple[Tensor, Tensor]:
-    """Plain tensors that fit each other and the head."""
-    check_floating("hidden", hidden)
-    check_tensor("target", target)
-    hidden, target = plain(hidden), plain(target)
-    if hidden.ndim == 0 or hidden.shape[-1] != head.in_features:
-        raise ValueError(
-            f"hidden must have shape (..., {head.in_features}), the in_features of the head, got "
-            f"{tuple(hidden.shape)}"
-        )
-    if not is_index(target):
-        raise TypeError(
-            f"target must hold class indices (integer) where the logits never exist, got dtype "
-            f"{target.dtype}; for probabilities use CrossEntropyLoss on the logits"
-        )
-    if target.shape != hidden.shape[:-1]:
-        raise ValueError(
-            f"target must have shape {tuple(hidden.shape[:-1])}, one class index for each row of "
-            f"hidden, got {tuple(target.shape)}"
-        )
-    if not isinstance(head.weight, nn.Parameter) and type(head.weight) is not Tensor:
-        raise TypeError(f"the weight of the head must be a tensor, got {type(head.weight)}")
-    if hasattr(head.weight, "full_tensor"):
-        raise ValueError(
-            "the head is sharded among processes at the moment, and its rows are not here: wrap "
-            "it in the unit of FSDP whose forward calls this criterion, or in one that does not "
-            "reshard after its forward"
-        )
-    target = target.long()
-    if is_readable(target):
-        check_class_indices(target, head.out_features, ignore_index)
-    return hidden, target
-
-
-def _product_dtype(hidden: Tensor, head: nn.Linear) -> torch.dtype:
-    """What F.linear would return."""
-    kind, dtype = hidden.device.type, hidden.dtype
-    if torch.is_autocast_enabled(kind) and dtype != torch.float64:
-        return torch.get_autocast_dtype(kind)
-    if dtype != head.weight.dtype:
-        raise ValueError(
-            f"hidden must have the dtype of the head, {head.weight.dtype}, got {dtype}"
-        )
-    return dtype

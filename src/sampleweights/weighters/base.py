@@ -96,8 +96,8 @@ class Weighter(ExactBuffers, ABC):
     not gather it for this weighter."""
 
     is_elementwise = False
-    """Whether the weight of a loss needs no other loss, not even one of the same sample. Then it can
-    be computed with the loss, as :class:`~sampleweights.LinearCrossEntropyLoss` does."""
+    """Whether the weight of a loss needs no other loss, not even one of the same sample.
+    :class:`~sampleweights.LinearCrossEntropyLoss` then computes loss and gradient in one pass."""
 
     @property
     def inactive(self) -> bool:
