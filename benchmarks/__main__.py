@@ -3,7 +3,7 @@ r"""Time and memory, as ratios within one run.
 python -m benchmarks                          # the losses; a few minutes on two cores
 python -m benchmarks --shapes 64x7            # one shape of them
 python -m benchmarks losses sizes selection selective sampling distributed history comparing \
-    deciding import training --save           # everything, and reports into benchmarks/results
+    deciding head import training --save           # everything, and reports into benchmarks/results
 python -m benchmarks plot                     # docs/images/benchmarks.png from those reports
 """
 
@@ -17,6 +17,7 @@ import torch
 from benchmarks import (
     deciding,
     distributed,
+    head,
     history,
     importing,
     losses,
@@ -36,6 +37,7 @@ SUITES = [
     "history",
     "comparing",
     "deciding",
+    "head",
     "import",
     "training",
     "plot",
@@ -46,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Time and memory of losses, selection, selective backpropagation, sampling, "
-        "global batches, decisions, comparisons and their heads, as ratios within one run.",
+        "global batches, decisions, linear heads, comparisons, as ratios within one run.",
     )
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"{', '.join(SUITES)} (losses)")
     parser.add_argument("--shapes", nargs="+", choices=losses.SHAPES | losses.ON_CUDA, default=[])
@@ -77,6 +79,8 @@ def main() -> None:
             sampling.run(report, args.seconds / 4)
         elif suite == "deciding":
             deciding.run(report, args.seconds / 2)
+        elif suite == "head":
+            head.run(report, args.seconds)
         elif suite == "history":
             history.run(report, args.seconds / 2)
         elif suite == "comparing":

@@ -17,6 +17,7 @@ from sampleweights._checks import (
 from sampleweights.functional.linear import Form, losses, total
 from sampleweights.functional.reference import valid_mask
 from sampleweights.losses.base import Criterion, Samples, call_hooks
+from sampleweights.losses.hidden import Batch, checked, product_dtype
 from sampleweights.losses.softmax import SoftmaxLoss
 from sampleweights.losses.watching import judge
 from sampleweights.margins.base import Margin
