@@ -10,10 +10,8 @@ def test_it_is_the_probability_of_the_target():
     logits, target = torch.randn(20, 5, dtype=torch.float64), torch.arange(20) % 5
     loss = sw.functional.cross_entropy(logits, target)
     weight = sw.Confidence()(loss.requires_grad_())
-    expected = [
-        math.exp(z[y]) / sum(map(math.exp, z))
-        for z, y in zip(logits.tolist(), target.tolist(), strict=True)
-    ]
+    rows = zip(logits.tolist(), target.tolist(), strict=True)
+    expected = [math.exp(z[y]) / sum(map(math.exp, z)) for z, y in rows]
     torch.testing.assert_close(weight, torch.tensor(expected, dtype=torch.float64))
     assert not weight.requires_grad
 
@@ -30,7 +28,7 @@ def test_the_gradient_of_a_token_is_that_of_dynamic_fine_tuning():
     p = logits.detach().softmax(1)
     for j, y in enumerate(target.tolist()):
         for c in range(4):
-            right = 0 if y < 0 else p[j, y] * (p[j, c] - (c == y)) / 5
+            right = 0 if y < 0 else p[j, y] * (p[j, c] - float(c == y)) / 5
             assert logits.grad[j, c].item() == pytest.approx(float(right), abs=1e-12)
 
 
