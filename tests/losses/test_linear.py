@@ -9,6 +9,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import sampleweights as sw
 
@@ -242,7 +243,7 @@ def test_gradient_checkpointing(weighter, reentrant):
     hidden.grad = None
     seen = []
     criterion.register_weighting_hook(lambda c, samples, weight: seen.append(samples.loss))
-    value = torch.utils.checkpoint.checkpoint(criterion, hidden, target, use_reentrant=reentrant)
+    value = checkpoint(criterion, hidden, target, use_reentrant=reentrant)
     value.backward()
     found = value.detach(), [hidden.grad, *(p.grad for p in linear.parameters())]
     torch.testing.assert_close(found, right)
