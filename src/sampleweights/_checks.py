@@ -210,6 +210,8 @@ def on_cpu(name: str, values: Any) -> Tensor:
     try:
         if isinstance(values, Tensor):
             return plain(values.detach()).cpu()
+        if torch.compiler.is_compiling() and isinstance(values, (list, tuple)):
+            return torch.tensor(values, dtype=torch.float64)  # dynamo does not read numpy's flags
         array = np.array(values)
         copied = not array.flags.writeable  # of pyarrow, in spite of np.array; torch warns of it
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=copied))
@@ -217,7 +219,7 @@ def on_cpu(name: str, values: Any) -> Tensor:
         raise ValueError(f"{name} must be numbers, got {values!r:.60}: {error}") from error
 
 
-def in_class_order(counts: Any) -> list[Any]:
+def in_class_order(counts: Any, name: str = "class_counts") -> list[Any]:
     """The counts of a mapping or a pandas Series, whose keys are the classes."""
     by_class: dict[int, Any] = {}
     for key, count in counts.items():
@@ -227,11 +229,11 @@ def in_class_order(counts: Any) -> list[Any]:
                 raise ValueError
         except (TypeError, ValueError, OverflowError):
             raise ValueError(
-                f"class_counts with keys must have class indices (from 0) as keys, got {key!r}; "
-                f"without keys, pass a list of the counts in the order of the classes"
+                f"{name} with keys must have class indices (from 0) as keys, got {key!r}; without "
+                f"keys, pass a list of the values in the order of the classes"
             ) from None
         if index in by_class:
-            raise ValueError(f"class_counts must have each class once, got {index} twice")
+            raise ValueError(f"{name} must have each class once, got {index} twice")
         by_class[index] = count
     return [by_class.get(index, 0) for index in range(max(by_class, default=-1) + 1)]
 
@@ -316,7 +318,13 @@ def check_normalize(normalize: str | None) -> None:
 
 def as_prior(prior: Any, shape: torch.Size) -> Tensor:
     """Class frequencies in float64 in the shape of the counts; read only where it costs nothing."""
-    found = plain(prior.detach()) if isinstance(prior, Tensor) else on_cpu("prior", prior)
+    if isinstance(prior, Tensor):
+        found = plain(prior.detach())
+    else:
+        if callable(getattr(prior, "items", None)):  # a mapping, or value_counts(normalize=True)
+            by_class = in_class_order(prior, "prior")
+            prior = by_class + [0.0] * (shape[-1] - len(by_class) if len(shape) == 1 else 0)
+        found = on_cpu("prior", prior)
     if found.shape != shape:
         raise ValueError(
             f"prior must have one frequency for each class, shape {tuple(shape)}, got shape "

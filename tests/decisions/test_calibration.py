@@ -92,8 +92,52 @@ def test_a_perfect_and_a_useless_model() -> None:
         for bias in (True, False):
             calibration = sw.Calibration.fit(logits, target, bias=bias)
             assert calibration(logits).isfinite().all()
-            assert 0.01 <= calibration.temperature <= 100.01
+            spread = (logits - logits.mean(1, keepdim=True)).std().item() or 1
+            assert 0.009 * spread <= calibration.temperature <= 110 * spread
             assert nll(calibration(logits), target) <= nll(logits, target) + 1e-6
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e3, 1e8])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_scale_of_the_logits_is_no_matter(factor: float, bias: bool) -> None:
+    logits, target = made()
+    found = sw.Calibration.fit(logits * factor, target, bias=bias)
+    expected = sw.Calibration.fit(logits, target, bias=bias)
+    torch.testing.assert_close(found.temperature / factor, expected.temperature, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.bias, expected.bias, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [50.0, -2000.0, -1e4])
+def test_biases_undo_what_is_added_to_a_class(offset: float) -> None:
+    """However much: the likelihood has one maximum, and a temperature at a bound is not it."""
+    logits, target = made()
+    moved = logits + offset * F.one_hot(torch.tensor(1), 4)
+    found, expected = sw.Calibration.fit(moved, target), sw.Calibration.fit(logits, target)
+    assert found.temperature.item() == pytest.approx(expected.temperature.item(), rel=1e-5)
+    torch.testing.assert_close(
+        found(moved).softmax(1), expected(logits).softmax(1), rtol=0, atol=1e-6
+    )
+
+
+def test_rare_classes_need_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    frequency = 1 / torch.arange(1, 301)
+    target = torch.multinomial(frequency, 2000, replacement=True, generator=generator)
+    target[:300] = torch.arange(300)
+    logits = torch.randn(2000, 300, generator=generator)
+    logits[range(2000), target] += 2
+    looks = []
+    step = torch.optim.LBFGS.step
+
+    def counted(self: Any, closure: Any) -> Any:
+        return step(self, lambda: (looks.append(0), closure())[1])
+
+    monkeypatch.setattr(torch.optim.LBFGS, "step", counted)
+    calibration = sw.Calibration.fit(logits, target)
+    assert 0 < len(looks) < 60  # and not hundreds
+    probability = calibration(logits.double()).softmax(1).mean(0)
+    torch.testing.assert_close(probability, target.bincount() / 2000, rtol=0, atol=1e-7,
+                               check_dtype=False)  # fmt: skip
 
 
 def test_what_was_known_is_found_again() -> None:
@@ -229,6 +273,10 @@ def test_other_bad_input() -> None:
     for bias in (0.0, [0.0], [[0.0, 0, 0]]):
         with pytest.raises(ValueError, match=r"bias must have shape \(C,\) or \(L, 2\)"):
             sw.Calibration(1, bias)
+    with pytest.raises(ValueError, match="bias must be real numbers, got dtype torch.complex"):
+        sw.Calibration(1, [1j, 0])
+    with pytest.raises(ValueError, match="target of one logit must have the shape of logits"):
+        sw.Calibration.fit(torch.zeros(5), torch.tensor([[0], [1], [0], [1], [1]]))
     with pytest.raises(ValueError, match="temperature must have shape"):
         sw.Calibration(1, [[0, 0], [0, 0]])
     with pytest.raises(ValueError, match="Calibration was made for 3 classes, logits have 4"):

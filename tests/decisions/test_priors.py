@@ -262,3 +262,40 @@ def test_bad_samples() -> None:
         sw.estimate_prior(torch.zeros(4, 2), [1, 1, 1])
     with pytest.raises(TypeError, match="logits must be floating"):
         sw.estimate_prior(torch.zeros(4, 2).long(), [1, 1])
+
+
+def test_classes_that_look_alike_are_told_apart_to_the_end() -> None:
+    """At the maximum no class would make the samples more likely (Karush, Kuhn and Tucker)."""
+    generator = torch.Generator().manual_seed(7)
+    trained = torch.tensor([500, 300, 150, 50])
+    true = torch.tensor([0.05, 0.15, 0.3, 0.5])
+    target = torch.multinomial(true, 5000, replacement=True, generator=generator)
+    feature = torch.randn(5000, 4, generator=generator, dtype=torch.float64)
+    feature[range(5000), target] += 0.1
+    logits = 0.1 * feature + (trained / 1000).log()
+    found = sw.estimate_prior(logits, trained).most_likely
+    ratio = logits.softmax(1) / (trained / 1000)
+    gradient = (ratio / (ratio @ found)[:, None]).mean(0)
+    assert found.sum().item() == pytest.approx(1)
+    assert gradient.max() < 1 + 1e-5
+    assert (found * (gradient - 1).abs()).max() < 1e-6
+
+
+def test_frequencies_come_with_their_classes() -> None:
+    """value_counts(normalize=True) has the most frequent class first."""
+    adjustment = sw.LogitAdjustment([5, 3, 2])
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    expected = adjustment.posthoc(logits, prior=[0.1, 0.2, 0.7])
+    assert adjustment.posthoc(logits, prior={2: 0.7, 1: 0.2, 0: 0.1}).equal(expected)
+    zero = adjustment.posthoc(logits, prior={1: 0.2, 0: 0.8})
+    assert zero[:, 2].eq(-math.inf).all()
+    with pytest.raises(ValueError, match="prior with keys must have class indices"):
+        adjustment.posthoc(logits, prior={"MEL": 0.7, "NV": 0.3})
+    pandas = pytest.importorskip("pandas")
+    frequency = pandas.Series([0] + [1] * 2 + [2] * 7).value_counts(normalize=True)
+    assert adjustment.posthoc(logits, prior=frequency).equal(expected)
+
+
+def test_logits_that_are_no_tensor() -> None:
+    with pytest.raises(TypeError, match="logits must be a tensor, got ndarray"):
+        sw.estimate_prior(torch.zeros(2, 2).numpy(), [1, 1])

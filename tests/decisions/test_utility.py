@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,32 @@ def test_bad_logits(bad: float) -> None:
         sw.decide(torch.zeros(5, 4, dtype=torch.int64), torch.eye(4))
     with pytest.raises(ValueError, match="for 2 classes, logits have 4, and not one logit"):
         sw.decide(torch.zeros(5, 4), torch.eye(2))
+
+
+def test_logits_that_are_no_tensor_and_a_table_beyond_the_dtype() -> None:
+    with pytest.raises(TypeError, match="logits must be a tensor, got ndarray"):
+        sw.decide(torch.zeros(2, 2).numpy(), [[1, 0], [0, 1]])
+    for large in (1e39, 1e308):
+        with pytest.raises(ValueError, match=r"utility must differ .* what torch.float32 holds"):
+            sw.decide(torch.zeros(2, 2), [[large, -large], [0, 1]])
+
+
+@pytest.mark.slow
+def test_in_a_graph_for_every_batch_size() -> None:
+    table = [[0.0, 1.0, 0.2], [1.0, 0.0, 0.1]]
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(60, 2, generator=generator)
+
+    class Decides(torch.nn.Module):
+        def forward(self, logits: Tensor) -> Tensor:
+            return sw.decide(logits, table)
+
+    batch = torch.export.Dim("batch", min=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, which change with its version
+        exported = torch.export.export(Decides(), (logits,), dynamic_shapes=({0: batch},)).module()
+    compiled = torch.compile(Decides(), backend="aot_eager", fullgraph=True, dynamic=True)
+    for size in (60, 7):
+        part = logits[:size]
+        assert exported(part).equal(sw.decide(part, table))
+        assert compiled(part).equal(sw.decide(part, table))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from sampleweights._buffers import ExactBuffers
 from sampleweights._checks import on_cpu
 from sampleweights.counting import shortened
-from sampleweights.decisions.held_out import check_every_class, class_values, held_out
+from sampleweights.decisions.held_out import check_every_class, class_values, count, held_out
 from sampleweights.functional.log_odds import by_label, check_made_for, decision_logits
 
 if TYPE_CHECKING:
@@ -21,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Calibration"]
 
 _HOTTEST = 100.0
-"""The highest temperature; its inverse is the lowest. A perfect classifier would have 0."""
+"""The highest temperature of logits with the spread 1; its inverse is the lowest.
+
+A perfect classifier would have 0, and a useless one infinity.
+"""
 
 
 class Calibration(ExactBuffers):
@@ -144,26 +146,34 @@ class Calibration(ExactBuffers):
 def _most_likely(per_class: Tensor, classes: Tensor, with_bias: bool) -> tuple[Tensor, Tensor]:
     """The factor 1 / T, () or (L,), and biases (C,) or (L, 2), by L-BFGS in float64.
 
+    The likelihood is concave in the factor and the biases (not in the logarithm of the factor),
+    so what is found is its maximum. Logits of spread 1, without what a softmax does not see and
+    what the biases can add, and biases in units of 1 / sqrt(frequency), make its curvature
+    similar in all of them.
+
     Args:
         per_class: (n, C) or (n, L, 2).
         classes: (n,) or (n, L).
         with_bias: False leaves the biases at 0.
     """
-    log_scale = per_class.new_zeros(per_class.shape[1:-1])
-    bias = per_class.new_zeros(per_class.shape[1:])
-    limit = math.log(_HOTTEST)
-
-    def loss(log_scale: Tensor, bias: Tensor) -> Tensor:
-        """Of each label."""
-        scaled = per_class * log_scale.clamp(-limit, limit).exp()[..., None] + bias
-        right = scaled.gather(-1, classes[..., None])[..., 0]
-        return (scaled.logsumexp(-1) - right).mean(0)
-
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False):
         # tensors made under inference mode can not be part of a graph
         per_class, classes = per_class.clone(), classes.clone()
-        log_scale, bias = (value.clone().requires_grad_() for value in (log_scale, bias))
-        sought = [log_scale, bias] if with_bias else [log_scale]
+        centred = per_class - per_class.mean(-1, keepdim=True)
+        middle = centred.mean(0) if with_bias else torch.zeros_like(centred[0])
+        centred = centred - middle
+        spread = centred.square().mean((0, -1)).sqrt()
+        spread = torch.where(spread > 0, spread, 1)  # where there is nothing to scale
+        centred = centred / spread[..., None]
+        right = classes[..., None]
+        unit = (len(classes) / count(classes, per_class.shape[-1]).clamp(min=1)).sqrt().to(spread)
+
+    def loss(logits: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        """Of each label."""
+        scaled = logits * scale[..., None] + bias
+        return (scaled.logsumexp(-1) - scaled.gather(-1, right)[..., 0]).mean(0)
+
+    def descend(*sought: Tensor) -> None:
         optimizer = torch.optim.LBFGS(
             sought, max_iter=500, tolerance_grad=1e-10, tolerance_change=1e-14,
             history_size=20, line_search_fn="strong_wolfe",
@@ -171,14 +181,27 @@ def _most_likely(per_class: Tensor, classes: Tensor, with_bias: bool) -> tuple[T
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            value = loss(log_scale, bias).sum()
+            value = loss(centred, scale, bias * unit).sum()
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
         optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+    with torch.inference_mode(False), torch.enable_grad():
+        scale = torch.ones_like(spread, requires_grad=True)
+        bias = torch.zeros_like(middle, requires_grad=True)
+        descend(*([scale, bias] if with_bias else [scale]))
+        with torch.no_grad():
+            within = scale.clamp(1 / _HOTTEST, _HOTTEST)
+            moved = not within.equal(scale)
+            scale.copy_(within)
+        if moved and with_bias:  # the best biases beside the bound
+            descend(bias)
     with torch.no_grad():
-        before = loss(torch.zeros_like(log_scale), torch.zeros_like(bias))
-        better = loss(log_scale, bias) < before  # not so where nothing is to be gained
-        scale = torch.where(better, log_scale.clamp(-limit, limit), 0).exp()
+        scale = scale / spread
+        bias = bias * unit - scale[..., None] * middle
+        before = loss(per_class, torch.ones_like(scale), torch.zeros_like(bias))
+        better = loss(per_class, scale, bias) < before  # not so where nothing is to be gained
+        scale = torch.where(better, scale, 1)
         bias = torch.where(better[..., None], bias, 0)
         return scale, bias - bias.mean(-1, keepdim=True)

@@ -30,6 +30,11 @@ def held_out(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if target.shape == logits.shape and logits.ndim:
         found = _of_two(logits, target)
     else:
+        if logits.ndim == 1 and len(logits) == len(target.reshape(-1)) > 1:
+            raise ValueError(
+                f"target of one logit must have the shape of logits, {tuple(logits.shape)}, got "
+                f"{tuple(target.shape)}"
+            )
         check_classification(logits, target, None, -100)
         if logits.ndim == 1:
             raise ValueError(
@@ -73,7 +78,10 @@ def _of_two(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def class_values(name: str, values: Any) -> Tensor:
     """A copy in float64 of a value for each class, (C,), or for each label's two, (L, 2)."""
-    found = on_cpu(name, values).to(torch.float64, copy=True)
+    given = on_cpu(name, values)
+    if given.is_complex():
+        raise ValueError(f"{name} must be real numbers, got dtype {given.dtype}")
+    found = given.to(torch.float64, copy=True)
     if not (found.ndim in (1, 2) and found.shape[-1] > 1) or (
         found.ndim == 2 and found.shape[1] != 2
     ):

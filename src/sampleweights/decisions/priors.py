@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._checks import as_class_counts, as_number
+from sampleweights._checks import as_class_counts, as_number, check_floating
 from sampleweights.functional.log_odds import classes_last
 
 __all__ = ["PriorEstimate", "estimate_prior"]
@@ -117,11 +117,14 @@ def estimate_prior(
         Probabilities: A Simple Procedure, Neural Computation 2002.
         Alexandari et al., Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at
         Label Shift Adaptation, ICML 2020.
+        Varadhan & Roland, Simple and Globally Convergent Methods for Accelerating the Convergence
+        of Any EM Algorithm, Scandinavian Journal of Statistics 2008 (its steps).
     """
     level = as_number("level", level)
     if not 0 < level < 1:
         raise ValueError(f"level must be above 0 and below 1, got {level}")
     counts = as_class_counts(class_counts, labels=True)
+    check_floating("logits", logits)
     per_class = classes_last(logits.detach(), counts, "class_counts")
     if logits.ndim == 0 or (counts.shape[-1] > 2 and logits.ndim == 1) or logits.numel() == 0:
         raise ValueError(f"logits must be those of many samples, got shape {tuple(logits.shape)}")
@@ -144,18 +147,37 @@ def _of_classes(logits: Tensor, counts: Tensor, level: float) -> PriorEstimate:
     trained = counts.double() / counts.sum()
     present = counts > 0
     log_q = logits.double().masked_fill(~present, -torch.inf).log_softmax(-1)
-    q, ratio = log_q.exp(), present.double()  # pi / p
-    for _ in range(_STEPS):
-        before, posterior = ratio, q * ratio
-        ratio = (posterior / posterior.sum(-1, keepdim=True)).mean(0) / trained
-        ratio = torch.where(present, ratio, 0)
-        if ((ratio - before) * trained).abs().max() < _CLOSE:
-            break
-    prior = ratio * trained
-    gained = 2 * (q @ ratio).log().sum().clamp(min=0)
-    statistic = gained / (1 + len(q) / counts.sum())
+    density = log_q.exp() / trained.where(present, torch.ones_like(trained))  # q / p
+    prior = _most_likely(density, trained)
+    gained = 2 * (density @ prior).log().sum().clamp(min=0)
+    statistic = gained / (1 + len(density) / counts.sum())
     freedom = (present.sum() - 1).double()
     chance = torch.special.gammaincc(freedom / 2, statistic / 2)
     chance = torch.where(freedom > 0, chance, 1.0)
     shifted = chance < level
     return PriorEstimate(torch.where(shifted, prior, trained), shifted, chance, prior)
+
+
+def _most_likely(density: Tensor, prior: Tensor) -> Tensor:
+    """The frequencies (C,) that make samples with densities (n, C) most likely.
+
+    Where classes look alike, the steps of the iteration are so small that it would seem to have
+    ended. So it goes on in the direction of two steps as far as their change of pace suggests
+    (SQUAREM), unless the samples become less likely.
+    """
+
+    def step(prior: Tensor) -> Tensor:
+        return prior * (density.T @ (density @ prior).reciprocal()) / len(density)
+
+    for _ in range(_STEPS):
+        one = step(prior)
+        two = step(one)
+        change, pace = one - prior, two - 2 * one + prior
+        if change.abs().max() < _CLOSE:
+            return two
+        length = (change.norm() / pace.norm()).clamp(min=1)
+        further = prior + 2 * length * change + length**2 * pace
+        further = step(further.where(further > 0, two))
+        gained = ((density @ further) / (density @ two)).log().sum()
+        prior = further if gained >= 0 else two  # not where NaN
+    return prior

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._checks import on_cpu
+from sampleweights._checks import check_floating, on_cpu
 from sampleweights._eager import is_eager, is_readable
 from sampleweights.functional.log_odds import classes_last
 
@@ -70,14 +70,20 @@ def decide(logits: Tensor, utility: Tensor | Sequence[Sequence[float]] | Any) ->
         Nature Medicine 2023 (a table of dermatologists).
     """
     gain = _gain(utility)
+    check_floating("logits", logits)
     per_class = classes_last(logits.detach(), gain[..., 0], "utility")
-    gain = gain.to(per_class.device, per_class.dtype)
+    as_given, gain = gain, gain.to(per_class.device, per_class.dtype)
+    if is_readable(as_given) and not as_given.max() <= torch.finfo(gain.dtype).max:
+        raise ValueError(
+            f"utility must differ within a row by what {gain.dtype} holds, got a difference of "
+            f"{as_given.max().item()}"
+        )
     samples = per_class if per_class.ndim > 1 else per_class[None]
-    step = len(samples)
+    parts: Sequence[Tensor] = [samples]  # not split in a graph, which is for every batch size
     if is_eager() and samples.is_cpu:
         of_one = samples[:1].numel() // gain.shape[-2] * max(gain.shape[-2:])
-        step = max(1, _AT_ONCE // max(of_one, 1))
-    best = [_expected(part, gain).max(-1) for part in torch.split(samples, max(step, 1))]
+        parts = torch.split(samples, max(1, _AT_ONCE // max(of_one, 1)))
+    best = [_expected(part, gain).max(-1) for part in parts]
     decision = torch.cat([of.indices for of in best])
     if is_readable(logits) and not all(bool(of.values.isfinite().all()) for of in best):
         raise ValueError("logits must not hold NaN or infinity, nor only -infinity for a sample")

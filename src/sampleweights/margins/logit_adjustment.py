@@ -157,8 +157,9 @@ class LogitAdjustment(CountMargin):
         Args:
             logits: of a model that was trained without weighting.
             prior: the class frequencies where the model will be used, from 0 to 1 and with the
-                sum 1 (of each label); :func:`~sampleweights.estimate_prior` estimates them. None
-                is balanced accuracy, for which all classes are equally frequent.
+                sum 1 (of each label), in the order of the classes or, as class counts, with their
+                indices as keys; :func:`~sampleweights.estimate_prior` estimates them. None is
+                balanced accuracy, for which all classes are equally frequent.
 
         Raises:
             TypeError: logits that are not floating.
