@@ -1,0 +1,1 @@
+"""Does following the verdict of ``compare`` pay, on a hundred tables?"""
