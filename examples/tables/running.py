@@ -13,10 +13,9 @@ from tqdm import tqdm
 
 from examples.tables import trials
 from examples.tables.reading import is_held_back, paths, read
+from examples.tables.report import HALVES
 
-__all__ = ["HALVES", "readable", "run_all", "write"]
-
-HALVES = ("development", "held-back")
+__all__ = ["readable", "run_all", "write"]
 
 
 def readable(data: Path) -> dict[str, Path]:
