@@ -46,6 +46,28 @@ def data():
     return logits, target, fold, counts
 
 
+def least_strong(taus, target, moved, inside, scores, allowed):
+    """Class by class, in Python: the nearest to 1 of those like the best, then weakened."""
+    hits = [
+        [
+            sum(((z[i].argmax(1) == c) & (target[i] == c)).sum() for i, z in pairs) / len(pairs)
+            for c in range(3)
+        ]
+        for pairs in (list(zip(inside, of_tau, strict=True)) for of_tau in moved)
+    ]
+    size = [(target[inside[0]] == c).sum() for c in range(3)]
+
+    def error(i, j):
+        changed = [abs(a - b) + 0.5 for a, b in zip(hits[i], hits[j], strict=True)]
+        return sum(n / m**2 for n, m in zip(changed, size, strict=True)) ** 0.5 / 3
+
+    best = max(allowed, key=lambda i: (scores[i], -i))
+    alike = [i for i in allowed if scores[i] >= scores[best] - error(i, best)]
+    start = min(alike, key=lambda i: (abs(taus[i] - 1), i))
+    enough = [i for i in allowed if scores[start] - scores[i] + error(i, start) <= 0.005]
+    return taus[min([start, *enough])]
+
+
 def search(taus, target, moved, inside, metric, least=-np.inf):
     """The smallest of the best, by hand; ``moved`` the logits (taus, repeats, N, C)."""
     slack = 0 if metric in ("accuracy", "utility") else 0.005
@@ -57,6 +79,8 @@ def search(taus, target, moved, inside, metric, least=-np.inf):
     accuracy = [mean(ORACLES["accuracy"], of_tau) for of_tau in moved]
     allowed = [i for i in range(len(taus)) if accuracy[i] >= accuracy[0] + least - 1e-9]
     best = max(scores[i] for i in allowed)
+    if metric == "balanced_accuracy":
+        return least_strong(taus, target, moved, inside, scores, allowed)
     return min(taus[i] for i in allowed if scores[i] >= best - slack - 1e-9)
 
 
@@ -108,8 +132,8 @@ def test_what_hardly_differs_is_not_paid_for_with_accuracy():
     tau_of_change = np.full(10_000, 9.0)
     target = np.repeat([0, 1], [9000, 1000])
     tau_of_change[9000:9200] = 0.13  # of class 1: right from tau 0.15 on, 20 points of recall
-    tau_of_change[9200:9208] = 0.63  # 0.8 points more from tau 0.65 on: 0.4 of balanced accuracy
-    tau_of_change[9208:9224] = 1.03  # 1.6 points more from tau 1.05 on: together 1.2
+    tau_of_change[9200:9206] = 0.63  # 0.6 points more from tau 0.65 on: 0.3 of balanced accuracy
+    tau_of_change[9206:9224] = 1.03  # 1.8 points more from tau 1.05 on: together 1.2
     fold = np.arange(10_000)[None] % 2
     counts = np.array([[np.bincount(target[fold[0] != k]) for k in range(2)]])
     odds = np.log(counts[0, :, 0] / counts[0, :, 1])[fold[0]]
@@ -117,7 +141,7 @@ def test_what_hardly_differs_is_not_paid_for_with_accuracy():
     for metric, expected in (("balanced_accuracy", 1.05), ("accuracy", 1.05)):
         best, _ = choose_tau(logits, target, fold, counts, Objective.of(metric, 2))
         assert best.overall == expected
-    logits[0, 9208:9224, 0] = 99  # without the last ones
+    logits[0, 9206:9224, 0] = 99  # without the last ones
     for metric, expected in (("balanced_accuracy", 0.15), ("accuracy", 0.65)):
         best, _ = choose_tau(logits, target, fold, counts, Objective.of(metric, 2))
         assert best.overall == expected
@@ -129,3 +153,23 @@ def test_two_classes_are_not_taken_for_one_logit():
     found = adjusted(logits, np.array([[0, 0, 1]]), counts, np.array([[1.0, 1.0]]))
     prior = np.log([[0.75, 0.25], [0.75, 0.25], [0.5, 0.5]])
     assert found[0] == pytest.approx(logits[0] - prior, abs=1e-6)
+
+
+def test_where_a_class_is_small_tau_is_1():
+    """Seven of ten are right from 0.3 on, by chance; thousands are needed to choose that."""
+    target = np.repeat([0, 1], [90, 10])
+    fold = np.arange(100)[None] % 2
+    counts = np.array([[np.bincount(target[fold[0] != k]) for k in range(2)]])
+    tau_of_change = np.full(100, 9.0)
+    tau_of_change[90:97] = 0.28
+    tau_of_change[:2] = 0.9  # of class 0: 2.2 points of its recall are lost
+    odds = np.log(counts[0, :, 0] / counts[0, :, 1])[fold[0]]
+    logits = np.stack([odds * tau_of_change, np.zeros(100)], 1)[None].astype(np.float32)
+    objective = Objective.of("balanced_accuracy", 2)
+    best, free = choose_tau(logits, target, fold, counts, objective)
+    assert best.overall == 1
+    assert free.overall == 1  # seven more are right, and two less
+    many = [np.tile(part, 100) for part in (logits[0].T, target, fold[0])]
+    given = many[0].T[None], many[1], many[2][None], 100 * counts
+    best, _ = choose_tau(*given, objective)
+    assert best.overall == 0.3

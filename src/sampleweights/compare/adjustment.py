@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,33 +72,83 @@ def choose_tau(
 
     The second is the best one among those that lose at most 0.5 points of accuracy against tau = 0,
     on the same samples. Near its highest value an objective hardly changes with tau, while accuracy
-    falls and falls; so the smallest tau within 0.5 points of the best is taken. Of accuracy and of
-    a utility, it is the smallest of the best.
+    falls and falls; so the smallest tau within 0.5 points of the best is taken; of balanced
+    accuracy `least_strong`. Of accuracy and of a utility, it is the smallest of the best.
     """
     taus = COARSE_TAUS if objective.metric == "average_precision" else TAUS
-    scores, accuracies = [], []
+    found = []
     for tau in taus:
         moved = adjusted(logits, fold, counts, np.full(counts.shape[:2], tau))
-        found = [
+        of_repeats = [
             _without_folds(of_repeat, target, where, counts.shape[1], objective)
             for of_repeat, where in zip(moved, fold, strict=True)
         ]
-        scores.append(np.stack([score for score, _ in found]))
-        accuracies.append(np.stack([accuracy for _, accuracy in found]))
+        found.append([np.stack(part) for part in zip(*of_repeats, strict=True)])
+    scores, accuracies, hits = zip(*found, strict=True)
     score, accuracy = columns(scores), columns(accuracies)
     cheap = accuracy >= accuracy[0] - TOLERANCE / 100 - 1e-9
-    slack = 0.0 if objective.metric in ("accuracy", "utility") else TOLERANCE / 100
     free = np.where(cheap, score, -np.inf)
+    if objective.metric == "balanced_accuracy":
+        hit = np.stack([columns(of_class) for of_class in np.moveaxis(np.stack(hits), -1, 0)], -1)
+        total = np.bincount(target, minlength=hit.shape[2])
+        support = [
+            total - np.bincount(target[of_repeat == k], minlength=len(total))
+            for of_repeat in fold for k in range(counts.shape[1])
+        ]  # fmt: skip
+        both = (least_strong(taus, s, hit, np.stack([*support, total])) for s in (score, free))
+        best, at_no_loss = (_choice(tau, counts) for tau in both)
+        return best, at_no_loss
+    slack = 0.0 if objective.metric in ("accuracy", "utility") else TOLERANCE / 100
     return smallest(taus, score, slack, counts), smallest(taus, free, slack, counts)
+
+
+def least_strong(taus: Floats, score: Floats, hit: Floats, support: NDArray[np.int64]) -> Floats:
+    """For each column the tau to take for balanced accuracy.
+
+    With tau = 1, the logits are those for equal class frequencies, and balanced accuracy is the
+    highest that a calibrated model has. So of all taus that are within one standard error of the
+    best, the one nearest to 1 is where to start: where a class has few samples, the best one is
+    a matter of chance. It is then weakened, for the sake of accuracy, as far as that is shown to
+    lose at most 0.5 points, one standard error included.
+
+    The standard error of a difference follows from the samples of each class that are right with
+    one tau and not with the other.
+
+    Args:
+        taus: (T,).
+        score: balanced accuracy (T, X), from 0 to 1; -inf where a tau must not be taken.
+        hit: samples that are right, by class (T, X, C).
+        support: samples of each class (X, C).
+    """
+    columns, known = np.arange(score.shape[1]), support > 0
+
+    def error(other: NDArray[np.intp]) -> Floats:
+        # half a sample more: none that differs among a few is not none among many
+        changed = np.abs(hit - hit[other, columns]) + 0.5
+        variance = np.where(known, changed / np.maximum(support, 1) ** 2, 0).sum(-1)
+        deviation: Floats = np.sqrt(variance) / known.sum(-1)
+        return deviation
+
+    best = score.argmax(0)
+    alike = score >= score[best, columns] - error(best)
+    start = np.where(alike, np.abs(taus - 1)[:, None], np.inf).argmin(0)
+    loses = score[start, columns] - score + error(start)
+    loses[start, columns] = 0
+    taken: Floats = taus[(loses <= TOLERANCE / 100).argmax(0)]
+    return taken
 
 
 def smallest(taus: Floats, score: Floats, slack: float, counts: NDArray[np.int64]) -> Choice:
     """The smallest tau whose score is within ``slack`` of the best; of scores (T, R K + 1)."""
     found = taus[(score >= score.max(0) - slack - 1e-9).argmax(0)]
+    return _choice(found, counts)
+
+
+def _choice(found: Floats, counts: NDArray[np.int64]) -> Choice:
     return Choice(found[:-1].reshape(counts.shape[:2]), float(found[-1]))
 
 
-def columns(scores: list[Floats]) -> Floats:
+def columns(scores: Sequence[Floats]) -> Floats:
     """Of all but each fold, and of all samples in the mean over the repeats: (T, R K + 1)."""
     by_tau = np.stack(scores)
     by_fold = by_tau[..., :-1].reshape(len(by_tau), -1)
@@ -110,8 +161,11 @@ def _without_folds(
     fold: NDArray[np.int64],
     folds: int,
     objective: Objective,
-) -> tuple[Floats, Floats]:
-    """Objective and accuracy (folds + 1,) without each fold, and at last of all samples."""
+) -> tuple[Floats, Floats, Floats]:
+    """Without each fold, and at last of all samples.
+
+    Objective (folds + 1,), accuracy (folds + 1,) and what is right of each class (folds + 1, C).
+    """
     classes = logits.shape[-1]
     predicted = logits.argmax(-1)
 
@@ -133,7 +187,7 @@ def _without_folds(
     elif objective.table is not None:
         decision = decide(torch.from_numpy(logits), objective.table).numpy()
         score = count(target, objective.table[target, decision]).sum(-1) / support.sum(-1)
-    return score, accuracy
+    return score, accuracy, hit
 
 
 def _mean(part: Floats, whole: Floats, known: NDArray[np.bool_]) -> Floats:
