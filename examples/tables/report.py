@@ -14,7 +14,8 @@ from examples.tables.reading import source_of
 __all__ = ["FIXED", "Scores", "halves", "load", "report"]
 
 PLAIN = "no weighting"
-VERDICT, FREE, FOR_F1 = "verdict", "verdict, at no loss", "verdict for macro F1"
+VERDICT, SHOWN = "verdict", "verdict, if something is shown"
+FREE, FOR_F1 = "verdict at no loss of accuracy", "verdict for macro F1"
 FIXED = {
     "never weighting": PLAIN,
     "always ClassBalanced": "ClassBalanced",
@@ -26,7 +27,8 @@ FIXED = {
 HALVES = ("development", "held-back")
 OTHERS = {name: name for name in ("gradient boosting", "gradient boosting, balanced")}
 CHOSEN_BY = {
-    VERDICT: "verdict: balanced_accuracy",
+    VERDICT: "verdict: choice",
+    SHOWN: "verdict: balanced_accuracy",
     FREE: "verdict: at no loss",
     FOR_F1: "verdict: macro_f1",
 }
@@ -116,7 +118,7 @@ def strategies(scores: Scores) -> Iterator[str]:
     )
     yield "|---|--:|--:|--:|--:|--:|--:|"
     best = scores.by_table[HINDSIGHT]
-    for name in [VERDICT, FREE, FOR_F1, *FIXED, *OTHERS, HONEST, HINDSIGHT]:
+    for name in [VERDICT, SHOWN, FREE, FOR_F1, *FIXED, *OTHERS, HONEST, HINDSIGHT]:
         values = scores.by_table[name]
         cells = [
             f"{scores.mean(values)[0]:.1f}",

@@ -141,6 +141,7 @@ def judged(trial: Trial) -> dict[str, Any]:
             judgement = Judgement(comparison)
         found[f"verdict: {metric}"] = judgement.best or comparison.baseline
         if metric == "balanced_accuracy":
+            found["verdict: choice"] = judgement.best or judgement.unproven or comparison.baseline
             found["verdict: at no loss"] = judgement.at_no_loss or comparison.baseline
             found["above the curve"] = ";".join(row for row, _ in judgement.above_curve)
             found["not fitted"] = int(judgement.not_fitted)

@@ -116,6 +116,7 @@ def test_no_loss_of_accuracy():
 def test_nothing_is_shown_to_help():
     points = {PLAIN: (60.0, 90.0), SIMPLE: (59.9, 89.0), "OHEM": (59.5, 90.0)}
     comparison = fake(points, num_groups=700)
+    comparison.tau = lambda row: 0.0  # nothing to adjust, as with equal classes
     found = verdict.of(comparison)
     assert (found.row, found.row_at_no_loss) == (None, None)
     assert found.text == (
@@ -124,11 +125,12 @@ def test_nothing_is_shown_to_help():
         "seen. More samples, or more repeats of the comparison, show smaller ones."
     )
     assert found.code == "import sampleweights as sw\n\ncriterion = sw.CrossEntropyLoss()"
+    assert found.choice is None
     assert verdict.further(comparison) == []
     # a method that is first in the table, and not what is recommended, is not passed over
     found = verdict.of(fake({**points, SIMPLE: (60.9, 89.0)}))
     assert found.row is None
-    assert found.text == (
+    assert found.best.text == (
         "Keep plain training: nothing tried here is shown to raise balanced accuracy. It reaches "
         f'60.0 %. "{SIMPLE}" reached 60.9 %, but that may be chance: with 10,015 samples, the '
         "true difference may be anything from -0.1 to +1.9 points. More samples, or more repeats "
@@ -136,12 +138,38 @@ def test_nothing_is_shown_to_help():
     )
 
 
+def test_what_theory_says_is_said_where_nothing_is_shown():
+    points = {PLAIN: (60.0, 90.0), SIMPLE: (60.9, 89.0), "OHEM": (59.5, 90.0)}
+    found = verdict.of(fake(points))
+    assert (found.row, found.row_at_no_loss, found.choice) == (None, None, SIMPLE)
+    assert found.text.endswith(
+        "If you have to decide with these samples, train without any weighting and, at test time, "
+        "subtract 0.8 * log(class frequency) from each logit (post-hoc adjustment). It reached "
+        "60.9 %; that a model has to be adjusted for equal class frequencies is known without "
+        "samples, and it needs no other training."
+    )
+    [(_, plain), (_, adjusted)] = found.parts
+    assert plain == found.code
+    assert "posthoc(logits)" in adjusted
+    assert "import" not in adjusted  # as above
+    # also where it is a little lower, by chance
+    assert verdict.of(fake({**points, SIMPLE: (59.9, 89.0)})).choice == SIMPLE
+    # but not where it is shown to be lower, or cannot help, or another objective is asked for
+    assert verdict.of(fake({**points, SIMPLE: (58.9, 89.0)})).choice is None
+    assert verdict.of(fake(points, checks=NOT_FITTED)).choice is None
+    assert verdict.of(fake(points, objective="macro_f1", half=2.0)).choice is None
+    assert verdict.of(fake({PLAIN: (60.0, 90.0), "OHEM": (60.5, 90.0)})).choice is None
+    # and where something is shown, that is the choice
+    found = verdict.of(fake({**points, SIMPLE: (61.1, 89.9)}))
+    assert (found.row, found.choice, found.unproven) == (SIMPLE, SIMPLE, None)
+
+
 def test_without_intervals_nothing_is_named():
     comparison = fake(half=NAN)
     comparison.why_no_interval = lambda metric: "There are too few groups."
     found = verdict.of(comparison)
     assert found.row is None
-    assert found.text == (
+    assert found.best.text == (
         "Keep plain training: these data do not say what raises balanced accuracy. There are too "
         "few groups."
     )

@@ -46,6 +46,8 @@ class Judgement:
         ]
         self.not_fitted = NOT_FITTED in {found.code for found in comparison.checks}
         self.best, self.at_no_loss = self._recommend()
+        self.unproven = self._unproven()
+        """What to take where nothing is shown to help, which is what theory says; or None."""
 
     def value(self, row: str) -> float:
         return float(self.comparison.estimate(row, self.metric).value)
@@ -66,6 +68,18 @@ class Judgement:
         if best is not None and free is not None and self.value(free) >= self.value(best):
             best = free  # not shown to be better, but it costs less
         return best, free
+
+    def _unproven(self) -> str | None:
+        """The adjusted baseline for balanced accuracy, unless it is shown to be no better.
+
+        Where classes are small, hardly anything can be shown; but that the logits of a fitted model
+        have to be adjusted for equal class frequencies is known beforehand.
+        """
+        simple = self.to_baseline.get(self.simple)
+        if self.best is not None or self.metric != "balanced_accuracy" or simple is None:
+            return None
+        known_not_to_help = self.not_fitted or simple.high < 0
+        return None if known_not_to_help or not self.comparison.tau(self.simple) else self.simple
 
     def _preferred(self, rows: list[str], simple: str) -> str | None:
         """The adjusted baseline, which needs no training, unless a row is shown to beat it."""

@@ -53,6 +53,14 @@ class Verdict:
     """For the objective."""
     at_no_loss: Recommendation
     """For the objective, without losing accuracy; ``best`` itself where that costs none."""
+    unproven: Recommendation | None = None
+    """What to do where nothing is shown to help and one has to decide: of balanced accuracy the
+    post-hoc adjustment that theory says. None where something is shown."""
+
+    @property
+    def choice(self) -> str | None:
+        """The row to take if more samples cannot be had: ``row``, or else that of ``unproven``."""
+        return self.best.row if self.unproven is None else self.unproven.row
 
     @property
     def row(self) -> str | None:
@@ -66,18 +74,19 @@ class Verdict:
 
     @property
     def code(self) -> str:
-        """The code to paste, which does ``row``, or the baseline."""
+        """The code to paste, which does ``row``, or trains the baseline."""
         return self.best.code
 
     @property
     def parts(self) -> list[tuple[Recommendation, str]]:
         """Each recommendation, and its code but for the lines that were shown before."""
-        if self.at_no_loss is self.best:
+        other = self.unproven if self.at_no_loss is self.best else self.at_no_loss
+        if other is None:
             return [(self.best, self.best.code)]
-        lines, before = self.at_no_loss.code.splitlines(), self.best.code.splitlines()
+        lines, before = other.code.splitlines(), self.best.code.splitlines()
         while lines and before and lines[0] == before.pop(0):
             lines.pop(0)
-        return [(self.best, self.best.code), (self.at_no_loss, "\n".join(lines))]
+        return [(self.best, self.best.code), (other, "\n".join(lines))]
 
     @property
     def text(self) -> str:
@@ -99,7 +108,7 @@ def of(comparison: Comparison) -> Verdict:
     words = comparison.goal.words
     if row is None:
         none = Recommendation(None, *nothing_helps(judged), code(comparison, comparison.baseline))
-        return Verdict(none, none)
+        return Verdict(none, none, unproven(judged))
     effect = gain(judged, row)
     if row != free:
         effect += f", while accuracy goes {change(judged, row)}"
@@ -251,6 +260,21 @@ def nothing_helps(judged: Judgement) -> tuple[str, str]:
             f"{comparison.task.many}, not even on the samples it was trained on."
         )
     return what, effect
+
+
+def unproven(judged: Judgement) -> Recommendation | None:
+    """What theory says, where nothing is shown."""
+    row = judged.unproven
+    if row is None:
+        return None
+    comparison = judged.comparison
+    return Recommendation(
+        row,
+        f"If you have to decide with these samples, {action(comparison, row)}.",
+        f"It reached {amount(judged.value(row), judged.metric)}; that a model has to be adjusted "
+        f"for equal class frequencies is known without samples, and it needs no other training.",
+        code(comparison, row),
+    )
 
 
 def further(comparison: Comparison) -> list[str]:
