@@ -59,6 +59,8 @@ class Scores:
         ends = f": {metric}"
         self.of_row = lines[[c for c in lines if c.endswith(ends) and not c.startswith("verdict")]]
         self.of_row = self.of_row.rename(columns=lambda c: c.removesuffix(ends)).astype(float)
+        if CHOSEN_BY[VERDICT] not in lines:  # as it was before there was one
+            lines = lines.assign(**{CHOSEN_BY[VERDICT]: lines[CHOSEN_BY[SHOWN]]})
         self.lines, self.metric = lines, metric
         found = {name: self.of_row[row] for name, row in (FIXED | OTHERS).items()}
         for name, column in CHOSEN_BY.items():

@@ -154,9 +154,12 @@ def test_what_theory_says_is_said_where_nothing_is_shown():
     assert "import" not in adjusted  # as above
     # also where it is a little lower, by chance
     assert verdict.of(fake({**points, SIMPLE: (59.9, 89.0)})).choice == SIMPLE
-    # but not where it is shown to be lower, or cannot help, or another objective is asked for
+    # and where classes are not fitted, of which the text says to train longer first
+    found = verdict.of(fake(points, checks=NOT_FITTED))
+    assert found.choice == SIMPLE
+    assert "First of all, train longer" in found.text
+    # but not where it is shown to be lower, or another objective is asked for
     assert verdict.of(fake({**points, SIMPLE: (58.9, 89.0)})).choice is None
-    assert verdict.of(fake(points, checks=NOT_FITTED)).choice is None
     assert verdict.of(fake(points, objective="macro_f1", half=2.0)).choice is None
     assert verdict.of(fake({PLAIN: (60.0, 90.0), "OHEM": (60.5, 90.0)})).choice is None
     # and where something is shown, that is the choice

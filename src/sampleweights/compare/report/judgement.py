@@ -78,8 +78,7 @@ class Judgement:
         simple = self.to_baseline.get(self.simple)
         if self.best is not None or self.metric != "balanced_accuracy" or simple is None:
             return None
-        known_not_to_help = self.not_fitted or simple.high < 0
-        return None if known_not_to_help or not self.comparison.tau(self.simple) else self.simple
+        return None if simple.high < 0 or not self.comparison.tau(self.simple) else self.simple
 
     def _preferred(self, rows: list[str], simple: str) -> str | None:
         """The adjusted baseline, which needs no training, unless a row is shown to beat it."""
