@@ -48,10 +48,10 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     args = parser().parse_args()
     if args.command == "report":
-        text = report.report(args.results)
-        print(text)
-        if args.save:
-            (args.results / "report.md").write_text(text, encoding="utf-8")
+        for page, text in report.report(args.results).items():
+            print(f"{page}\n\n{text}")
+            if args.save:
+                (args.results / page).write_text(text, encoding="utf-8")
         return 0
     if args.command == "figure":
         draw(args.results, DOCS / "images")

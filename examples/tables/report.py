@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ FIXED = {
     "always post-hoc, tau chosen": "no weighting + post-hoc",
 }
 HALVES = ("development", "held-back")
+BEFORE = "development-before"
+"""The development half with the verdicts of `compare` as it was before these tables."""
 OTHERS = {name: name for name in ("gradient boosting", "gradient boosting, balanced")}
 CHOSEN_BY = {
     VERDICT: "verdict: choice",
@@ -174,18 +176,19 @@ def sentences(scores: Scores) -> Iterator[str]:
     def share(values: pd.Series) -> str:
         return f"{100 * values.astype(float).groupby(source).mean().mean():.0f} %"
 
-    named = lines[CHOSEN_BY[VERDICT]]
-    yield f"{len(table)} tables of {len(set(scores.source))} sources, {len(lines)} folds."
-    yield f"The verdict names something in {share(named != PLAIN)} of the folds: " + ", ".join(
+    named, shown_to_help = (lines[CHOSEN_BY[name]] for name in (VERDICT, SHOWN))
+    yield f"- A gain is shown in {share(shown_to_help != PLAIN)} of the folds."
+    yield f"- {len(table)} tables of {len(set(scores.source))} sources, {len(lines)} folds."
+    yield f"- The verdict names something in {share(named != PLAIN)} of the folds: " + ", ".join(
         f"{name} {share(named == name)}" for name in named.value_counts().index[:6]
-    )
+    ) + "."
     yield (
-        f"Following it is better than never weighting by more than 0.5 points on "
+        f"- Following it is better than never weighting by more than 0.5 points on "
         f"{scores.share(against > TOLERANCE):.0f} % of the tables, worse by more than that on "
         f"{scores.share(against < -TOLERANCE):.0f} %."
     )
     above = lines["above the curve"] != ""
-    yield f"A row is shown to lie above the adjustment curve in {share(above)} of the folds."
+    yield f"- A row is shown to lie above the adjustment curve in {share(above)} of the folds."
 
 
 def of_shuffled(folder: Path, half: str) -> Iterator[str]:
@@ -197,7 +200,7 @@ def of_shuffled(folder: Path, half: str) -> Iterator[str]:
     for metric, words in METRICS.items():
         named = int((lines[metric] != "").sum())
         yield (
-            f"With shuffled classes, a gain in {words} is announced on {named} of {len(lines)} "
+            f"- With shuffled classes, a gain in {words} is announced on {named} of {len(lines)} "
             f"tables ({100 * named / len(lines):.0f} %)."
         )
 
@@ -209,14 +212,19 @@ def halves(folder: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def report(folder: Path) -> str:
-    """The Markdown of both halves, as the documentation quotes it."""
-    blocks = []
+def report(folder: Path) -> dict[str, str]:
+    """What the documentation includes, by file name: each half, and what was before."""
+    found = {}
+    if (folder / f"{BEFORE}.csv").exists():
+        scores = Scores(load(folder, BEFORE))
+        found["before.md"] = [sentences(scores), strategies(scores)]
     for half, lines in halves(folder).items():
         scores = Scores(lines)
-        blocks += [
-            [f"**The {half} half.**"], sentences(scores), of_shuffled(folder, half),
-            strategies(scores), by_kind(scores),
+        found[f"{half}.md"] = [
+            sentences(scores), of_shuffled(folder, half), strategies(scores), by_kind(scores),
         ]  # fmt: skip
-    texts = ["\n".join(block) for block in blocks]
-    return "\n\n".join(text for text in texts if text) + "\n"
+    return {name: joined("\n".join(block) for block in blocks) for name, blocks in found.items()}
+
+
+def joined(blocks: Iterable[str]) -> str:
+    return "\n\n".join(filter(None, blocks)) + "\n"

@@ -83,13 +83,16 @@ def test_the_page_includes_what_the_command_prints(
     monkeypatch.setattr("sys.argv", ["tables", "report"])
     assert command.main() == 0
     printed = capsys.readouterr().out
-    saved = (command.RESULTS / "report.md").read_text(encoding="utf-8")
-    assert saved in printed
-    assert "results/tables/report.md" in PAGE
+    pages = report.report(command.RESULTS)
+    assert "development.md" in pages
+    for name in pages:
+        saved = (command.RESULTS / name).read_text(encoding="utf-8")
+        assert saved in printed
+        assert f"results/tables/{name}" in PAGE
 
 
 def test_every_number_of_the_page_was_printed() -> None:
-    printed = set(re.findall(NUMBER, report.report(command.RESULTS)))
+    printed = set(re.findall(NUMBER, " ".join(report.report(command.RESULTS).values())))
     quoted = set(re.findall(NUMBER, re.sub(r"`[^`]*`", "", PAGE)))
     assert len(quoted) > 5
     assert not quoted - printed - {number.removeprefix("+") for number in printed} - ABOUT_DATA
