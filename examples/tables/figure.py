@@ -21,8 +21,8 @@ def draw(results: Path, images: Path) -> list[Path]:
     """Write ``tables.png`` and ``tables-dark.png``."""
     found = []
     for theme, colour in COLOURS.items():
-        dark = {"fname": images / "dark.matplotlibrc"} if theme else {}
-        with matplotlib.rc_context(**dark):
+        dark = images / "dark.matplotlibrc" if theme else None
+        with matplotlib.rc_context(fname=dark):
             path = images / f"tables{theme}.png"
             figure = picture(results, colour)
             figure.savefig(path, dpi=150)
@@ -52,7 +52,7 @@ def picture(results: Path, colour: str) -> Figure:
     axes.set_yticks(range(len(strategies)), strategies)
     axes.invert_yaxis()
     axes.tick_params(length=0)
-    axes.set_xlabel("balanced accuracy of following the verdict, minus that of the strategy (points)")
+    axes.set_xlabel("verdict minus strategy (points of balanced accuracy)")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.legend(loc="lower right", frameon=False)

@@ -179,9 +179,11 @@ def sentences(scores: Scores) -> Iterator[str]:
     named, shown_to_help = (lines[CHOSEN_BY[name]] for name in (VERDICT, SHOWN))
     yield f"- A gain is shown in {share(shown_to_help != PLAIN)} of the folds."
     yield f"- {len(table)} tables of {len(set(scores.source))} sources, {len(lines)} folds."
-    yield f"- The verdict names something in {share(named != PLAIN)} of the folds: " + ", ".join(
-        f"{name} {share(named == name)}" for name in named.value_counts().index[:6]
-    ) + "."
+    yield (
+        f"- The verdict names something in {share(named != PLAIN)} of the folds: "
+        + ", ".join(f"{name} {share(named == name)}" for name in named.value_counts().index[:6])
+        + "."
+    )
     yield (
         f"- Following it is better than never weighting by more than 0.5 points on "
         f"{scores.share(against > TOLERANCE):.0f} % of the tables, worse by more than that on "
@@ -207,9 +209,7 @@ def of_shuffled(folder: Path, half: str) -> Iterator[str]:
 
 def halves(folder: Path) -> dict[str, pd.DataFrame]:
     """The lines of each half of which there are some."""
-    return {
-        half: load(folder, half) for half in HALVES if (folder / f"{half}.csv").exists()
-    }
+    return {half: load(folder, half) for half in HALVES if (folder / f"{half}.csv").exists()}
 
 
 def report(folder: Path) -> dict[str, str]:

@@ -59,7 +59,7 @@ class Trial:
             np.savez_compressed(
                 file, names=[*found.logits], adjustable=found.adjustable, test_names=given,
                 logits=np.stack([*found.logits.values()]), target=found.target, fold=found.fold,
-                counts=found.counts, num_epochs=found.num_epochs,
+                counts=found.counts, num_epochs=found.num_epochs or 0,
                 train_recall=np.stack([*found.train_recall.values()]),
                 test_logits=np.stack([*self.test_logits.values()]),
                 test_target=self.test_target, train_counts=self.train_counts,

@@ -59,7 +59,7 @@ def least_strong(taus, target, moved, inside, scores, allowed):
 
     def error(i, j):
         changed = [abs(a - b) + 0.5 for a, b in zip(hits[i], hits[j], strict=True)]
-        return sum(n / m**2 for n, m in zip(changed, size, strict=True)) ** 0.5 / 3
+        return sum(n / m**2 for n, m in zip(changed, size, strict=True)) ** 0.5 / 3 / 2
 
     best = max(allowed, key=lambda i: (scores[i], -i))
     alike = [i for i in allowed if scores[i] >= scores[best] - error(i, best)]
