@@ -91,9 +91,11 @@ def test_the_page_includes_what_the_command_prints(
         assert f"results/tables/{name}" in PAGE
 
 
-def intervals(text: str) -> set[tuple[str, ...]]:
-    text = " ".join(text.split())
-    return set(re.findall(rf"({NUMBER})(?: points)? \(({NUMBER}) to ({NUMBER})\)", text))
+def intervals(text: str) -> set[tuple[float, ...]]:
+    found = re.findall(
+        rf"({NUMBER})(?: points)? \(({NUMBER}) to ({NUMBER})\)", " ".join(text.split())
+    )
+    return {tuple(map(float, numbers)) for numbers in found}
 
 
 def test_every_interval_of_the_page_was_printed() -> None:
