@@ -231,6 +231,7 @@ def test_without_gradients_there_is_no_graph():
     torch.testing.assert_close(value, criterion(hidden, target).detach())
 
 
+@pytest.mark.filterwarnings("ignore:.*cpu.amp.autocast:FutureWarning")  # torch 2.4 of itself
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("weighter", ["none", "OHEM"])
 def test_gradient_checkpointing(weighter, reentrant):
@@ -395,3 +396,25 @@ def test_finite_logits_give_no_nan(scale):
             )  # fmt: skip
             assert value.isfinite()
             assert all(g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("weighter", ["none", "OHEM"])
+def test_a_model_around_it_is_compiled(weighter):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(D, D), head()
+            self.criterion = sw.LinearCrossEntropyLoss.from_linear(
+                self.head, weighter=WEIGHTERS[weighter]()
+            )
+
+        def forward(self, x, target):
+            return self.criterion(self.body(x).tanh(), target)
+
+    model, (x, target) = Model(), batch(ignored=5)
+    model(x, target).backward()
+    right = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    torch._dynamo.reset()
+    torch.compile(model, backend="eager")(x, target).backward()
+    torch.testing.assert_close([p.grad for p in model.parameters()], right)

@@ -294,5 +294,10 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
         return ", ".join([*shared, *gamma, *self._arguments_repr()])
 
 
+# What ``torch.compiler.disable`` sets; that decorator imports the compiler, a second of work. A
+# walk over chunks that writes gradients in place is nothing to trace.
+LinearCrossEntropyLoss.forward._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
 def _nonzero(divisor: Tensor | float) -> Tensor | float:
     return nonzero(divisor) if isinstance(divisor, Tensor) else divisor or 1
