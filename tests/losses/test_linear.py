@@ -398,6 +398,7 @@ def test_finite_logits_give_no_nan(scale):
             assert all(g.isfinite().all() for g in gradients)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, at the break
 @pytest.mark.parametrize("weighter", ["none", "OHEM"])
 def test_a_model_around_it_is_compiled(weighter):
     class Model(nn.Module):

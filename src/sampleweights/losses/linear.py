@@ -131,6 +131,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             process_group,
             margin,
         )
+        _leave_uncompiled()
         in_features = as_whole_number("in_features", in_features, least=1)
         num_classes = as_whole_number("num_classes", num_classes, least=1)
         self.gamma = check_gamma(gamma)
@@ -184,6 +185,19 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
         reference_loss: Tensor | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
+        value: Tensor = _uncompiled["loss"](
+            self, hidden, target, sample_weight, normalizer, reference_loss
+        )
+        return value
+
+    def _loss(
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        sample_weight: Tensor | None,
+        normalizer: Tensor | float | None,
+        reference_loss: Tensor | None,
+    ) -> Tensor:
         weighter = self.acting_weighter
         in_one_pass = self.reduction != "none" and torch.is_grad_enabled()
         if weighter is not None and not weighter.is_elementwise:
@@ -288,15 +302,28 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
                 value = value / _nonzero(self._denominator(after, weight))
         return value.to(before.dtype)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _leave_uncompiled()
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+
     def extra_repr(self) -> str:
         shared = [f"head={self.head}"] if self._shared else []
         gamma = [f"gamma={self.gamma}"] if self.gamma else []
         return ", ".join([*shared, *gamma, *self._arguments_repr()])
 
 
-# What ``torch.compiler.disable`` sets; that decorator imports the compiler, a second of work. A
-# walk over chunks that writes gradients in place is nothing to trace.
-LinearCrossEntropyLoss.forward._torchdynamo_disable = True  # type: ignore[attr-defined]
+_uncompiled: dict[str, Any] = {}
+"""The loss as compiled code calls it: a walk over chunks that writes in place is not to be traced.
+
+Made with the first criterion, and not with this module, since it imports the compiler, a second of
+work, as the first optimizer does.
+"""
+
+
+def _leave_uncompiled() -> None:
+    if not _uncompiled:
+        disable: Any = torch.compiler.disable
+        _uncompiled["loss"] = disable(LinearCrossEntropyLoss._loss)
 
 
 def _nonzero(divisor: Tensor | float) -> Tensor | float:
