@@ -270,6 +270,20 @@ def test_folds_reach_the_comparison(
     assert got[1].tolist() == own[::-1].tolist()
 
 
+def test_samples_that_are_only_trained_on_are_no_fold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = np.arange(60)
+    np.savez(tmp_path / "t.npz", features=number[:, None] % 7.0, target=number % 2)
+    np.save(tmp_path / "split.npy", np.where(number < 20, 0, -1))  # the first 20 are validated
+    command = ["compare", str(tmp_path / "t.npz"), "--folds", str(tmp_path / "split.npy")]
+    command += ["--num-epochs", "1", "--workers", "1", "--rows", "OHEM", "--no-progress"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert "1 split of your own, its validation part predicted by 5 models" in page
+    assert "60 of 2 classes, 20 of them validated" in page
+
+
 def test_a_list_of_suspicious_labels_is_kept_unless_it_is_computed_again(
     data: Path, tmp_path: Path
 ) -> None:

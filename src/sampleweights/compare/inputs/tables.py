@@ -139,6 +139,8 @@ def _read_csv(path: Path, as_text: Sequence[str]) -> Any:
     with _opened(path) as stream:
         head = stream.read(_HEAD)
     utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel writes its "Unicode text"
+    if not utf16 and b"\0" in head:
+        raise ValueError("it is no text: save the table as .csv or .parquet")
     try:
         return _read_csv_as("utf-16" if utf16 else "utf-8-sig", path, head, as_text)
     except UnicodeDecodeError:
