@@ -78,7 +78,10 @@ def test_it_writes_and_says_the_answer(
 
 
 def test_the_objective_may_be_a_table_of_utilities(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few = [data, "--output", tmp_path / "c", "--no-progress", "--utility"]
     table = np.array([[1, 0, 0, 0.2], [0, 1, 0, 0.2], [-2, 0, 1, 0.2]])
@@ -99,6 +102,9 @@ def test_the_objective_may_be_a_table_of_utilities(
     ):
         assert compare(*few, tmp_path / name) == 1
         assert message in capsys.readouterr().err
+    # before an hour of images
+    monkeypatch.setattr(cli, "load", lambda *_, **__: pytest.fail("loaded"))
+    assert compare(*few, tmp_path / "named.csv") == 1
 
 
 def test_a_check_is_told_unless_it_is_ignored(

@@ -178,6 +178,20 @@ def test_a_class_called_na_is_a_class(tmp_path: Path) -> None:
     assert inputs.facts["labels"] == said
 
 
+def test_labels_in_one_cell_are_classes_and_what_to_do_is_said(tmp_path: Path) -> None:
+    tags = ["cough|fever", "cough", "fever", "edema|cough"] * 10
+    path = csv(tmp_path, x=NUMBERS, tags=tags)
+    found = load([path], target=["tags"], drop=["y"])
+    assert found.class_names == ["cough", "cough|fever", "edema|cough", "fever"]
+    assert "'cough|fever' of tags taken as a class of its own" in found.facts["labels"]
+    assert "str.get_dummies('|'), and give these with --target" in found.facts["labels"]
+    oracle = pd.Series(tags).str.get_dummies("|")
+    several = csv(tmp_path, x=NUMBERS, **{name: oracle[name] for name in oracle})
+    assert load([several], target=[*oracle], drop=["y"]).target.tolist() == oracle.values.tolist()
+    names = csv(tmp_path, x=NUMBERS, site=["arm, left", "leg", "trunk, upper", "leg"] * 10)
+    assert "labels" not in load([names], target=["site"], drop=["y"]).facts
+
+
 def test_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
     assert labels(tmp_path, "10", "9", "-1").class_names == ["-1", "9", "10"]
     assert labels(tmp_path, "10.0", "9.0", "9.0").class_names == ["9", "10"]
