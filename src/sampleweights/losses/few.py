@@ -58,7 +58,7 @@ def _loss(criterion: Any, logits: Tensor, target: Tensor, weighter: Any) -> Tens
             return None
         reduction = "none"
         if gamma == 0 and isinstance(weighter, ClassFrequency):
-            class_weight, reduction = weighter.weight_over(divisor, logits), "sum"
+            class_weight, reduction = weighter.weight_over(divisor, logits, True), "sum"
             if class_weight is None:
                 return None
     try:
@@ -67,6 +67,8 @@ def _loss(criterion: Any, logits: Tensor, target: Tensor, weighter: Any) -> Tens
         )
     except IndexError:
         return None
+    if class_weight is not None:
+        return loss
     if reduction != "none":
         value = loss.item()
         return loss if value == value else None
