@@ -180,6 +180,20 @@ def test_what_a_subclass_or_a_hook_adds_is_not_passed_over() -> None:
     assert [int(weight.sum()) for weight in batches] == [10]
 
 
+@pytest.mark.parametrize("name", WEIGHTERS)
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_watching_changes_no_bit(gamma: float, name: str) -> None:
+    criterion = focal(gamma, weighter=WEIGHTERS[name]())
+    logits, target = batch(20, torch.float32)
+    alone = criterion(logits, target)
+    [expected] = torch.autograd.grad(alone, logits)
+    with criterion.recording() as batches:  # type: ignore[operator]
+        watched = criterion(logits, target)
+    assert len(batches) == 1
+    assert torch.equal(watched, alone)
+    assert torch.equal(torch.autograd.grad(watched, logits)[0], expected)
+
+
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 def test_a_call_counts_once_towards_the_warning(fraction: float, ignored: bool) -> None:

@@ -31,9 +31,7 @@ def loss_of_few(criterion: Any, logits: Any, target: Any) -> Tensor | None:
         criterion.label_smoothing
         or criterion.global_batch
         or criterion._buffers["weight"] is not None
-        or criterion._modules.get("margin") is not None
-        or criterion._weighting_hooks
-        or criterion._recordings
+        or (criterion._modules.get("margin") is not None and criterion.has_margin)
     ):
         return None
     weighter: Any = None if criterion.evaluates else criterion._modules.get("weighter")
@@ -42,7 +40,8 @@ def loss_of_few(criterion: Any, logits: Any, target: Any) -> Tensor | None:
     if weighter.num_classes not in (None, num_classes):
         return None
     if not weighter.inactive:
-        return _loss(criterion, logits, target, weighter)
+        # the general way, of the same bits, shows the weights to who watches
+        return None if criterion.is_watched else _loss(criterion, logits, target, weighter)
     loss = _loss(criterion, logits, target, None)
     if loss is not None:
         weighter.skip()

@@ -168,6 +168,8 @@ class SoftmaxLoss(Criterion):
         if own and sample_weight is None and normalizer is None and reference_loss is None:
             value = loss_of_few(self, logits, target)
             if value is not None:
+                if self.is_watched:
+                    self._show(logits, target)
                 return value
         check_tensor("logits", logits)
         check_tensor("target", target)
