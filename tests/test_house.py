@@ -15,6 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"_eager", "datasets", "losses/processes"},
     {"_checks", "_buffers", "loaders"},
+    {"functional/focal"},
     {
         "targets",
         "sampling/table",
@@ -41,6 +42,7 @@ FLOORS = [
     {"margins/__init__"},
     {"losses/watching"},
     {"losses/base", "losses/hidden"},
+    {"losses/few"},
     {"losses/softmax", "losses/sigmoid", "losses/weighted"},
     {"losses/cross_entropy", "losses/binary_cross_entropy", "losses/asymmetric"},
     {"losses/focal", "losses/hierarchical", "losses/linear"},

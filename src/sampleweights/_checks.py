@@ -116,10 +116,25 @@ def check_label_smoothing(label_smoothing: float) -> float:
     return label_smoothing
 
 
+def is_row_per_index(logits: Any, target: Any) -> bool:
+    """Whether these are ``(N, C)`` floating and ``(N,)`` int64, as most are: a quick look."""
+    return (
+        type(logits) is Tensor
+        and type(target) is Tensor
+        and target.dtype is torch.int64
+        and target.ndim == 1
+        and logits.ndim == 2
+        and logits.shape[0] == target.shape[0]
+        and logits.is_floating_point()
+    )
+
+
 def check_classification(
     logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
 ) -> None:
     """Shapes and dtypes, as nn.CrossEntropyLoss understands them."""
+    if weight is None and is_row_per_index(logits, target):
+        return
     check_floating("logits", logits)
     check_tensor("target", target)
     if logits.ndim == 0:

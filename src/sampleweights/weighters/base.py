@@ -119,6 +119,13 @@ class Weighter(ExactBuffers, ABC):
         weight: Tensor = self(loss, target, valid)
         return weight
 
+    def weight_of_few(self, loss: Tensor, divisor: int) -> Tensor | None:
+        """What a call returns for losses ``(N,)`` on the CPU, over ``divisor``, in fewer steps.
+
+        None where there is no such way.
+        """
+        return None
+
     def skip(self) -> None:
         """Hear that a criterion skips this weighter for a batch, since it is inactive."""
 
