@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sampleweights._buffers import Derived, follow
-from sampleweights._checks import Normalize, as_class_counts, check_power
+from sampleweights._checks import Normalize, check_power
+from sampleweights._counts import as_class_counts
 from sampleweights._eager import is_readable
 from sampleweights.counting import FromCounts
 from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
