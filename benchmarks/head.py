@@ -38,8 +38,8 @@ def candidates(head: nn.Linear, rows: int, device: str) -> dict[str, Loss]:
             "F.linear_cross_entropy": lambda x, t: theirs(x, weight, t),
             "F.linear_cross_entropy, chunked": lambda x, t: theirs(x, weight, t, options=options),
             'the same, "none", times weights of tokens': lambda x, t: (
-                (theirs(x, weight, t, options=options, reduction="none") * of_row).mean()
-            ),
+                theirs(x, weight, t, options=options, reduction="none") * of_row
+            ).mean(),
         }
     if device == "cuda" and importlib.util.find_spec("liger_kernel") is not None:
         from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
