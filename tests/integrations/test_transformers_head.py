@@ -299,7 +299,8 @@ def test_weights_follow_their_tokens(name: str, kind: str, fused: bool, tmp_path
         per_device_train_batch_size=2, gradient_accumulation_steps=4,
     )  # fmt: skip
     trainer.train()
-    torch.testing.assert_close(parameters(model), expected, rtol=1e-9, atol=1e-12)
+    # padding moves positions, whose rotations Llama computes in float32
+    torch.testing.assert_close(parameters(model), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_columns_that_do_not_fit(tmp_path: Path) -> None:
@@ -365,7 +366,9 @@ def test_heads_that_are_more(tmp_path: Path) -> None:
     model = model_of("Llama")
     model.set_output_embeddings(Adapted(16, VOCABULARY))
     refused(
-        model, tmp_path, "must be an nn.Linear without adapters.*got Adapted of LlamaForCausalLM"
+        model,
+        tmp_path,
+        "must be an nn.Linear without adapters.*got .*Adapted.* of a LlamaForCausalLM",
     )
     model = model_of("Llama")
     model.lm_head.forward = lambda hidden: hidden
@@ -374,7 +377,7 @@ def test_heads_that_are_more(tmp_path: Path) -> None:
     model.lm_head.register_forward_hook(lambda module, args, logits: logits + 1)
     refused(model, tmp_path, "a LlamaForCausalLM changes them")
     model = transformers.LlamaForSequenceClassification(transformers.LlamaConfig(**SIZES))
-    refused(model, tmp_path, "got NoneType of LlamaForSequenceClassification")
+    refused(model, tmp_path, "got .*NoneType.* of a LlamaForSeq")
     other = sw.LinearCrossEntropyLoss.from_linear(model_of("Llama").lm_head)
     refused(model_of("Llama"), tmp_path, "of the head of the model that is trained", other)
 

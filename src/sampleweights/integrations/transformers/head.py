@@ -148,8 +148,8 @@ def _head_of(model: Any) -> nn.Linear:
     if not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward:
         raise ValueError(
             f"the last layer of the model, model.get_output_embeddings(), must be an nn.Linear "
-            f"without adapters or quantised weights for fused_head=True, got "
-            f"{type(head).__name__} of {type(model).__name__}"
+            f"without adapters or quantised weights for fused_head=True, got {type(head)} of a "
+            f"{type(model).__name__}"
         )
     if "forward" in vars(head):
         raise ValueError(
