@@ -37,6 +37,7 @@ WEIGHTERS: dict[str, Callable[[], Any]] = {
     "OHEM(0.25)": lambda: sw.OHEM(schedule=0.25),
     "OHEM(per_class)": lambda: sw.OHEM(NUM_EPOCHS, per_class=True),
     "HardNegativeMining(batch)": lambda: sw.HardNegativeMining(0.1, within="batch"),
+    "Confidence": sw.Confidence,
     "Compose": lambda: sw.Compose([sw.ClassBalanced(COUNTS), sw.OHEM(NUM_EPOCHS, per_class=True)]),
     "Compose(nested)": lambda: sw.Compose(
         [sw.SelfPaced(NUM_EPOCHS), [sw.EffectiveNumber(COUNTS), sw.OHEM(NUM_EPOCHS)]]

@@ -31,10 +31,11 @@ from sampleweights import functional, schedules, selection
 from sampleweights.integrations.evaluation import without_weighters
 
 BASES = {"Margin", "Weighter"}
+HEADS = {"LinearCrossEntropyLoss"}  # takes hidden states: tests/losses/test_linear.py
 SAMPLERS = {"ClassBatchSampler", "WeightedSampler"}
 NO_LOSS_OR_WEIGHTER = {
     "Calibration", "LossHistory", "PredictionSets", "Taxonomy", "WithIndex",
-} | SAMPLERS  # fmt: skip
+} | SAMPLERS | HEADS  # fmt: skip
 
 
 def build(loss: str, weighter: str | None, **kwargs: Any) -> tuple[Any, Any, Tensor]:

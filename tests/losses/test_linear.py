@@ -373,3 +373,24 @@ def test_bad_heads():
         sw.LinearCrossEntropyLoss.from_linear(head(), weight=torch.ones(4))(*batch())
     with pytest.raises(ValueError, match="weighter was made for 2 classes"):
         sw.LinearCrossEntropyLoss.from_linear(head(), weighter=sw.ClassBalanced([1, 2]))(*batch())
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e30])
+def test_finite_logits_give_no_nan(scale):
+    linear = nn.Linear(4, 4, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(torch.eye(4))
+    hidden = (
+        torch.tensor([[1.0, -1, 0, 0], [-1, 1, 0.5, 0], [0, 0, 0, 0]]) * scale
+    ).requires_grad_()
+    target = torch.tensor([0, 0, 3])
+    for gamma, smoothing, margin in itertools.product(
+        [0.0, 0.1, 2.0], [0.0, 0.1], [None, sw.LDAM([9, 5, 3, 1]), sw.LogitAdjustment([9, 5, 3, 1])]
+    ):
+        for weighter in (None, sw.Confidence(), sw.OHEM(schedule=0.7)):
+            value, gradients = ours(
+                linear, hidden, target, gamma=gamma, label_smoothing=smoothing, margin=margin,
+                weighter=weighter,
+            )  # fmt: skip
+            assert value.isfinite()
+            assert all(g.isfinite().all() for g in gradients)

@@ -19,7 +19,7 @@ Coefficient = Callable[[Tensor, Any], Tensor]
 _CPU_BYTES, _CPU_ROWS = 2**25, 256
 """Of a chunk of logits on a CPU: of fewer rows a matrix product takes up to twice the time."""
 _GPU_ROWS, _GPU_BYTES = 512, 2**28
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**22
 """For each thread of a CPU: what lies between two products is computed within the cache."""
 
 
@@ -288,7 +288,9 @@ class _Walk:
             q = self._other_probability(p, p_y, index, nll)
             power = q.pow(form.gamma)
             by_nll = form.gamma * q.clamp(min=torch.finfo(q.dtype).tiny).pow(form.gamma - 1)
-            by_nll = by_nll * torch.where(p_y == 0, 0, p_y * loss)  # 0, also of an infinite loss
+            # 0 where p is, also of an infinite loss; where q is 0 it multiplies probabilities of 0
+            by_nll = by_nll * torch.where((p_y == 0) | (q == 0), 0, p_y * loss)
+            by_nll = by_nll.clamp(max=torch.finfo(q.dtype).max ** 0.9)
             loss = torch.where(loss.isinf(), loss, power * loss)
             slope, of_p = power * slope + by_nll, power * of_p + by_nll
             spread = None if spread is None else power * spread

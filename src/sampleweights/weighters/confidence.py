@@ -44,7 +44,7 @@ class Confidence(Weighter):
 
     References:
         Wu et al., On the Generalization of SFT: A Reinforcement Learning Perspective with Reward
-        Rectification, arXiv 2508.05629, 2025.
+        Rectification, ICLR 2026, arXiv 2508.05629.
     """
 
     is_local = True
