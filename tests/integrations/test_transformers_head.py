@@ -242,6 +242,20 @@ def test_hooks_of_the_criterion_are_called(tmp_path: Path) -> None:
     assert criterion.weighter.fraction == sw.schedules.Sigmoid(4)(1.5)
 
 
+def test_a_head_that_is_replaced(tmp_path: Path) -> None:
+    """By a model_init, which train() calls again, and by another vocabulary."""
+    more = {"fused_head": True, "model_init": MODELS["llama"]}
+    trainer = trainer_of(tmp_path, None, sw.CrossEntropyLoss(), more=more)
+    trainer.train()
+    assert not parameters(trainer.model).allclose(parameters(MODELS["llama"]()), rtol=1e-3)
+    more["model_init"] = None
+    trainer = trainer_of(tmp_path, MODELS["llama"](), sw.CrossEntropyLoss(), more=more)
+    trainer.model.resize_token_embeddings(VOCABULARY + 2)
+    before = trainer.model.lm_head.weight.detach().clone()
+    trainer.train()
+    assert not trainer.model.lm_head.weight.allclose(before, rtol=1e-3)
+
+
 # ---------------------------------------------------------------------------------------------
 # Weights per token, through collators
 # ---------------------------------------------------------------------------------------------
@@ -416,6 +430,11 @@ def test_arguments_that_do_not_fit(tmp_path: Path) -> None:
 
     refused(llama(), tmp_path, "with fused_head=True, got Own", Own())
     refused(llama(), tmp_path, "label_smoothing_factor must be 0", label_smoothing_factor=0.1)
+    arguments = transformers.TrainingArguments(str(tmp_path), use_cpu=True)
+    _, arguments._n_gpu = arguments.device, 2
+    given = {"args": arguments, "criterion": sw.CrossEntropyLoss(), "fused_head": True}
+    with pytest.raises(ValueError, match="needs one GPU for each process, got 2"):
+        WeightingTrainer(llama(), **given)
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -52,9 +52,15 @@ class FusedHead:
     """
 
     def __init__(
-        self, criterion: LinearCrossEntropyLoss, compute: Callable[[Any, Tensor], Tensor]
+        self,
+        criterion: LinearCrossEntropyLoss,
+        compute: Callable[[Any, Tensor], Tensor],
+        *,
+        follows: bool,
     ) -> None:
         self.criterion, self._compute = criterion, compute
+        self._follows = follows
+        """Whether another head of the model takes the place of the one before."""
         self._checked: nn.Linear | None = None
         self._labels: Any = None
         self._keeps_logits = False
@@ -93,11 +99,13 @@ class FusedHead:
 
         On a few tokens the head returns marks, which must arrive.
         """
-        head = self.criterion.head
-        if self._checked is head:
+        head = _head_of(unwrapped)
+        if head is self._checked:
             return
         name = type(getattr(unwrapped, "get_base_model", lambda: unwrapped)()).__name__
-        if _head_of(unwrapped) is not head:
+        if self._follows:  # a model_init, or another vocabulary
+            self.criterion._shared = (head,)
+        if self.criterion.head is not head:
             raise ValueError(
                 f"criterion must be a LinearCrossEntropyLoss of the head of the model that is "
                 f"trained, from_linear(model.get_output_embeddings()), which a {name} has replaced "

@@ -133,9 +133,9 @@ class WeightingTrainer(Trainer):
                 f"fused_head=True needs one GPU for each process, got {self.args.n_gpu} in this "
                 f"one: start the training with torchrun or accelerate launch"
             )
-        fused = on_hidden_states(self.criterion, self.model)
+        given, fused = self.criterion, on_hidden_states(self.criterion, self.model)
         self.criterion, self._loss = fused, LossFunction(fused, shift=self._loss.shift)
-        self._head = FusedHead(fused, self._loss_of)
+        self._head = FusedHead(fused, self._loss_of, follows=fused is not given)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
