@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,11 @@ import sampleweights as sw
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from sampleweights.integrations.transformers import WeightingTrainer  # noqa: E402
+from sampleweights.integrations.transformers import LossFunction, WeightingTrainer  # noqa: E402
+from sampleweights.integrations.transformers.head import (  # noqa: E402
+    FusedHead,
+    on_hidden_states,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 VOCABULARY, LENGTH, ROWS = 37, 7, 8
@@ -122,7 +128,7 @@ CRITERIA = {
     ("kind", "name"),
     [
         ("gpt2", "mined"),
-        ("qwen2, tied", "focal"),
+        pytest.param("qwen2, tied", "focal", marks=pytest.mark.slow),
         *(pytest.param("llama", name, marks=pytest.mark.slow) for name in CRITERIA),
     ],
 )
@@ -448,3 +454,54 @@ def test_an_auxiliary_loss_is_not_lost(fused: bool, tmp_path: Path) -> None:
                 trainer.train()
         else:
             trainer.train()
+
+
+# ---------------------------------------------------------------------------------------------
+# A sharded model (for DDP see test_transformers_denominator.py)
+# ---------------------------------------------------------------------------------------------
+
+SHARDED = [("llama", False), ("llama", True), ("qwen2, tied", False)]
+LABELS = ROWS * (LENGTH - 1)
+
+
+def shard(rank: int, world: int, folder: str) -> None:
+    fully_shard: Any = torch.distributed.fsdp.fully_shard
+    tokens = torch.tensor([row["input_ids"] for row in texts()]).chunk(world)[rank]
+    found = []
+    for kind, has_head_alone in SHARDED:
+        model = MODELS[kind]().double()
+        parts = [*model.model.layers, *([model.lm_head] if has_head_alone else []), model]
+        for part in parts:  # as accelerate does
+            fully_shard(part, reshard_after_forward=True)
+        criterion = on_hidden_states(sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5)), model)
+        function = LossFunction(criterion, shift=True)
+        compute = functools.partial(
+            function.compute,
+            normalizer=LABELS / world,
+            sample_weight=None,
+            reference_loss=None,
+        )
+        head = FusedHead(criterion, compute, follows=True)
+        head.check(model, {"input_ids": tokens}, model)
+        with head.in_place(tokens, keeps_logits=False):
+            loss = head.loss(model(input_ids=tokens))
+        loss.backward()
+        grads: Any = [parameter.grad for parameter in model.parameters()]
+        found.append([grad.full_tensor() for grad in grads])
+    torch.save(found, f"{folder}/{rank}.pt")
+
+
+@pytest.mark.slow
+def test_a_sharded_model(tmp_path: Path) -> None:
+    """Its head is gathered when it is called, and its gradient is counted once."""
+    ranks.run(shard, 2, str(tmp_path), seconds=100)
+    came = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for i, (kind, _) in enumerate(SHARDED):
+        model = MODELS[kind]().double()
+        for tokens in torch.tensor([row["input_ids"] for row in texts()]).chunk(2):
+            logits, labels = model(tokens).logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+            criterion = sw.CrossEntropyLoss(weighter=sw.OHEM(schedule=0.5))
+            criterion(logits, labels, normalizer=LABELS).backward()
+        for grads in came:
+            for parameter, grad in zip(model.parameters(), grads[i], strict=True):
+                torch.testing.assert_close(grad, parameter.grad, rtol=1e-9, atol=1e-12)
