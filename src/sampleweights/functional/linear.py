@@ -132,9 +132,14 @@ class _Losses(torch.autograd.Function):
         form = rows.form._replace(judge=None)
         rows = rows._replace(kept=counts.nonzero().squeeze(1), form=form)
         inputs, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        scale = None
+        if rows.dtype == torch.float16 and len(grad):  # which holds no small gradients
+            most = grad.abs().amax()
+            scale = torch.where((most > 0) & most.isfinite(), most, 1)
+            grad = grad / scale
         found = walk(rows, inputs, needs, lambda _, at: grad[at])
         gradients = [
-            None if g is None else g.to(x.dtype)
+            None if g is None else (g if scale is None else g * scale).to(x.dtype)
             for g, x in zip(found.gradients, inputs, strict=True)
         ]
         return (None, *gradients)
@@ -326,6 +331,9 @@ class _Walk:
         if of_weight is not None:
             if of_weight.dtype == gradient.dtype:
                 of_weight.addmm_(gradient.T, hidden)
+            elif gradient.dtype == torch.float16:  # which holds no sum of many large states
+                most = hidden.abs().amax().float().clamp(min=1).log2().ceil().exp2()
+                of_weight += (gradient.T @ (hidden / most).half()).float() * most
             else:
                 of_weight += gradient.T @ hidden
         if of_bias is not None:

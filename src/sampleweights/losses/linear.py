@@ -162,6 +162,11 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
                 f"linear must be an nn.Linear (one that computes more, as with adapters, has no "
                 f"single matrix), got {type(linear).__name__}"
             )
+        if "forward" in vars(linear):
+            raise TypeError(
+                "linear must have the forward of nn.Linear, got one that was replaced (as for a "
+                "device_map)"
+            )
         criterion = cls(1, 1, device="meta", **arguments)
         del criterion.linear
         criterion._shared = (linear,)
@@ -271,6 +276,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
         needs_weights = reduction == "weighted_mean" and normalizer is None
         if not needs_weights:
             divisor = _nonzero(self._denominator(before, None, normalizer))
+        divides_later = batch.dtype == torch.float16  # which holds no small gradients
         own_of_row = None if own is None else own.reshape(-1)
         reference_of_row = None if reference_loss is None else reference_loss.reshape(-1)
 
@@ -280,7 +286,8 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
                 None if own_of_row is None else own_of_row[at],
                 None if reference_of_row is None else reference_of_row[at],
             )
-            return (torch.ones_like(loss) if weight is None else weight) / divisor
+            weight = torch.ones_like(loss) if weight is None else weight
+            return weight if divides_later else weight / divisor
 
         counts = batch.valid
         if own is not None:
@@ -292,7 +299,9 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             with torch.no_grad():
                 others, judged_too = losses(batch.rows(valid & (own == 0)), *batch.inputs)
             loss = loss + others
-            judged = [a + b for a, b in zip(judged, judged_too, strict=True)]
+            if judged and judged_too:
+                judged = [a + b for a, b in zip(judged, judged_too, strict=True)]
+            judged = judged or judged_too
         if self.is_watched or needs_weights:
             after = batch.samples(loss, judged)
             weight = weigh(after, own, reference_loss)
@@ -300,6 +309,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
                 call_hooks(self, after, weight)
             if needs_weights:
                 value = value / _nonzero(self._denominator(after, weight))
+        value = value / divisor if divides_later else value
         return value.to(before.dtype)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
