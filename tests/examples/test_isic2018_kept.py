@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from test_isic2018_training import made_results
 
-from examples.isic2018 import data, decisions, kept, report
+from examples.isic2018 import data, decisions, kept
+from examples.isic2018.__main__ import command, parse_arguments
 from examples.isic2018.claims import claims_table
 from examples.isic2018.official import DataError
 from examples.isic2018.report import format_table
@@ -32,14 +33,17 @@ def results(tmp_path: Path) -> Results:
     return made_results(dataset, tmp_path / "runs", SEEDS)[0]
 
 
-def test_tables_and_claims_are_those_of_the_runs(results: Results, tmp_path: Path) -> None:
+def test_tables_and_claims_are_those_of_the_runs(
+    results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "kept"
     kept.keep(results, folder)
     decisions.write_labels(results, folder)
     again = kept.Kept(folder)
     table = format_table(results.summary(), "flat", "adam", results.paper)
     assert table.count("\n") == 1 + len(SEEDS)
-    printed = report.kept_tables(again)
+    command(parse_arguments(["tables", "--kept", str(folder)]))
+    printed = capsys.readouterr().out
     assert "Table 2: flat model, Adam" in printed
     assert table in printed
     claims = claims_table(results)
