@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from examples.isic2018.report import format_table
 from examples.isic2018.results import Results
 from examples.isic2018.sources import LESION_NAMES
 
+ROOT = Path(__file__).parents[2]
 SEEDS = {"none": 0, "class_balanced": 1, "ohem": 2, "none_posthoc": 0}
 
 
@@ -61,3 +64,13 @@ def test_a_file_that_is_missing_is_named(results: Results, tmp_path: Path, name:
     (tmp_path / name).unlink()
     with pytest.raises(DataError, match=f"must hold {name}"):
         kept.Kept(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_page_has_what_the_command_prints() -> None:
+    command = [sys.executable, "-m", "examples.isic2018", "tables"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rows = [line for line in printed.splitlines() if line.startswith("| ")]
+    assert len(rows) > 40
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows if row not in page] == []
