@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sampleweights as sw
+from sampleweights import distributed
 
 N, D, C = 12, 4, 5
 WEIGHTERS: dict[str, Callable[[], Any]] = {
@@ -199,6 +201,32 @@ def test_a_parametrized_weight_learns() -> None:
         loss.backward()
         gradients.append([parameter.grad for parameter in head.parameters()])
     torch.testing.assert_close(*gradients)
+
+
+def test_a_weighter_that_several_processes_share_gathers_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Own(sw.Weighter):
+        is_elementwise = True  # and not local: its chunks would be gathered, of each process others
+
+        def forward(
+            self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+        ) -> Tensor:
+            return torch.exp(-loss)
+
+    def gather(loss: Tensor, target: Tensor, valid: Tensor | None, group: Any) -> Any:
+        gathered.append(len(loss))
+        return SimpleNamespace(loss=loss, target=target, valid=valid, own=slice(None))
+
+    gathered: list[int] = []
+    hidden, target, head = batch()
+    monkeypatch.setattr(distributed, "gather", gather)
+    monkeypatch.setattr(sw.LinearCrossEntropyLoss, "num_processes", 2)
+    criterion = sw.LinearCrossEntropyLoss.from_linear(
+        head, weighter=Own(), global_batch=True, chunk_size=5, reduction="sum"
+    )
+    criterion(hidden, target).backward()
+    assert gathered == [N]
 
 
 def test_a_weighter_of_other_classes_is_named_where_all_is_ignored() -> None:

@@ -45,8 +45,8 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
     Weights that need no other loss (none, class weights, ``sample_weight``,
     :class:`~sampleweights.Confidence`) take one pass, in which the gradients are computed with the
     losses. Others take one for the losses and, in the backward pass, one for the rows that they
-    keep; so does ``reduction="none"``. There is no second derivative, no ``torch.func``, no
-    forward mode and no export. ``torch.compile`` breaks the graph here, and compiles the model around it.
+    keep; so does ``reduction="none"``. There is no second derivative, no ``torch.func``, no forward
+    mode and no export. ``torch.compile`` breaks the graph here, and compiles the model around it.
 
     Shape:
         - hidden: :math:`(D)`, :math:`(N, D)` or :math:`(N, T, D)`, any number of leading
