@@ -34,6 +34,14 @@ def is_eager() -> bool:
     )
 
 
+def is_staged() -> bool:
+    """Whether this is compiled, exported, traced or transformed by torch.func.
+
+    Under another TorchDispatchMode, as one that counts operations, it is not.
+    """
+    return torch.compiler.is_compiling() or _transform() is not None or _is_tracing()
+
+
 def is_tracing() -> bool:
     """Whether torch.jit.trace records what runs."""
     return not torch.compiler.is_compiling() and _is_tracing()

@@ -180,6 +180,29 @@ def test_what_a_subclass_or_a_hook_adds_is_not_passed_over() -> None:
     assert [int(weight.sum()) for weight in batches] == [10]
 
 
+@pytest.mark.parametrize("size", [20, 5000])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_what_is_added_to_class_weights_is_not_passed_over(gamma: float, size: int) -> None:
+    class Doubled(sw.ClassBalanced):
+        def forward(
+            self, loss: Tensor, target: Tensor | None = None, valid: Tensor | None = None
+        ) -> Tensor:
+            return 2 * super().forward(loss, target, valid)
+
+    logits, target = batch(size)
+    counts = [1 + c for c in range(logits.shape[1])]
+    hooked = sw.ClassBalanced(counts)
+    hooked.register_forward_hook(lambda module, args, weight: 2 * weight)
+
+    def loss(weighter: sw.Weighter) -> Tensor:
+        criterion = sw.FocalLoss(gamma, weighter=weighter) if gamma else None
+        value: Tensor = (criterion or sw.CrossEntropyLoss(weighter=weighter))(logits, target)
+        return value
+
+    once = loss(sw.ClassBalanced(counts))
+    torch.testing.assert_close([loss(Doubled(counts)), loss(hooked)], [2 * once, 2 * once])
+
+
 @pytest.mark.parametrize("name", WEIGHTERS)
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 def test_watching_changes_no_bit(gamma: float, name: str) -> None:

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from sampleweights._eager import is_readable
+from sampleweights._eager import is_plain, is_readable
 from sampleweights.functional.reference import look_up
 from sampleweights.reduction import weighted_mean
 
@@ -103,9 +102,9 @@ class _Total(torch.autograd.Function):
         return (weighted_mean(found.loss, found.factor, 1), found.loss, *found.judged)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        is_one = is_readable(grad) and grad.item() == 1
+        _check_once()
+        is_one = is_readable(grad) and is_plain(grad) and grad.item() == 1
         gradients = [
             None if g is None else (g if is_one else g * grad).to(dtype)
             for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
@@ -118,20 +117,22 @@ class _Losses(torch.autograd.Function):
     def forward(ctx: Any, rows: Rows, *inputs: Any) -> Any:
         found = walk(rows, inputs)
         ctx.rows = rows
-        ctx.save_for_backward(*inputs)
+        # what the user can write to is saved, too: torch then raises where that happened meanwhile
+        ctx.save_for_backward(rows.target, rows.form.weight, *inputs)
         ctx.mark_non_differentiable(*found.judged)
         return (found.loss, *found.judged)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        _check_once()
         rows: Rows = ctx.rows
+        _, _, *inputs = ctx.saved_tensors
         counts = grad != 0
         if rows.kept is not None:
             counts = counts & torch.zeros_like(counts).index_fill_(0, rows.kept, True)
         form = rows.form._replace(judge=None)
-        rows = rows._replace(kept=counts.nonzero().squeeze(1), form=form)
-        inputs, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        rows = rows._replace(kept=positions(counts), form=form)
+        needs = ctx.needs_input_grad[1:]
         scale = None
         if rows.dtype == torch.float16 and len(grad):  # which holds no small gradients
             most = grad.abs().amax()
@@ -145,6 +146,20 @@ class _Losses(torch.autograd.Function):
         return (None, *gradients)
 
 
+def _check_once() -> None:
+    """As torch's once_differentiable, which keeps silent if a sum holds loss and gradient."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "LinearCrossEntropyLoss has no second derivative, which create_graph=True asks for: "
+            "use CrossEntropyLoss or FocalLoss on the logits"
+        )
+
+
+def positions(counts: Tensor) -> Tensor | None:
+    """Where a mask is true; None, which is all, on the meta device, that has no values."""
+    return None if counts.is_meta else counts.nonzero().squeeze(1)
+
+
 def walk(
     rows: Rows,
     inputs: Sequence[Any],
@@ -152,8 +167,8 @@ def walk(
     coefficient: Coefficient | None = None,
 ) -> Found:
     """Compute the rows that count, chunk by chunk; with ``coefficient`` also gradients."""
-    device: torch.device = inputs[0].device
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    kind = "cpu" if inputs[0].is_meta else inputs[0].device.type  # meta has no autocast
+    with torch.no_grad(), torch.autocast(kind, enabled=False):
         return _Walk(rows, inputs, needs, coefficient).run()
 
 
@@ -290,7 +305,8 @@ class _Walk:
             spread = torch.full_like(nll, form.label_smoothing)
             of_p = slope + mean * spread
         if form.gamma:
-            q = self._other_probability(p, p_y, index, nll)
+            # where smoothing leaves a loss at p = 1, every digit of 1 - p counts
+            q = p.scatter_(1, index, 0).sum(1) if form.label_smoothing else -torch.expm1(-nll)
             power = q.pow(form.gamma)
             by_nll = form.gamma * q.clamp(min=torch.finfo(q.dtype).tiny).pow(form.gamma - 1)
             # 0 where p is, also of an infinite loss; where q is 0 it multiplies probabilities of 0
@@ -298,17 +314,11 @@ class _Walk:
             by_nll = by_nll.clamp(max=torch.finfo(q.dtype).max ** 0.9)
             loss = torch.where(loss.isinf(), loss, power * loss)
             slope, of_p = power * slope + by_nll, power * of_p + by_nll
-            spread = None if spread is None else power * spread
+            if spread is not None:
+                # p of the target is 0 now: p_y of_p - slope, without the difference of p_y and 1
+                spread = power * spread
+                slope = q * slope - p_y * mean * spread
         return loss, (of_p, slope, spread)
-
-    def _other_probability(self, p: Tensor, p_y: Tensor, index: Tensor, nll: Tensor) -> Tensor:
-        """1 - p of the target; where smoothing leaves a loss at p = 1, every digit of it counts."""
-        if not self.form.label_smoothing:
-            return -torch.expm1(-nll)
-        p.scatter_(1, index, 0)
-        q = p.sum(1)
-        p.scatter_(1, index, p_y.unsqueeze(1))
-        return q
 
     def _through_margin(self, leaf: Tensor, moved: Tensor, gradient: Tensor) -> Tensor:
         wanted = [leaf, *self.parameters]

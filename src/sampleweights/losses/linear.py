@@ -45,8 +45,8 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
     Weights that need no other loss (none, class weights, ``sample_weight``,
     :class:`~sampleweights.Confidence`) take one pass, in which the gradients are computed with the
     losses. Others take one for the losses and, in the backward pass, one for the rows that they
-    keep; so does ``reduction="none"``. There is no second derivative, no ``torch.func`` and no
-    forward mode. ``torch.compile`` breaks the graph here, and compiles the model around it.
+    keep; so does ``reduction="none"``. There is no second derivative, no ``torch.func``, no forward
+    mode and no export. ``torch.compile`` breaks the graph here, and compiles the model around it.
 
     Shape:
         - hidden: :math:`(D)`, :math:`(N, D)` or :math:`(N, T, D)`, any number of leading
@@ -86,6 +86,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             sharded among processes at the time of the call.
         TypeError: probabilities as target.
         IndexError: a class index out of range (on CUDA a device-side assertion).
+        RuntimeError: ``create_graph=True``, ``torch.func``, tracing or export.
 
     Example:
         >>> import torch
@@ -167,6 +168,11 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
                 "linear must have the forward of nn.Linear, got one that was replaced (as for a "
                 "device_map)"
             )
+        if "weight" in vars(linear) and linear._forward_pre_hooks:
+            raise TypeError(
+                "linear must have its weight as a parameter or a parametrization, got one that a "
+                "hook computes (as of torch.nn.utils.prune and the old weight_norm)"
+            )
         criterion = cls(1, 1, device="meta", **arguments)
         del criterion.linear
         criterion._shared = (linear,)
@@ -205,10 +211,12 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
     ) -> Tensor:
         weighter = self.acting_weighter
         in_one_pass = self.reduction != "none" and torch.is_grad_enabled()
-        if weighter is not None and not weighter.is_elementwise:
+        if weighter is not None:
             # processes that share a batch gather it together, whatever the epoch of each of them
             alone = weighter.is_local or self.num_processes == 1
-            in_one_pass = in_one_pass and alone and weighter.inactive
+            in_one_pass = in_one_pass and alone and (weighter.is_elementwise or weighter.inactive)
+        for factor in (sample_weight, normalizer):  # one that learns needs the losses
+            in_one_pass = in_one_pass and not getattr(factor, "requires_grad", False)
         if not in_one_pass:
             return Criterion.forward(
                 self,
@@ -263,9 +271,11 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             check_reference_loss(reference_loss, before.loss)
         own = None if sample_weight is None else expand_to(before.loss, sample_weight)
         acts = weighter is not None and not weighter.inactive
-        if weighter is not None and not acts:
+        needs_weights = reduction == "weighted_mean" and normalizer is None
+        if weighter is not None:
             self._check_num_classes(weighter, before.num_classes)
-            weighter.skip()
+            if not (acts and (needs_weights or self.is_watched)):
+                weighter.skip()  # parts that wait count batches, which the chunks do not tell them
 
         def weigh(samples: Samples, own: Tensor | None, reference: Tensor | None) -> Tensor | None:
             if acts:
@@ -273,7 +283,6 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             return None if own is None else own.to(samples.loss.dtype)
 
         divisor: Tensor | float = 1
-        needs_weights = reduction == "weighted_mean" and normalizer is None
         if not needs_weights:
             divisor = _nonzero(self._denominator(before, None, normalizer))
         divides_later = batch.dtype == torch.float16  # which holds no small gradients
@@ -319,7 +328,8 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
     def extra_repr(self) -> str:
         shared = [f"head={self.head}"] if self._shared else []
         gamma = [f"gamma={self.gamma}"] if self.gamma else []
-        return ", ".join([*shared, *gamma, *self._arguments_repr()])
+        chunk = [] if self.chunk_size is None else [f"chunk_size={self.chunk_size}"]
+        return ", ".join([*shared, *gamma, *self._arguments_repr(), *chunk])
 
 
 _uncompiled: dict[str, Any] = {}

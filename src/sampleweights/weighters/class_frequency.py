@@ -70,9 +70,14 @@ class ClassFrequency(Weighter, FromCounts):
     ) -> Tensor | None:
         """``class_weight / divisor`` for logits, kept from batch to batch: most have one size.
 
-        None where a class has no samples: one of those in the target is an error. Who knows that
-        this is eager says so, which saves asking again.
+        None where a class has no samples, since one of those in the target is an error, and where
+        a subclass or a hook adds to the weights. Who knows that this is eager says so, which saves
+        asking again.
         """
+        if type(self).forward is not ClassFrequency.forward:
+            return None
+        if self._forward_hooks or self._forward_pre_hooks:
+            return None
         weight: Any = self._buffers["class_weight"]  # several times as fast as the attribute
         dtype = logits.dtype
         readable = weight.is_cpu and type(weight) is Tensor if is_eager else is_readable(weight)
