@@ -19,6 +19,11 @@ _count_modes_before_autograd: Callable[[], int] = getattr(
 # torch.jit.is_tracing without its overhead; a torch without TorchScript traces nothing
 _is_tracing: Callable[[], bool] = getattr(torch._C, "_is_tracing", lambda: False)
 
+# whether a backward pass is one of retain_graph=True, True where nobody says
+keeps_graph: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
+)
+
 
 def is_eager() -> bool:
     """Whether what we write is what runs, once.

@@ -94,6 +94,27 @@ def test_no_second_derivative(weighter: str) -> None:
         torch.autograd.grad(criterion(hidden, target), hidden, create_graph=True)
 
 
+@pytest.mark.parametrize("weighter", WEIGHTERS)
+def test_a_graph_that_is_kept_does_not_share_its_gradients(weighter: str) -> None:
+    hidden, target, head = batch()
+    states = hidden * 1
+    states.register_hook(lambda gradient: gradient.mul_(2))
+    head.weight.register_hook(lambda gradient: gradient.mul_(3))
+    loss = sw.LinearCrossEntropyLoss.from_linear(head, weighter=WEIGHTERS[weighter]())(
+        states, target
+    )
+    found = []
+    for _ in range(3):
+        loss.backward(retain_graph=True)
+        leaves: list[Tensor] = [hidden, *head.parameters()]
+        found.append([])
+        for leaf in leaves:
+            assert leaf.grad is not None
+            found[-1].append(leaf.grad.clone())
+            leaf.grad.zero_()
+    torch.testing.assert_close(found[1:], [found[0]] * 2, rtol=0, atol=0)
+
+
 def test_what_is_changed_before_the_backward_pass_is_noticed() -> None:
     hidden, target, head = batch()
     criterion = sw.LinearCrossEntropyLoss.from_linear(

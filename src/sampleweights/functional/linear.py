@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sampleweights._eager import is_plain, is_readable
+from sampleweights._eager import is_plain, is_readable, keeps_graph
 from sampleweights.functional.reference import look_up
 from sampleweights.reduction import weighted_mean
 
@@ -104,9 +104,10 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         _check_once()
-        is_one = is_readable(grad) and is_plain(grad) and grad.item() == 1
+        # what is returned becomes .grad, which others write to: of a graph that is kept, a copy
+        as_it_is = is_plain(grad) and is_readable(grad) and not keeps_graph() and grad.item() == 1
         gradients = [
-            None if g is None else (g if is_one else g * grad).to(dtype)
+            None if g is None else (g if as_it_is else g * grad).to(dtype)
             for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return (None, None, *gradients)
@@ -130,15 +131,13 @@ class _Losses(torch.autograd.Function):
         counts = grad != 0
         if rows.kept is not None:
             counts = counts & torch.zeros_like(counts).index_fill_(0, rows.kept, True)
-        form = rows.form._replace(judge=None)
-        rows = rows._replace(kept=positions(counts), form=form)
-        needs = ctx.needs_input_grad[1:]
+        rows = rows._replace(kept=positions(counts), form=rows.form._replace(judge=None))
         scale = None
         if rows.dtype == torch.float16 and len(grad):  # which holds no small gradients
             most = grad.abs().amax()
             scale = torch.where((most > 0) & most.isfinite(), most, 1)
             grad = grad / scale
-        found = walk(rows, inputs, needs, lambda _, at: grad[at])
+        found = walk(rows, inputs, ctx.needs_input_grad[1:], lambda _, at: grad[at])
         gradients = [
             None if g is None else (g if scale is None else g * scale).to(x.dtype)
             for g, x in zip(found.gradients, inputs, strict=True)
