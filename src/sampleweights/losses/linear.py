@@ -73,7 +73,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             learns gets its gradient, too.
         gamma: focusing parameter of :class:`FocalLoss`, at least 0; 0 is cross-entropy.
         chunk_size: how many rows of logits exist at a time, at least 1. None: as many as 32 MiB
-            hold (on a GPU 256 MiB), and at least 256 (512).
+            hold (on a GPU 256 MiB), and at least 384 (512).
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
 
