@@ -47,6 +47,12 @@ def is_staged() -> bool:
     return torch.compiler.is_compiling() or _transform() is not None or _is_tracing()
 
 
+def autocasts(tensor: Tensor) -> bool:
+    """Whether autocast is on where ``tensor`` is. The meta device has none: asking is an error."""
+    kind = tensor.device.type
+    return kind != "meta" and torch.is_autocast_enabled(kind)
+
+
 def is_tracing() -> bool:
     """Whether torch.jit.trace records what runs."""
     return not torch.compiler.is_compiling() and _is_tracing()

@@ -59,9 +59,11 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.itemsize >= 4 else torch.float32
 
 
-def nonzero(denominator: Tensor) -> Tensor:
+def nonzero(denominator: Tensor | float) -> Tensor | float:
     """``denominator`` with 0 replaced by 1: a batch in which nothing counts gives 0 / 1."""
-    return denominator.masked_fill(denominator == 0, 1)
+    if isinstance(denominator, Tensor):
+        return denominator.masked_fill(denominator == 0, 1)
+    return 1 if denominator == 0 else denominator
 
 
 def weigh(loss: Tensor, weight: Tensor) -> Tensor:
@@ -218,10 +220,7 @@ def weighted_mean(loss: Tensor, weight: Tensor | None, divisor: Tensor | float) 
     """
     if loss.dtype.itemsize < 4:
         loss = loss.float()
-    if isinstance(divisor, Tensor):
-        divisor = nonzero(divisor)
-    elif divisor == 0:
-        divisor = 1
+    divisor = nonzero(divisor)
     is_one = isinstance(divisor, int) and divisor == 1
     if weight is not None:
         if weight.dtype != loss.dtype:

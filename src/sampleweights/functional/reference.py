@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sampleweights._buffers import follow
 from sampleweights._checks import check_class_indices, class_dim, is_index
-from sampleweights._eager import is_plain, is_readable
+from sampleweights._eager import autocasts, is_plain, is_readable
 from sampleweights.functional.focal import focal_factor, focal_of_nll
 
 
@@ -43,8 +43,7 @@ def output_dtype(logits: Tensor, target: Tensor) -> torch.dtype:
     dtype = logits.dtype
     if target.is_floating_point():
         dtype = torch.promote_types(dtype, target.dtype)
-    # the meta device has no autocast, and asking for it is an error
-    if logits.device.type != "meta" and torch.is_autocast_enabled(logits.device.type):
+    if autocasts(logits):
         dtype = torch.promote_types(dtype, torch.float32)
     return dtype
 

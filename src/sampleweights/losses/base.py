@@ -291,7 +291,7 @@ class Criterion(Unscripted, ABC):
 
             divisor = distributed.all_sum(divisor, samples.loss.device, self.process_group)
         # the mean over processes, as DDP takes it, of parts times their number is the sum
-        return (nonzero(divisor) if isinstance(divisor, Tensor) else divisor) / processes
+        return nonzero(divisor) / processes
 
 
 def _weigh_globally(

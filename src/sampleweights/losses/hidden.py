@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sampleweights._checks import check_class_indices, check_floating, check_tensor, is_index
-from sampleweights._eager import is_readable, is_staged, plain
+from sampleweights._eager import autocasts, is_readable, is_staged, plain
 from sampleweights.functional.linear import Form, Rows, positions
 from sampleweights.functional.reference import look_up_valid
 from sampleweights.losses.watching import Samples
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
         if loss is None:
             loss = self.inputs[0].new_zeros((), dtype=wide).expand(self.target.shape)
         weight, dtype = self.form.weight, self.dtype
-        if _autocasts(self.target):
+        if autocasts(self.target):
             dtype = wide  # as cross-entropy under autocast
         return Samples(
             loss.reshape(self.target.shape),
@@ -94,15 +94,10 @@ def checked(
 def product_dtype(hidden: Tensor, head: nn.Linear) -> torch.dtype:
     """What F.linear would return."""
     dtype = hidden.dtype
-    if _autocasts(hidden) and dtype != torch.float64:
+    if autocasts(hidden) and dtype != torch.float64:
         return torch.get_autocast_dtype(hidden.device.type)
     if dtype != head.weight.dtype:
         raise ValueError(
             f"hidden must have the dtype of the head, {head.weight.dtype}, got {dtype}"
         )
     return dtype
-
-
-def _autocasts(tensor: Tensor) -> bool:
-    """The meta device has no autocast, and asking for it is an error."""
-    return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)

@@ -282,10 +282,9 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
                 return self._weigh(samples, own, reference)
             return None if own is None else own.to(samples.loss.dtype)
 
-        divisor: Tensor | float = 1
-        if not needs_weights:
-            divisor = _nonzero(self._denominator(before, None, normalizer))
-        divides_later = batch.dtype == torch.float16  # which holds no small gradients
+        divisor = 1 if needs_weights else nonzero(self._denominator(before, None, normalizer))
+        # float16 holds no small gradients
+        divides_later = needs_weights or batch.dtype == torch.float16
         own_of_row = None if own is None else own.reshape(-1)
         reference_of_row = None if reference_loss is None else reference_loss.reshape(-1)
 
@@ -317,7 +316,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             if self.is_watched:
                 call_hooks(self, after, weight)
             if needs_weights:
-                value = value / _nonzero(self._denominator(after, weight))
+                divisor = nonzero(self._denominator(after, weight))
         value = value / divisor if divides_later else value
         return value.to(before.dtype)
 
@@ -344,7 +343,3 @@ def _leave_uncompiled() -> None:
     if not _uncompiled:
         disable: Any = torch.compiler.disable
         _uncompiled["loss"] = disable(LinearCrossEntropyLoss._loss)
-
-
-def _nonzero(divisor: Tensor | float) -> Tensor | float:
-    return nonzero(divisor) if isinstance(divisor, Tensor) else divisor or 1

@@ -74,9 +74,7 @@ class ClassFrequency(Weighter, FromCounts):
         a subclass or a hook adds to the weights. Who knows that this is eager says so, which saves
         asking again.
         """
-        if type(self).forward is not ClassFrequency.forward:
-            return None
-        if self._forward_hooks or self._forward_pre_hooks:
+        if not self._runs(ClassFrequency.forward):
             return None
         weight: Any = self._buffers["class_weight"]  # several times as fast as the attribute
         dtype = logits.dtype

@@ -123,10 +123,7 @@ class _Curriculum(EpochWeighter):
     def weight_of_few(self, loss: Tensor, divisor: int) -> Tensor | None:
         if self.per_class or self.within == "sample" or loss.numel() > selection.LOOP_AT_MOST:
             return None
-        hooked = self._forward_hooks or self._forward_pre_hooks
-        if hooked or type(self).forward is not _Curriculum.forward:
-            return None
-        stored = self._read()
+        stored = self._read() if self._runs(_Curriculum.forward) else None
         if stored is None:
             return None
         self._count_call()
