@@ -64,7 +64,7 @@ def run(report: Report, seconds: float) -> None:
     dtypes = [torch.float32]
     if report.device == "cuda" or torch.cpu._is_amx_tile_supported():
         dtypes.append(torch.bfloat16)  # without these units it is slower than float32
-    cases = [(size, dtype) for size in SIZES for dtype in dtypes]
+    cases = [(size, dtype) for dtype in dtypes for size in SIZES]
     with tqdm(cases, unit="case") as bar:
         for size, dtype in bar:
             report.add(_table(report, size, dtype, seconds, bar))

@@ -134,6 +134,24 @@ def of_integrations() -> dict[str, Any]:
     }
 
 
+def of_token_weights() -> dict[str, Any]:
+    pytest.importorskip("accelerate")
+    transformers = pytest.importorskip("transformers")
+    warnings.simplefilter("ignore")
+    sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0}
+    tokens = torch.randint(1, 9, (4, 6), generator=torch.Generator().manual_seed(0))
+    names = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "max_steps": 1}
+    return {
+        "model": transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)),
+        "arguments": transformers.TrainingArguments("run", save_strategy="no", **names),
+        "dataset": [{"input_ids": row, "labels": row} for row in tokens.tolist()],
+        "tokens": tokens,
+        "weights": torch.rand(4, 6),
+        "boilerplate": {3},
+    }
+
+
 def of_comparing() -> dict[str, Any]:
     for package in ("sklearn", "pandas", "matplotlib"):
         pytest.importorskip(package)
@@ -183,6 +201,7 @@ SET_UPS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "docs/comparing.md": of_comparing,
     "docs/integrations.md": of_integrations,
+    "docs/token-weights.md": of_token_weights,
     "docs/methods/hierarchical.md": of_hierarchical,
     "docs/methods/self-paced.md": lambda: {"share": 0.2},
     "docs/samples.md": of_samples,
@@ -210,6 +229,20 @@ def test_the_python_of_a_page_runs(
         short = functools.partial(comparing.compare, folds=2, num_epochs=1, workers=1)
         monkeypatch.setattr(comparing, "compare", short)
     execute(page)
+
+
+def test_the_trainer_of_token_weights_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = execute("docs/token-weights.md")
+    trainer, tokens = names["trainer"], names["tokens"]
+    trainer.train_dataset = [names["weigh"](row) for row in names["dataset"]]
+    with torch.no_grad():
+        logits = names["model"](tokens).logits[:, :-1].mT
+    loss = nn.functional.cross_entropy(logits, tokens[:, 1:], reduction="none")
+    expected = (loss.neg().exp() * torch.where(tokens[:, 1:] == 3, 0.1, 1.0) * loss).mean()
+    assert trainer.train().training_loss == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_pos_weight_is_translated_as_the_page_says() -> None:

@@ -109,7 +109,7 @@ def test_large_and_small_batches_are_selected_alike(
     largest: bool, levels: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(levels)
-    size = 20 * selection._LOOP_AT_MOST
+    size = 20 * selection.LOOP_AT_MOST
     loss = torch.randint(levels, (size,), generator=generator).to(dtype)
     loss[5::100], loss[6::90], loss[7::80] = math.inf, -math.inf, math.nan
     valid = torch.rand(size, generator=generator) < 0.7

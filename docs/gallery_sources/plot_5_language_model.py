@@ -5,7 +5,8 @@ The tokens of a language model
 A language model's samples are its tokens, and most are easy: the end of a long word, the space
 after a full stop. A small model of characters reads Python's own documentation; ``OHEM`` keeps the
 harder half of the characters at first and all of them in the end. Padding carries -100 and is never
-kept.
+kept. ``LinearCrossEntropyLoss`` takes the hidden states and the head, so that the logits of a large
+vocabulary never fill the memory.
 """
 
 from pydoc_data.topics import topics
@@ -29,7 +30,8 @@ test, train = rows[order[:300]], rows[order[300:]]
 print(f"{len(text):,} characters, {len(alphabet)} different ones, {len(train)} rows to train on")
 
 # %%
-# Logits are (N, T, C) as language models have them; flattened, every token is a sample.
+# The model returns hidden states, (N, T, D). The criterion shares the parameters of its head, and
+# every token is a sample.
 EPOCHS = 12
 
 
@@ -41,28 +43,27 @@ class Model(nn.Module):
         self.head = nn.Linear(96, len(alphabet))
 
     def forward(self, x):
-        return self.head(self.rnn(self.embed(x))[0])
+        return self.rnn(self.embed(x))[0]  # the head is for the criterion
 
 
 def train_with(weighter, seed=0):
     torch.manual_seed(seed)
     model = Model()
     optimizer = torch.optim.Adam(model.parameters(), 4e-3)
-    criterion = sw.CrossEntropyLoss(weighter=weighter, reduction="weighted_mean")
+    criterion = sw.LinearCrossEntropyLoss.from_linear(
+        model.head, weighter=weighter, reduction="weighted_mean"
+    )
     for epoch in range(EPOCHS):
         criterion.set_epoch(epoch)
         for index in torch.randperm(len(train)).split(32):
             batch = train[index].clone()
             batch[:, 60:] = -100  # as if the last four were padding
             optimizer.zero_grad()
-            logits = model(batch[:, :-1].clamp(min=0))
-            criterion(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
+            criterion(model(batch[:, :-1].clamp(min=0)), batch[:, 1:]).backward()
             optimizer.step()
+    per_token = sw.LinearCrossEntropyLoss.from_linear(model.head, reduction="none")
     with torch.no_grad():
-        losses = sw.CrossEntropyLoss(reduction="none")(
-            model(test[:, :-1]).flatten(0, 1), test[:, 1:].flatten()
-        )
-    return losses.view(len(test), -1)
+        return per_token(model(test[:, :-1]), test[:, 1:])
 
 
 results = {"all tokens": train_with(None), "OHEM": train_with(sw.OHEM(EPOCHS))}

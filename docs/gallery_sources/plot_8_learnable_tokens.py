@@ -38,7 +38,8 @@ print(
 
 # %%
 # A small recurrent network reads every row and predicts each next character. All three trainings
-# see the same batches; those with ``OHEM`` learn from 60 % of the tokens of each.
+# see the same batches; those with ``OHEM`` learn from 60 % of the tokens of each. The model returns
+# hidden states: the loss shares the parameters of its head, and computes logits chunk by chunk.
 EPOCHS, KEPT = 5, 0.6
 
 
@@ -50,30 +51,28 @@ class Model(nn.Module):
         self.head = nn.Linear(96, len(alphabet))
 
     def forward(self, x):
-        return self.head(self.rnn(self.embed(x))[0])
-
-
-per_token = sw.CrossEntropyLoss(reduction="none")
+        return self.rnn(self.embed(x))[0]  # the head is for the criterion
 
 
 def losses_of(model, rows):
+    per_token = sw.LinearCrossEntropyLoss.from_linear(model.head, reduction="none")
     with torch.no_grad():
-        return per_token(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten()).view(
-            len(rows), -1
-        )
+        return per_token(model(rows[:, :-1]), rows[:, 1:])
 
 
 def train_on(rows, weighter=None, reference_loss=None, epochs=EPOCHS, seed=0):
     torch.manual_seed(seed)
     model = Model()
     optimizer = torch.optim.Adam(model.parameters(), 4e-3)
-    criterion = sw.CrossEntropyLoss(weighter=weighter, reduction="weighted_mean")
+    criterion = sw.LinearCrossEntropyLoss.from_linear(
+        model.head, weighter=weighter, reduction="weighted_mean"
+    )
     for _ in range(epochs):
         for index in torch.randperm(len(rows)).split(32):
             optimizer.zero_grad()
-            logits = model(rows[index, :-1]).flatten(0, 1)
-            reference = None if reference_loss is None else reference_loss[index].flatten()
-            criterion(logits, rows[index, 1:].flatten(), reference_loss=reference).backward()
+            hidden = model(rows[index, :-1])
+            reference = None if reference_loss is None else reference_loss[index]
+            criterion(hidden, rows[index, 1:], reference_loss=reference).backward()
             optimizer.step()
     return model
 

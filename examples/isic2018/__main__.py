@@ -18,6 +18,7 @@ import torch
 
 from examples.isic2018 import decisions, encoders, importance, official, throughput
 from examples.isic2018.grid import Job, run_all
+from examples.isic2018.kept import KEPT, Kept
 from examples.isic2018.official import DataError
 from examples.isic2018.outputs import output, refuse_others
 from examples.isic2018.recipes import (
@@ -36,6 +37,7 @@ from examples.isic2018.recipes import (
 from examples.isic2018.report import (
     DIGITS_PURPOSE,
     format_table,
+    kept_tables,
     split_count,
     table_title,
     write_report,
@@ -178,6 +180,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     kept = commands.add_parser("decisions", help=of_kept, description=of_kept)
     kept.add_argument("--kept", type=Path, default=decisions.KEPT, metavar="DIR",
                       help="runs with labels.npz beside them (docs/results/small)")  # fmt: skip
+    of_tables = "print tables and claims of what report kept of its runs; no images"
+    tables = commands.add_parser("tables", help=of_tables, description=of_tables)
+    tables.add_argument("--kept", type=Path, default=KEPT, metavar="DIR",
+                        help="metrics.csv, predicted.npz and labels.npz "
+                             "(docs/results/fast-vgg16)")  # fmt: skip
     why = parser_of["importance"].add_argument_group("importance")
     why.add_argument("--weighting", choices=WEIGHTINGS, default="ohem", metavar="W",
                      help=f"of {', '.join(WEIGHTINGS)} (ohem)")  # fmt: skip
@@ -267,6 +274,9 @@ def runs_of(args: argparse.Namespace, source: Source, fingerprint: str) -> list[
 def command(args: argparse.Namespace) -> None:
     if args.command == "decisions":
         print("\n\n".join(decisions.section(decisions.of_kept(args.kept))))
+        return
+    if args.command == "tables":
+        print(kept_tables(Kept(args.kept)))
         return
     source = source_of(args)
     folder = args.output / source.name

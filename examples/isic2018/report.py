@@ -16,6 +16,7 @@ from examples.isic2018.claims import claims_table
 from examples.isic2018.figures import LOSS_NAMES, WEIGHTING_NAMES
 from examples.isic2018.gains import sentence
 from examples.isic2018.gains import summary as summary_of_gains
+from examples.isic2018.kept import Kept, keep
 from examples.isic2018.outputs import output
 from examples.isic2018.recipes import LOSSES, POSTHOC, READINGS, WEIGHTINGS, settings
 from examples.isic2018.results import METRICS, PAPER_TABLES, Results
@@ -74,6 +75,16 @@ def format_table(summary: pd.DataFrame, model: str, optimizer: str, paper: pd.Da
             names = f"{LOSS_NAMES[loss]:<5} | {WEIGHTING_NAMES[weighting]:<21}"
             lines.append(f"| {names} | " + " | ".join(f"{cell:<{width}}" for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def kept_tables(kept: Kept) -> str:
+    """Tables and claims of kept runs, which need no images."""
+    summary, text = kept.summary(), []
+    for model, optimizer in PAPER_TABLES:
+        if (model, optimizer) in {row[:2] for row in summary.index}:
+            text.append(table_title(model, optimizer, kept.paper))
+            text.append(format_table(summary, model, optimizer, kept.paper))
+    return "\n\n".join([*text, "Claims", claims_table(kept)])
 
 
 def gamma_table(results: Results) -> str:
@@ -186,8 +197,12 @@ def write_report(
         "trainings is not in the interval.",
         claims_table(results),
     ]
-    if parts := decisions.of_results(results):
+    if beside:
+        keep(results, folder)
+    parts = decisions.of_results(results)
+    if beside or parts:
         decisions.write_labels(results, folder)
+    if parts:
         text += ["## Decisions", *decisions.section(parts)]
     if gammas := gamma_table(results):
         text += ["## Gamma of the focal loss", gammas]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from examples.isic2018.bootstrap import resample
+from examples.isic2018.bootstrap import Name, resample
 from examples.isic2018.data import Dataset
 from examples.isic2018.training import RESULT, Row, Run
 
@@ -117,8 +117,8 @@ class Results:
         return [run for run in self.main if run.row == row]
 
     def draws(
-        self, number: int, predicted: Mapping[str, NDArray[np.int64]]
-    ) -> dict[str, dict[str, NDArray[np.float64]]]:
+        self, number: int, predicted: Mapping[Name, NDArray[np.int64]]
+    ) -> dict[Name, dict[str, NDArray[np.float64]]]:
         """Of predictions of the validation part of a split; whole lesions are drawn."""
         split = self.dataset.split[number]
         lesions = self.dataset.table["group" if "group" in self.dataset.table else "lesion"]
@@ -137,15 +137,22 @@ class Results:
 
         Whole lesions are drawn, the same ones for every row, so that differences are paired.
         """
-        collected: dict[Row, list[dict[str, NDArray[np.float64]]]] = {}
+        parts = []
         for number in dict.fromkeys(run.split for run in self.main):
-            runs = [run for run in self.main if run.split == number]
-            found = self.draws(number, {run.name: self.predicted(run) for run in runs})
-            for run in runs:
-                collected.setdefault(run.row, []).append(found[run.name])
-        return {
-            row: {
-                name: np.mean([d[metric] for d in draws], axis=0) for name, metric in DRAWN.items()
-            }
-            for row, draws in collected.items()
-        }
+            runs = {run.row: run for run in self.main if run.split == number}
+            parts.append(self.draws(number, {row: self.predicted(r) for row, r in runs.items()}))
+        return mean_draws(parts)
+
+
+def mean_draws(
+    parts: Sequence[Mapping[Row, Mapping[str, NDArray[np.float64]]]],
+) -> dict[Row, dict[str, NDArray[np.float64]]]:
+    """Of each row the mean over the splits that have it, under the names of `DRAWN`."""
+    collected: dict[Row, list[Mapping[str, NDArray[np.float64]]]] = {}
+    for part in parts:
+        for row, draws in part.items():
+            collected.setdefault(row, []).append(draws)
+    return {
+        row: {name: np.mean([d[metric] for d in draws], axis=0) for name, metric in DRAWN.items()}
+        for row, draws in collected.items()
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import functools
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
@@ -55,6 +57,23 @@ class Derived(Generic[Value]):
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return Derived, ()
+
+
+@functools.lru_cache(256)
+def reciprocal(number: int, dtype: torch.dtype) -> Tensor:
+    """``1 / number`` as a tensor ``()`` on the CPU: a factor twice as fast as a Python number."""
+    with torch.inference_mode(False):
+        return torch.full((), 1 / number, dtype=dtype, device="cpu")
+
+
+_TYPECODES = {torch.bool: "b", torch.float32: "f", torch.float64: "d"}
+
+
+def as_tensor(values: list[Any], dtype: torch.dtype) -> Tensor:
+    """``torch.tensor``, of a few numbers in a third of the time."""
+    if not values:
+        return torch.tensor(values, dtype=dtype, device="cpu")
+    return torch.frombuffer(array.array(_TYPECODES[dtype], values), dtype=dtype)
 
 
 def follow(buffer: Tensor, batch: Tensor) -> Tensor:

@@ -19,6 +19,11 @@ _count_modes_before_autograd: Callable[[], int] = getattr(
 # torch.jit.is_tracing without its overhead; a torch without TorchScript traces nothing
 _is_tracing: Callable[[], bool] = getattr(torch._C, "_is_tracing", lambda: False)
 
+# whether a backward pass is one of retain_graph=True, True where nobody says
+keeps_graph: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
+)
+
 
 def is_eager() -> bool:
     """Whether what we write is what runs, once.
@@ -32,6 +37,20 @@ def is_eager() -> bool:
         and not _is_tracing()
         and _count_modes() == 0
     )
+
+
+def is_staged() -> bool:
+    """Whether this is compiled, exported, traced or transformed by torch.func.
+
+    Under another TorchDispatchMode, as one that counts operations, it is not.
+    """
+    return torch.compiler.is_compiling() or _transform() is not None or _is_tracing()
+
+
+def autocasts(tensor: Tensor) -> bool:
+    """Whether autocast is on where ``tensor`` is. The meta device has none: asking is an error."""
+    kind = tensor.device.type
+    return kind != "meta" and torch.is_autocast_enabled(kind)
 
 
 def is_tracing() -> bool:

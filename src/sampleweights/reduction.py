@@ -50,7 +50,7 @@ def check_normalizer(normalizer: Tensor | float | None, reduction: Reduction) ->
         raise ValueError(f"normalizer must be positive and finite, got {normalizer}")
 
 
-_DOT_AT_MOST = 4096
+DOT_AT_MOST = 4096
 """One operation instead of two, for sizes at which its sequential sum is as exact."""
 
 
@@ -59,9 +59,11 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.itemsize >= 4 else torch.float32
 
 
-def nonzero(denominator: Tensor) -> Tensor:
+def nonzero(denominator: Tensor | float) -> Tensor | float:
     """``denominator`` with 0 replaced by 1: a batch in which nothing counts gives 0 / 1."""
-    return denominator.masked_fill(denominator == 0, 1)
+    if isinstance(denominator, Tensor):
+        return denominator.masked_fill(denominator == 0, 1)
+    return 1 if denominator == 0 else denominator
 
 
 def weigh(loss: Tensor, weight: Tensor) -> Tensor:
@@ -218,15 +220,12 @@ def weighted_mean(loss: Tensor, weight: Tensor | None, divisor: Tensor | float) 
     """
     if loss.dtype.itemsize < 4:
         loss = loss.float()
-    if isinstance(divisor, Tensor):
-        divisor = nonzero(divisor)
-    elif divisor == 0:
-        divisor = 1
+    divisor = nonzero(divisor)
     is_one = isinstance(divisor, int) and divisor == 1
     if weight is not None:
         if weight.dtype != loss.dtype:
             weight = weight.to(loss.dtype)
-        return _weighted_sum(loss, weight if is_one else weight / divisor)
+        return weighted_sum(loss, weight if is_one else weight / divisor)
     if is_one:
         return loss.sum()
     if isinstance(divisor, int) and divisor == loss.numel():
@@ -236,14 +235,14 @@ def weighted_mean(loss: Tensor, weight: Tensor | None, divisor: Tensor | float) 
 
 def _mean(loss: Tensor) -> Tensor:
     # is_readable first: compiled and exported code must not depend on the size of a batch
-    if is_readable(loss) and loss.ndim == 1 and loss.numel() <= _DOT_AT_MOST:
+    if is_readable(loss) and loss.ndim == 1 and loss.numel() <= DOT_AT_MOST:
         return torch.dot(loss, loss.new_full(loss.shape, 1 / loss.numel()))  # half its graph
     return loss.mean()
 
 
-def _weighted_sum(loss: Tensor, weight: Tensor) -> Tensor:
+def weighted_sum(loss: Tensor, weight: Tensor) -> Tensor:
     readable = is_readable(loss) and loss.ndim == 1 and not weight.requires_grad
-    if readable and loss.numel() <= _DOT_AT_MOST:
+    if readable and loss.numel() <= DOT_AT_MOST:
         total = torch.dot(loss, weight)
         if math.isfinite(total.item()):
             return total

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sampleweights._buffers import as_tensor
 from sampleweights._eager import is_readable, is_tracing
 
 __all__ = ["kept_count", "select"]
 
-_LOOP_AT_MOST = 64
+LOOP_AT_MOST = 64
 """A loop over so few samples takes less time than the calls that would avoid it."""
 
 _SORT_AT_MOST = 2**10
@@ -88,7 +89,7 @@ def select(
     """
     if is_tracing():
         raise RuntimeError("torch.jit.trace cannot record a selection: use torch.export instead")
-    flat = loss.detach().reshape(-1)
+    flat = loss.detach() if loss.ndim == 1 else loss.detach().reshape(-1)
     if flat.dtype.itemsize < 4:
         flat = flat.float()
     valid = None if valid is None else valid.reshape(-1)
@@ -105,7 +106,7 @@ def select(
             keep = _first(key, fraction, valid)
         else:
             keep = _first_of_each_group(key, fraction, valid, group)
-    return keep.reshape(loss.shape)
+    return keep if loss.ndim == 1 else keep.reshape(loss.shape)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -116,8 +117,8 @@ def select(
 def _select_on_host(
     loss: Tensor, fraction: float, largest: bool, valid: Tensor | None, group: Tensor | None
 ) -> Tensor:
-    if loss.numel() <= _LOOP_AT_MOST:
-        return torch.tensor(_loop(loss, fraction, largest, valid, group), dtype=torch.bool)
+    if loss.numel() <= LOOP_AT_MOST:
+        return as_tensor(mark_few(loss, fraction, largest, valid, group), torch.bool)
     # numpy puts NaN behind everything: the wanted samples are at the end of ``values``
     values = loss.numpy() if largest else -loss.numpy()
     chosen = None
@@ -142,19 +143,18 @@ def _count(fraction: float, num_valid: int) -> int:
     return max(math.floor(fraction * num_valid + 0.5), 1)
 
 
-def _loop(
+def mark_few(
     loss: Tensor, fraction: float, largest: bool, valid: Tensor | None, group: Tensor | None
 ) -> list[bool]:
     values: list[float] = loss.tolist()
     order: Iterable[int] = range(len(values))
     if valid is not None:
         order = itertools.compress(order, valid.tolist())
+    is_nan: list[int] = []
     if math.isnan(sum(values)):  # or an inf and a -inf; NaN comes first
         order = sorted(order, key=lambda i: values[i] == values[i])
         is_nan = [i for i in order if values[i] != values[i]]
         order = order[len(is_nan) :]
-    else:
-        is_nan = []
     # stable in both directions
     order = is_nan + sorted(order, key=values.__getitem__, reverse=largest)
     flags = [False] * len(values)

@@ -78,7 +78,10 @@ def test_it_writes_and_says_the_answer(
 
 
 def test_the_objective_may_be_a_table_of_utilities(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few = [data, "--output", tmp_path / "c", "--no-progress", "--utility"]
     table = np.array([[1, 0, 0, 0.2], [0, 1, 0, 0.2], [-2, 0, 1, 0.2]])
@@ -99,6 +102,9 @@ def test_the_objective_may_be_a_table_of_utilities(
     ):
         assert compare(*few, tmp_path / name) == 1
         assert message in capsys.readouterr().err
+    # before an hour of images
+    monkeypatch.setattr(cli, "load", lambda *_, **__: pytest.fail("loaded"))
+    assert compare(*few, tmp_path / "named.csv") == 1
 
 
 def test_a_check_is_told_unless_it_is_ignored(
@@ -268,6 +274,20 @@ def test_folds_reach_the_comparison(
     assert folds == 2 if given == "2" else folds.tolist() == own.tolist()
     assert main(["compare", "t.npz", "--output", "c"]) == 1
     assert got[1].tolist() == own[::-1].tolist()
+
+
+def test_samples_that_are_only_trained_on_are_no_fold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = np.arange(60)
+    np.savez(tmp_path / "t.npz", features=number[:, None] % 7.0, target=number % 2)
+    np.save(tmp_path / "split.npy", np.where(number < 20, 0, -1))  # the first 20 are validated
+    command = ["compare", str(tmp_path / "t.npz"), "--folds", str(tmp_path / "split.npy")]
+    command += ["--num-epochs", "1", "--workers", "1", "--rows", "OHEM", "--no-progress"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert "1 split of your own, its validation part predicted by 5 models" in page
+    assert "60 of 2 classes, 20 of them validated" in page
 
 
 def test_a_list_of_suspicious_labels_is_kept_unless_it_is_computed_again(

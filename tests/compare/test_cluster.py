@@ -223,6 +223,16 @@ def test_the_lines_for_slurm(client, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_file_of_a_scheduler_that_is_not_there_is_an_error(tmp_path):
+    pytest.importorskip("distributed")
+    missing = tmp_path / "scheduler.json"
+    with (
+        pytest.raises(ValueError, match=r"scheduler.json does not exist; dask scheduler --sched"),
+        cluster.dask_scheduler(str(missing)),
+    ):
+        pytest.fail("it waited")
+
+
 def test_the_command_on_a_scheduler(client, tmp_path):
     from sampleweights.__main__ import main
 

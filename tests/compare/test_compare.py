@@ -19,11 +19,11 @@ from torch import nn
 
 pytest.importorskip("sklearn")
 pytest.importorskip("tqdm")
-pytest.importorskip("pandas")
+pd = pytest.importorskip("pandas")
 
-from sampleweights import OHEM, CrossEntropyLoss, EffectiveNumber, FocalLoss, LogitAdjustment
-from sampleweights.compare import compare, default_entries
-from sampleweights.compare.report.decided import confusion
+from sampleweights import OHEM, CrossEntropyLoss, EffectiveNumber, FocalLoss, LogitAdjustment  # noqa: E402
+from sampleweights.compare import compare, default_entries  # noqa: E402
+from sampleweights.compare.report.decided import confusion  # noqa: E402
 
 TARGET = np.repeat([0, 1, 2], [60, 30, 12])
 FEATURES = np.random.default_rng(0).normal(size=(len(TARGET), 4)).astype(np.float32)
@@ -550,7 +550,8 @@ def test_a_single_row_has_no_advice():
         ({"class_names": ["a", "a", "b"]}, r"class_names must differ"),
         ({"data": FEATURES[:9]}, r"data must be features of shape \(102, D\).*got shape \(9, 4\)"),
         ({"data": np.where(FEATURES > 2.5, np.nan, FEATURES)}, r"data must be finite, got nan in"),
-        ({"data": np.array([["a"]] * len(TARGET))}, r"data must be numbers, got dtype"),
+        ({"data": np.array([["a"]] * len(TARGET))}, r"data must be numbers.* compare table.csv"),
+        ({"data": pd.Series([*FEATURES])}, r"got shape \(102,\): pass np.stack\(data\)$"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(options, message):

@@ -293,13 +293,26 @@ def test_folds_groups_and_what_is_neither(tmp_path: Path, monkeypatch: pytest.Mo
     assert found.folds is not None
     assert found.folds.tolist() == [0, 0, 1, 1, 2, 2]
     assert found.groups is not None
-    assert load([root], **options, drop=["lesion", "patient"]).groups is None
+    assert load([root], **options, drop=["lesion", "patient", "fold"]).groups is None
     kept = load([tmp_path / "out" / "features.npz"])  # of the last command
     assert (kept.groups, kept.folds) == (None, None)
     with pytest.raises(ValueError, match="no column 'no' for --drop"):
         load([root], **options, drop=["no"])
     with pytest.raises(ValueError, match="no column 'no' for --folds"):
         load([root], **options, folds="no")
+
+
+def test_a_column_that_looks_like_a_split_is_asked_about(tmp_path: Path) -> None:
+    root = files(tmp_path / "images", *(f"x{i}.jpg" for i in range(4)))
+    columns = {"image": [f"x{i}" for i in range(4)], "label": list("abab")}
+    table = labels(tmp_path, **columns, split=["train", "train", "train", "test"])
+    said = f"{table}: column 'split' looks like the folds .* --folds split, or .* --drop split$"
+    with pytest.raises(ValueError, match=said):
+        read_labels(table, root, tmp_path)
+    assert list(read_labels(table, root, tmp_path, folds="split").arrays["folds"])[-1] == "test"
+    assert "folds" not in read_labels(table, root, tmp_path, drop=["split"]).arrays
+    one = labels(tmp_path, **columns, split="train")  # says nothing
+    assert "folds" not in read_labels(one, root, tmp_path).arrays
 
 
 def test_a_table_of_groups_beside_folders_of_classes(tmp_path: Path) -> None:
@@ -616,7 +629,10 @@ def test_what_was_read_is_told_before_the_encoder_runs_and_stands_on_the_page(
         ({"image": "dx"}, "--image names a column: give the table that has it with --labels"),
         ({"labels": "ham/HAM10000_metadata.csv", "groups": "groups.npy"},
          "the groups of .*metadata.csv are one of its columns: --group COLUMN"),
-        ({"labels": "no.csv"}, "no.csv does not exist"),
+        ({"labels": "no.csv"}, "no.csv does not exist$"),
+        ({"labels": "HAM10000_metadata.csv"}, "not exist, use --labels .*ham/HAM10000_meta"),
+        ({"labels": "ham"}, "--labels must be a table, such as a .csv file, got the folder .*ham$"),
+        ({"labels": "groups.npy"}, "groups.npy cannot be read: it is no text: save .* as .csv or"),
         ({"groups": "groups.npy"}, "one value for each of the 6 images of .*class and path, got 5"),
     ],
 )  # fmt: skip
@@ -631,6 +647,50 @@ def test_options_that_do_not_go_together(
     paths = {name: tmp_path / options[name] for name in ("labels", "groups") if name in options}
     with pytest.raises(ValueError, match=message):
         load([root], output=tmp_path / "out", **options | paths)
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        (None, {"folds": [0, 1, 0, 1, 0]}, "--folds must have one value for .* 6 images .*, got 5"),
+        (None, {"folds": [0] * 6}, "folds must have at least two values"),
+        (
+            {"a": [0] * 6, "b": [0, 1] * 3},
+            {"target": ["a", "b"]},
+            "got none with 'a': leave",
+        ),
+        ({"a": ["u"] * 6}, {"target": ["a"]}, "target must have at least two classes"),
+    ],
+)
+def test_what_is_wrong_is_told_before_the_encoder_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: dict[str, Any] | None,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    root = files(tmp_path / "images", *(f"{c}/{i}.jpg" for i, c in enumerate("aaabbb")))
+    if columns is not None:
+        options = options | {"labels": labels(tmp_path, image=[*range(6)], **columns)}
+    if "folds" in options:
+        np.save(tmp_path / "folds.npy", options["folds"])
+        options = options | {"folds": str(tmp_path / "folds.npy")}
+    monkeypatch.setattr(encoding, "_encode", lambda *_: pytest.fail("encoded"))
+    with pytest.raises(ValueError, match=message):
+        load([root], output=tmp_path / "out", weights="random", **options)
+
+
+def test_folds_of_a_file_reach_images_and_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = files(tmp_path / "images", "b/1.jpg", "a/2.jpg", "a/1.jpg", "b/3.jpg")
+    np.save(tmp_path / "folds.npy", np.array([0, -1, 0, -1]))  # a/1, a/2, b/1, b/3
+    monkeypatch.setattr(encoding, "_encode", Encoder())
+    options: dict[str, Any] = {"output": tmp_path / "out", "weights": "random"}
+    found = load([root], **options, folds=str(tmp_path / "folds.npy"))
+    assert found.folds is not None
+    assert found.folds.tolist() == [0, -1, 0, -1]
+    assert load([tmp_path / "out" / "features.npz"]).folds is None
 
 
 def test_groups_in_the_order_of_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,14 @@ def test_folds_of_ones_own(tmp_path: Path) -> None:
     inputs = load([path], folds=str(tmp_path / "folds.npy"))
     assert inputs.folds.tolist() == [0, 0, 1, 1, 0, 1]
     assert check(FEATURES, TARGET).folds is None
+    # what is only trained on is no fold, whatever the others are called
+    for given in (
+        [0, -1, 3, -1, 0, 3],
+        ["b", "-1", "x", "-1", "b", "x"],
+        np.array([0.0, -1, 2] * 2),
+    ):
+        assert check(FEATURES, TARGET, folds=given).folds.tolist()[:3] == [0, -1, 1]
+    assert check(FEATURES, TARGET, folds=[-1, 7, -1, 7, -1, 7]).folds.tolist() == [-1, 0] * 3
 
 
 def test_labels_that_a_sample_may_have_together(tmp_path: Path) -> None:
@@ -188,6 +196,7 @@ LONG = np.tile(TARGET, 2000)
         ({"target": np.array([WORDS, WORDS]).T}, r"0 and 1 of shape \(N, L\) .* got 'b'"),
         ({"folds": [1, 2]}, "features has 6 rows but folds has 2"),
         ({"folds": [7] * 6}, "folds must have at least two values"),
+        ({"folds": [-1] * 6}, "folds must have at least two values"),
         ({"target": [0, 0, 1, 1.5, 1, 0]}, "integers or strings, got 1.5 in row 3"),
         (
             {"target": [0, 0, np.nan, 1, 1, 0]},
@@ -198,11 +207,11 @@ LONG = np.tile(TARGET, 2000)
         ({"features": FEATURES.astype(str)}, "features must be numbers, got dtype <U"),
         (
             {"features": spoiled((9999, 1), (7000, 0)), "target": LONG},
-            r"2 of the features are NaN or infinite, the first in row 7000 .*, column 0",
+            r"2 of the features are NaN or infinite, the first in row 7000 .*, column 0: correct",
         ),
         (
             {"features": spoiled((3, 1), by=1e39), "target": LONG},  # infinite in float32
-            r"1 of the features is NaN or infinite, the first in row 3 .*, column 1",
+            r"1 of the features is NaN or infinite, the first in row 3 .*, column 1: correct it",
         ),
         ({"class_names": ["x", "y"]}, r"each of the 3 classes of target \(0, 1, 2\), got 2"),
         ({"class_names": ["x", "y", "x"]}, "class_names must differ"),
@@ -323,7 +332,8 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_wrong_paths_and_options(tmp_path: Path) -> None:
     data = npz(tmp_path, features=FEATURES, target=TARGET)
     np.save(tmp_path / "x.npy", FEATURES)
-    (tmp_path / "x.txt").touch()
+    for name in ("x.txt", "x.xlsx"):
+        (tmp_path / name).touch()
     comma = table(tmp_path, x=[1, 2], y=[0, 1])
     for paths, options, message in [
         ([tmp_path / "no.npz"], {}, "no.npz does not exist"),
@@ -334,11 +344,12 @@ def test_wrong_paths_and_options(tmp_path: Path) -> None:
             {},
             r"the input must be an .npz or .safetensors file, .*, got .*x.txt",
         ),
+        ([tmp_path / "x.xlsx"], {"target": ["y"]}, "the input must be .*x.xlsx; save it as one of"),
         ([data, data], {}, "the input must be"),
         ([data], {"target": ["y"]}, "--target, --group and --drop are for .csv, .tsv and .parquet"),
         ([data], {"drop": ["y"]}, "--target, --group and --drop are for .csv, .tsv and .parquet"),
         ([data], {"folds": "fold"}, "--folds must be an integer, an .npy file .* got 'fold'"),
-        ([data], {"folds": "no.npy"}, "--folds must be an integer, an .npy file .* got 'no.npy'"),
+        ([data], {"folds": "no.npy"}, "--folds must be .* got 'no.npy', which does not exist"),
         ([data], {"encoder": "resnet18"}, "--encoder and --weights are for a folder of images"),
         ([comma], {"target": ["y"], "groups": data}, "one of its columns: --group COLUMN"),
     ]:

@@ -141,13 +141,13 @@ def test_a_rare_label_has_no_interval_of_what_is_ranked_and_says_why() -> None:
         assert not found.estimate("a", metric).shown
         why = found.why_no_interval(metric)
         assert why is not None
-        assert why.startswith("There are 12 samples with cow")
+        assert why.startswith("There are 12 samples with label 'cow'")
     assert found.estimate("a", "average_precision_dog").shown
     assert found.estimate("a", "macro_f1").shown
     target[:, 2] = np.arange(400) >= 12
     why = statistics(target, {"a": logits}).why_no_interval("auroc")
     assert why is not None
-    assert why.startswith("There are 12 samples without cow")
+    assert why.startswith("There are 12 samples without label 'cow'")
 
 
 def test_a_label_that_is_never_said_has_f1_0_and_no_precision() -> None:

@@ -23,6 +23,7 @@ from sampleweights.compare.inputs import encoding, images  # noqa: E402
 from sampleweights.compare.outputs import (  # noqa: E402
     FEATURES,
     PAGE,
+    PARTS,
     PICTURE,
     SUSPICIOUS,
     TABLE,
@@ -230,3 +231,21 @@ def test_a_class_may_be_called_as_the_folder_of_runs(tmp_path: Path) -> None:
     (folder / "a").rename(folder / "runs")
     found: Any = images.list_images(folder, folder)
     assert sorted({*found[1]}) == ["b", "runs"]
+
+
+def test_what_earlier_commands_wrote_among_the_images_is_no_class(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for name in ("cat/1.jpg", "dog/1.jpg"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
+    np.savez(tmp_path / "x.npz", features=np.arange(24.0).reshape(12, 2), target=TARGET)
+    for output in (root / "first", root):  # with a picture, and with folders of runs
+        assert compare(tmp_path / "x.npz", "--output", output) == 0
+    (root / "stopped" / PARTS).mkdir(parents=True)  # while it encoded
+    np.savez(root / "stopped" / PARTS / "1.npz", features=[0], signature=[0])
+    found = images.list_images(root, tmp_path / "out")
+    assert found.classes == ["cat", "dog"]
+    assert [file.name for file in found.files] == ["1.jpg", "1.jpg"]
+    (root / "mine").mkdir()
+    (root / "mine" / PICTURE).write_bytes(b"a picture of the user's own")
+    assert images.list_images(root, tmp_path / "out").classes == ["cat", "dog", "mine"]

@@ -178,6 +178,20 @@ def test_a_class_called_na_is_a_class(tmp_path: Path) -> None:
     assert inputs.facts["labels"] == said
 
 
+def test_labels_in_one_cell_are_classes_and_what_to_do_is_said(tmp_path: Path) -> None:
+    tags = ["cough|fever", "cough", "fever", "edema|cough"] * 10
+    path = csv(tmp_path, x=NUMBERS, tags=tags)
+    found = load([path], target=["tags"], drop=["y"])
+    assert found.class_names == ["cough", "cough|fever", "edema|cough", "fever"]
+    assert "'cough|fever' of tags taken as a class of its own" in found.facts["labels"]
+    assert "str.get_dummies('|'), and give these with --target" in found.facts["labels"]
+    oracle = pd.Series(tags).str.get_dummies("|")
+    several = csv(tmp_path, x=NUMBERS, **{name: oracle[name] for name in oracle})
+    assert load([several], target=[*oracle], drop=["y"]).target.tolist() == oracle.values.tolist()
+    names = csv(tmp_path, x=NUMBERS, site=["arm, left", "leg", "trunk, upper", "leg"] * 10)
+    assert "labels" not in load([names], target=["site"], drop=["y"]).facts
+
+
 def test_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
     assert labels(tmp_path, "10", "9", "-1").class_names == ["-1", "9", "10"]
     assert labels(tmp_path, "10.0", "9.0", "9.0").class_names == ["9", "10"]
@@ -313,7 +327,9 @@ def test_what_is_no_feature_is_left_out_and_said(tmp_path: Path) -> None:
         row=np.arange(7, 47),
         visit=[f"2020-03-{i % 28 + 1:02}" for i in range(40)],
         birth=[f"{i % 28 + 1}.3.1950" for i in range(40)],
+        month=[f"2020-{i % 12 + 1:02}" for i in range(40)],
         hospital=["north"] * 40,
+        constant=[1.5] * 40,
         nothing=[None] * 40,
         label_name=[{"a": "naevus", "b": "melanoma", "c": "wart"}[c] for c in CLASSES],
         label=[{"a": 3, "b": 1, "c": 2}[c] for c in CLASSES],
@@ -326,6 +342,8 @@ def test_what_is_no_feature_is_left_out_and_said(tmp_path: Path) -> None:
         "row (it counts the rows)",
         "visit (a date)",
         "birth (a date)",
+        "month (a date)",
+        "constant (the same in every row)",
         "hospital (the same in every row)",
         "nothing (empty)",
         "label_name (the target under another name)",
@@ -340,7 +358,7 @@ def test_what_is_no_feature_is_left_out_and_said(tmp_path: Path) -> None:
 
 
 WIDE = ["file", "image_id", "row", "visit", "birth", "hospital", "nothing", "label_name"]
-WIDE += ["label"]
+WIDE += ["label", "month", "constant"]
 
 
 def test_blank_texts_are_missing(tmp_path: Path) -> None:
@@ -485,7 +503,7 @@ def test_a_column_of_lists(tmp_path: Path, how: str) -> None:
     ("values", "message"),
     [
         ([[1.0, 2.0]] * 39 + [[1.0]], r"a list of 2 numbers .* shape \(1,\) .* row 39 .* --drop v"),
-        ([[1.0]] * 39 + [None], r"a list of 1 numbers .* in row 39 .* --drop v"),
+        ([[1.0]] * 39 + [None], r"a list of 1 numbers .*, got none in row 39 .* --drop v"),
         ([["a"]] * 40, r"a list of some numbers in each row, got .* row 0 .* --drop v"),
         ([b"pixels"] * 40, "'v' holds values of bytes, which are no features: .* --drop v"),
         ([{"a": 1}] * 40, "'v' holds values of dict, which are no features: .* --drop v"),

@@ -325,7 +325,12 @@ def test_adapter_sees_channels_of_equal_scale() -> None:
     ("name", "stages", "weights", "message"),
     [
         ("vgg61", ("5",), "random", "--backbone must be a model of timm, got 'vgg61'"),
-        ("vgg16", ("5",), "nowhere.pt", "--weights must be imagenet, random or a file, got 'now"),
+        (
+            "vgg16",
+            ("5",),
+            "nowhere.pt",
+            "--weights must be imagenet, random, vgg-group or a f",
+        ),
         ("test_efficientnet", ("layer.9",), "random", "stages must be layers of test_efficientnet"),
         ("test_efficientnet", ("7",), "random", r"positions in timm's feature_info, got \['7'\]"),
         ("swin_tiny_patch4_window7_224", ("-1",), "random", "layout NCHW, .* gives NHWC"),

@@ -148,48 +148,50 @@ def test_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizers.Tokenizer(words), pad_token="1", eos_token="2", unk_token="0"
     )
-    torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=32,
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            pad_token_id=1,
-        )
-    )
-    rows = [[3 + (5 * i + j) % 29 for j in range(4 + i)] for i in range(4)]  # of 4 to 7 tokens
+
+    def new() -> Any:
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 8, "pad_token_id": 1}
+        sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).double()
+
+    rows = [[3 + (5 * i + j) % 29 for j in range(4 + i)] for i in range(6)]  # of 4 to 9 tokens
+    columns = {
+        "input_ids": rows,
+        "labels": [[-100, *row[1:]] for row in rows],
+        "sample_weight": [[0.25 * ((i + j) % 5) for j in range(len(rows[i]))] for i in range(6)],
+    }
     arguments = trl.SFTConfig(
         str(tmp_path),
         max_steps=1,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=2,
-        learning_rate=0.0,
+        learning_rate=0.5,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        bf16=False,
+        packing=True,
+        max_length=12,  # 4 rows, of 1 or 2 texts
+        dataset_kwargs={"skip_prepare_dataset": True},
         report_to="none",
         save_strategy="no",
         use_cpu=True,
         disable_tqdm=True,
-        logging_steps=1,
     )
-    names = recipe(
-        "trl",
-        model=model,
-        arguments=arguments,
-        dataset=datasets.Dataset.from_dict({"input_ids": rows}),
-        tokenizer=tokenizer,
-    )
-    watch = Watch(names["criterion"])
-    names["trainer"].train()
-    assert len(watch.seen) == 2
-    kept, items = 0.0, 3 + 4 + 5 + 6
-    for loss, _, weight in watch.seen:  # half of each micro-batch, over all items
-        valid = loss[loss != 0]
-        assert weight.sum() == -(-len(valid) // 2)
-        kept += loss.flatten().topk(-(-len(valid) // 2)).values.sum().item()
-    [logged] = [row["loss"] for row in names["trainer"].state.log_history if "loss" in row]
-    assert logged == pytest.approx(kept / items, rel=1e-4)
+    dataset = datasets.Dataset.from_dict(columns)
+    trained = new()
+    names = recipe("trl", model=trained, arguments=arguments, dataset=dataset, tokenizer=tokenizer)
+    loss = names["trainer"].train().training_loss
+    model, total = new(), torch.zeros((), dtype=torch.double)
+    for row, weight in zip(rows, columns["sample_weight"], strict=True):  # each text alone
+        logits = model(torch.tensor([row])).logits[0, :-1]
+        of_token = functional.cross_entropy(logits, torch.tensor(row[1:]), reduction="none")
+        total = total + (of_token * of_token.detach().neg().exp() * torch.tensor(weight)[1:]).sum()
+    (total / 33).backward()
+    assert loss == pytest.approx(total.item() / 33, rel=1e-6)
+    for before, after in zip(model.parameters(), trained.parameters(), strict=True):
+        torch.testing.assert_close(after, before - 0.5 * before.grad, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -69,6 +69,7 @@ class Case(NamedTuple):
     evaluated: Callable[[Tensor, dict[str, Tensor]], tuple[Tensor, Tensor]] | None = None
     """Where evaluation, which has no weighter, is something else."""
     shift: bool = False
+    fused_head: bool = False
 
 
 def cross_entropy(logits: Tensor, columns: dict[str, Tensor], ignore: int = -100) -> Any:
@@ -81,6 +82,16 @@ def of_tokens(logits: Tensor, columns: dict[str, Tensor]) -> Any:
     labels = columns["labels"][:, 1:]
     loss = F.cross_entropy(logits[:, :-1].mT, labels, reduction="none")
     return loss, labels.ne(-100).double()
+
+
+def of_weighted_tokens(logits: Tensor, columns: dict[str, Tensor]) -> Any:
+    loss, there = of_tokens(logits, columns)
+    return loss * columns["sample_weight"][:, 1:], there
+
+
+def of_confident_tokens(logits: Tensor, columns: dict[str, Tensor]) -> Any:
+    loss, there = of_tokens(logits, columns)
+    return loss * loss.detach().neg().exp(), there
 
 
 def of_sigmoids(logits: Tensor, columns: dict[str, Tensor]) -> Any:
@@ -164,6 +175,11 @@ def texts() -> dict[str, Tensor]:
     return {"input_ids": tokens, "labels": labels}
 
 
+def weighted_texts() -> dict[str, Tensor]:
+    columns = texts()
+    return columns | {"sample_weight": torch.rand(columns["labels"].shape)}
+
+
 def ignored_classes() -> Tensor:
     labels = classes(ROWS)
     labels[1] = -100
@@ -222,6 +238,23 @@ CASES = {
     ),
     "llama": Case(
         lambda: language_model("llama"), texts, sw.CrossEntropyLoss, of_tokens, shift=True
+    ),
+    "gpt2, head": Case(  # its head is tied to the embedding, and that of Llama is not
+        lambda: language_model("gpt2"),
+        weighted_texts,
+        sw.CrossEntropyLoss,
+        of_weighted_tokens,
+        shift=True,
+        fused_head=True,
+    ),
+    "llama, head": Case(
+        lambda: language_model("llama"),
+        texts,
+        lambda: sw.CrossEntropyLoss(weighter=sw.Confidence()),
+        of_confident_tokens,
+        of_tokens,
+        shift=True,
+        fused_head=True,
     ),
     "class weights": Case(
         linear(3),
@@ -330,6 +363,7 @@ def reached(
         train_dataset=data,
         criterion=case.criterion(),
         shift=case.shift,
+        fused_head=case.fused_head,
         history=history,
     )
     loss = trainer.train(resume).training_loss

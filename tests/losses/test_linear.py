@@ -231,6 +231,7 @@ def test_without_gradients_there_is_no_graph():
     torch.testing.assert_close(value, criterion(hidden, target).detach())
 
 
+@pytest.mark.filterwarnings("ignore:.*cpu.amp.autocast:FutureWarning")  # torch 2.4 of itself
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("weighter", ["none", "OHEM"])
 def test_gradient_checkpointing(weighter, reentrant):
@@ -368,6 +369,10 @@ def test_bad_heads():
 
     with pytest.raises(TypeError, match=r"linear must be an nn\.Linear.*Adapted"):
         sw.LinearCrossEntropyLoss.from_linear(Adapted(3, 4))
+    replaced = nn.Linear(3, 4)
+    replaced.forward = lambda x: x
+    with pytest.raises(TypeError, match="forward of nn.Linear, got one that was replaced"):
+        sw.LinearCrossEntropyLoss.from_linear(replaced)
     with pytest.raises(ValueError, match="chunk_size must be at least 1"):
         sw.LinearCrossEntropyLoss(3, 4, chunk_size=0)
     with pytest.raises(ValueError, match=r"weight must have shape \(13,\)"):
@@ -395,3 +400,66 @@ def test_finite_logits_give_no_nan(scale):
             )  # fmt: skip
             assert value.isfinite()
             assert all(g.isfinite().all() for g in gradients)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own, at the break
+@pytest.mark.parametrize("weighter", ["none", "OHEM"])
+def test_a_model_around_it_is_compiled(weighter):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(D, D), head()
+            self.criterion = sw.LinearCrossEntropyLoss.from_linear(
+                self.head, weighter=WEIGHTERS[weighter]()
+            )
+
+        def forward(self, x, target):
+            return self.criterion(self.body(x).tanh(), target)
+
+    model, (x, target) = Model(), batch(ignored=5)
+    model(x, target).backward()
+    right = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    torch._dynamo.reset()
+    torch.compile(model, backend="eager")(x, target).backward()
+    torch.testing.assert_close([p.grad for p in model.parameters()], right)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], [0.0, 0.0], [0.0, 1.0]])
+def test_hooks_see_every_loss_with_weights_of_samples(weights):
+    hidden, target = torch.randn(2, D), torch.tensor([3, 5])
+    linear, seen = head(), []
+    criterion = sw.LinearCrossEntropyLoss.from_linear(linear)
+    criterion.register_weighting_hook(lambda c, samples, weight: seen.append((samples, weight)))
+    criterion(hidden, target, sample_weight=torch.tensor(weights))
+    [(samples, weight)] = seen
+    torch.testing.assert_close(samples.loss, nn.functional.cross_entropy(
+        linear(hidden), target, reduction="none"
+    ).detach())  # fmt: skip
+    assert weight.tolist() == weights
+    assert samples.judged[1][:, 0].tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("weighter", ["none", "OHEM", "ClassBalanced"])
+@pytest.mark.parametrize("loss_scale", [1.0, 2.0**14])
+def test_float16_holds_the_gradients_of_a_large_vocabulary(weighter, loss_scale):
+    torch.manual_seed(0)
+    classes = 4000
+    linear = nn.Linear(16, classes, bias=False)
+    with torch.no_grad():
+        linear.weight.normal_(0, 0.05)
+    hidden, target = torch.randn(300, 16).half(), torch.randint(0, classes, (300,))
+    linear.half()
+    counts = torch.arange(1, classes + 1)
+    make = {
+        "none": lambda: None, "OHEM": lambda: sw.OHEM(schedule=0.5),
+        "ClassBalanced": lambda: sw.ClassBalanced(counts),
+    }[weighter]  # fmt: skip
+    x = hidden.clone().requires_grad_()
+    criterion = sw.LinearCrossEntropyLoss.from_linear(linear, weighter=make(), chunk_size=64)
+    (criterion(x, target).float() * loss_scale).backward()
+    _, (of_hidden, of_weight) = full(linear, hidden, target, weighter=make())
+    for found, right in ((x.grad, of_hidden), (linear.weight.grad, of_weight)):
+        error = (found.double() / loss_scale - right).norm() / right.norm()
+        # without a scale float16 itself does not hold what is returned
+        assert error < (2e-3 if loss_scale > 1 else 3e-2)

@@ -2,8 +2,19 @@ import math
 
 import pytest
 import torch
+from properties import (
+    falls_with_the_loss,
+    order_does_not_matter,
+    twice_the_batch_has_twice_the_weights,
+)
 
 import sampleweights as sw
+
+CLAIMS = {
+    "Confidence": {
+        falls_with_the_loss, order_does_not_matter, twice_the_batch_has_twice_the_weights,
+    }
+}  # fmt: skip
 
 
 def test_it_is_the_probability_of_the_target():

@@ -173,6 +173,7 @@ def run(args: argparse.Namespace, entries: dict[str, Any] | None = None) -> None
     others = (args.groups, args.labels, args.weights, args.utility, args.entries)
     read = [*args.input, *(Path(path) for path in others if path is not None)]
     check_output(args.output, read)
+    utility = None if args.utility is None else utility_table(args.utility)  # before images
     inputs = load(
         args.input,
         output=args.output,
@@ -193,8 +194,8 @@ def run(args: argparse.Namespace, entries: dict[str, Any] | None = None) -> None
         entries = default_entries() if inputs.target.ndim == 1 else default_label_entries()
     entries = chosen(entries, args.rows)
     objective = args.objective
-    if args.utility is not None:
-        objective = utility_of(args.utility, len(inputs.class_names))
+    if utility is not None:
+        objective = utility_of(utility, args.utility, len(inputs.class_names))
     own_folds = args.folds if isinstance(args.folds, int) or inputs.folds is None else inputs.folds
     args.output.mkdir(parents=True, exist_ok=True)
     comparison = compare(
@@ -251,9 +252,8 @@ def show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def utility_of(path: Path, num_classes: int) -> Objective:
+def utility_of(table: np.ndarray[Any, Any], path: Path, num_classes: int) -> Objective:
     """The objective that ``--utility`` names."""
-    table = utility_table(path)
     try:
         return Objective.of(table, num_classes)
     except ValueError as error:

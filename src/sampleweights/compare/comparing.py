@@ -267,12 +267,16 @@ def _features(data: Any, size: int) -> NDArray[np.float32]:
     # numpy has no bfloat16
     values = np.asarray(data.detach().float().cpu() if isinstance(data, Tensor) else data)
     if values.ndim != 2 or len(values) != size or not values.shape[1]:
+        of_lists = values.ndim == 1 and values.size and np.ndim(values[0]) == 1
         raise ValueError(
             f"data must be features of shape ({size}, D), a row for each sample of target, or a "
-            f"fit function, got shape {values.shape}"
+            f"fit function, got shape {values.shape}" + ": pass np.stack(data)" * bool(of_lists)
         )
     if values.dtype.kind not in "fiub":
-        raise ValueError(f"data must be numbers, got dtype {values.dtype}")
+        raise ValueError(
+            f"data must be numbers, got dtype {values.dtype}: encode texts and lists, or save the "
+            f"table, for python -m sampleweights compare table.csv --target COLUMN, which does so"
+        )
     values = np.ascontiguousarray(values, dtype=np.float32)
     count, row, column = not_finite(values)
     if count:

@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = [
     "FEATURES", "MARK", "PAGE", "PARTS", "PICTURE", "RUNS", "SUSPICIOUS", "TABLE", "check_output",
-    "remove_own", "replacing",
+    "is_output", "is_own", "remove_own", "replacing",
 ]  # fmt: skip
 
 TABLE, PICTURE, PAGE = "table.csv", "comparison.png", "comparison.html"
@@ -64,9 +64,15 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def is_output(folder: Path) -> bool:
+    """Whether the command has written into a folder, this time or an earlier one."""
+    files = [folder / name for name in (PAGE, PICTURE, TABLE, FEATURES)]
+    return any(is_own(path) for path in (*files, *(folder / PARTS).glob("*.npz")))
+
+
 def remove_own(path: Path) -> None:
     """Remove what an earlier run has written, and nothing else."""
-    if path.exists() and _is_own(path):
+    if path.exists() and is_own(path):
         path.unlink()
 
 
@@ -74,13 +80,14 @@ _ANOTHER = "give another folder with --output"
 
 
 def _check_replaceable(path: Path) -> None:
-    if path.exists() and not _is_own(path):
+    if path.exists() and not is_own(path):
         raise ValueError(
             f"{path} would be replaced, and was not written by this command: move it, or {_ANOTHER}"
         )
 
 
-def _is_own(path: Path) -> bool:
+def is_own(path: Path) -> bool:
+    """Whether the command has written this file, as its name and content tell."""
     try:
         if path.name == FEATURES or (path.parent.name == PARTS and path.suffix == ".npz"):
             with np.load(path, allow_pickle=False) as archive:

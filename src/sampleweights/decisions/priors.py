@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._checks import as_class_counts, as_number, check_floating
+from sampleweights._checks import as_number, check_floating
+from sampleweights._counts import as_class_counts
 from sampleweights.functional.log_odds import classes_last
 
 __all__ = ["PriorEstimate", "estimate_prior"]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sampleweights._buffers import ExactBuffers
-from sampleweights._checks import as_class_counts, as_number, class_dim, on_cpu
+from sampleweights._checks import as_number, class_dim, on_cpu
+from sampleweights._counts import as_class_counts
 from sampleweights._eager import is_readable
 from sampleweights.counting import shortened
 from sampleweights.decisions.held_out import check_every_class, class_values, held_out

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sampleweights._checks import check_floating, on_cpu
-from sampleweights._eager import is_eager, is_readable
+from sampleweights._eager import autocasts, is_eager, is_readable
 from sampleweights.functional.log_odds import classes_last
 
 __all__ = ["decide"]
@@ -119,14 +119,9 @@ def _gain(utility: Any) -> Tensor:
 def _expected(per_class: Tensor, gain: Tensor) -> Tensor:
     """Expected utilities (N, ..., D) of logits (N, ..., C)."""
     probability = per_class.softmax(-1)
-    if gain.ndim == 2 and not _is_autocast(probability):
+    if gain.ndim == 2 and not autocasts(probability):
         return probability @ gain
     if gain.ndim == 3:  # (L, 2, D) for (N, L, ..., 2)
         gain = gain.reshape(len(gain), *[1] * (probability.ndim - 3), *gain.shape[1:])
     # autocast would run a matrix product in half precision
     return (probability[..., None] * gain).sum(-2)
-
-
-def _is_autocast(tensor: Tensor) -> bool:
-    kind = tensor.device.type
-    return kind != "meta" and torch.is_autocast_enabled(kind)

@@ -9,13 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._checks import (
-    Normalize,
-    as_class_counts,
-    as_number,
-    check_normalize,
-    check_power,
-)
+from sampleweights._checks import Normalize, as_number, check_normalize, check_power
+from sampleweights._counts import as_class_counts
 
 
 def _normalized(weight: Tensor, counts: Tensor, normalize: str | None, power: float) -> Tensor:

@@ -7,19 +7,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from sampleweights._eager import is_readable
+from sampleweights._eager import is_plain, is_readable, keeps_graph
 from sampleweights.functional.reference import look_up
 from sampleweights.reduction import weighted_mean
 
 Coefficient = Callable[[Tensor, Any], Tensor]
 """The factor of each loss of some rows, from the losses and the positions of the rows."""
 
-_CPU_BYTES, _CPU_ROWS = 2**25, 256
+_CPU_BYTES, _CPU_ROWS = 2**25, 384
 """Of a chunk of logits on a CPU: of fewer rows a matrix product takes up to twice the time."""
 _GPU_ROWS, _GPU_BYTES = 512, 2**28
-_BLOCK_BYTES = 2**22
+_BLOCK_BYTES = 2**20
 """For each thread of a CPU: what lies between two products is computed within the cache."""
 
 
@@ -103,11 +102,12 @@ class _Total(torch.autograd.Function):
         return (weighted_mean(found.loss, found.factor, 1), found.loss, *found.judged)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        is_one = is_readable(grad) and grad.item() == 1
+        _check_once()
+        # what is returned becomes .grad, which others write to: of a graph that is kept, a copy
+        as_it_is = is_plain(grad) and is_readable(grad) and not keeps_graph() and grad.item() == 1
         gradients = [
-            None if g is None else (g if is_one else g * grad).to(dtype)
+            None if g is None else (g if as_it_is else g * grad).to(dtype)
             for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return (None, None, *gradients)
@@ -118,26 +118,45 @@ class _Losses(torch.autograd.Function):
     def forward(ctx: Any, rows: Rows, *inputs: Any) -> Any:
         found = walk(rows, inputs)
         ctx.rows = rows
-        ctx.save_for_backward(*inputs)
+        # what the user can write to is saved, too: torch then raises where that happened meanwhile
+        ctx.save_for_backward(rows.target, rows.form.weight, *inputs)
         ctx.mark_non_differentiable(*found.judged)
         return (found.loss, *found.judged)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        _check_once()
         rows: Rows = ctx.rows
+        _, _, *inputs = ctx.saved_tensors
         counts = grad != 0
         if rows.kept is not None:
             counts = counts & torch.zeros_like(counts).index_fill_(0, rows.kept, True)
-        form = rows.form._replace(judge=None)
-        rows = rows._replace(kept=counts.nonzero().squeeze(1), form=form)
-        inputs, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        found = walk(rows, inputs, needs, lambda _, at: grad[at])
+        rows = rows._replace(kept=positions(counts), form=rows.form._replace(judge=None))
+        scale = None
+        if rows.dtype == torch.float16 and len(grad):  # which holds no small gradients
+            most = grad.abs().amax()
+            scale = torch.where((most > 0) & most.isfinite(), most, 1)
+            grad = grad / scale
+        found = walk(rows, inputs, ctx.needs_input_grad[1:], lambda _, at: grad[at])
         gradients = [
-            None if g is None else g.to(x.dtype)
+            None if g is None else (g if scale is None else g * scale).to(x.dtype)
             for g, x in zip(found.gradients, inputs, strict=True)
         ]
         return (None, *gradients)
+
+
+def _check_once() -> None:
+    """As torch's once_differentiable, which keeps silent if a sum holds loss and gradient."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "LinearCrossEntropyLoss has no second derivative, which create_graph=True asks for: "
+            "use CrossEntropyLoss or FocalLoss on the logits"
+        )
+
+
+def positions(counts: Tensor) -> Tensor | None:
+    """Where a mask is true; None, which is all, on the meta device, that has no values."""
+    return None if counts.is_meta else counts.nonzero().squeeze(1)
 
 
 def walk(
@@ -147,8 +166,8 @@ def walk(
     coefficient: Coefficient | None = None,
 ) -> Found:
     """Compute the rows that count, chunk by chunk; with ``coefficient`` also gradients."""
-    device: torch.device = inputs[0].device
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    kind = "cpu" if inputs[0].is_meta else inputs[0].device.type  # meta has no autocast
+    with torch.no_grad(), torch.autocast(kind, enabled=False):
         return _Walk(rows, inputs, needs, coefficient).run()
 
 
@@ -285,7 +304,8 @@ class _Walk:
             spread = torch.full_like(nll, form.label_smoothing)
             of_p = slope + mean * spread
         if form.gamma:
-            q = self._other_probability(p, p_y, index, nll)
+            # where smoothing leaves a loss at p = 1, every digit of 1 - p counts
+            q = p.scatter_(1, index, 0).sum(1) if form.label_smoothing else -torch.expm1(-nll)
             power = q.pow(form.gamma)
             by_nll = form.gamma * q.clamp(min=torch.finfo(q.dtype).tiny).pow(form.gamma - 1)
             # 0 where p is, also of an infinite loss; where q is 0 it multiplies probabilities of 0
@@ -293,17 +313,11 @@ class _Walk:
             by_nll = by_nll.clamp(max=torch.finfo(q.dtype).max ** 0.9)
             loss = torch.where(loss.isinf(), loss, power * loss)
             slope, of_p = power * slope + by_nll, power * of_p + by_nll
-            spread = None if spread is None else power * spread
+            if spread is not None:
+                # p of the target is 0 now: p_y of_p - slope, without the difference of p_y and 1
+                spread = power * spread
+                slope = q * slope - p_y * mean * spread
         return loss, (of_p, slope, spread)
-
-    def _other_probability(self, p: Tensor, p_y: Tensor, index: Tensor, nll: Tensor) -> Tensor:
-        """1 - p of the target; where smoothing leaves a loss at p = 1, every digit of it counts."""
-        if not self.form.label_smoothing:
-            return -torch.expm1(-nll)
-        p.scatter_(1, index, 0)
-        q = p.sum(1)
-        p.scatter_(1, index, p_y.unsqueeze(1))
-        return q
 
     def _through_margin(self, leaf: Tensor, moved: Tensor, gradient: Tensor) -> Tensor:
         wanted = [leaf, *self.parameters]
@@ -326,6 +340,9 @@ class _Walk:
         if of_weight is not None:
             if of_weight.dtype == gradient.dtype:
                 of_weight.addmm_(gradient.T, hidden)
+            elif gradient.dtype == torch.float16:  # which holds no sum of many large states
+                most = hidden.abs().amax().float().clamp(min=1).log2().ceil().exp2()
+                of_weight += (gradient.T @ (hidden / most).half()).float() * most
             else:
                 of_weight += gradient.T @ hidden
         if of_bias is not None:

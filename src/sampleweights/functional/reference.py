@@ -11,18 +11,26 @@ from torch import Tensor
 
 from sampleweights._buffers import follow
 from sampleweights._checks import check_class_indices, class_dim, is_index
-from sampleweights._eager import is_eager, is_plain, is_readable, may_have_tangents
+from sampleweights._eager import autocasts, is_plain, is_readable
+from sampleweights.functional.focal import focal_factor, focal_of_nll
+
+
+def lowest(target: Tensor) -> int:
+    """The lowest class index of a tensor that ``is_readable``; of few, without a kernel."""
+    if target.ndim == 1 and target.numel() <= 64:
+        return int(min(target.tolist()))
+    return int(target.min().item())
 
 
 def valid_mask(target: Tensor, ignore_index: float) -> Tensor | None:
     """Which samples are not ignored; None if every one is known to be valid."""
     if ignore_index != ignore_index:
         return ~target.isnan() if target.is_floating_point() else None
-    if is_index(target):
+    if target.dtype is torch.int64 or is_index(target):
         target = target.long()  # uint8 would turn -100 into 156, and uint16 has no minimum
         if is_readable(target) and target.numel():
             if ignore_index < 0:
-                every = target.min().item() > ignore_index
+                every = lowest(target) > ignore_index
             else:
                 every = target.max().item() < ignore_index
             if every:
@@ -35,8 +43,7 @@ def output_dtype(logits: Tensor, target: Tensor) -> torch.dtype:
     dtype = logits.dtype
     if target.is_floating_point():
         dtype = torch.promote_types(dtype, target.dtype)
-    # the meta device has no autocast, and asking for it is an error
-    if logits.device.type != "meta" and torch.is_autocast_enabled(logits.device.type):
+    if autocasts(logits):
         dtype = torch.promote_types(dtype, torch.float32)
     return dtype
 
@@ -129,55 +136,6 @@ def log_other_probability(log_p: Tensor, target: Tensor, valid: Tensor | None) -
     # not -inf: the gradient of a sum over nothing would be NaN
     others = log_p.scatter(dim, index.unsqueeze(dim), torch.finfo(log_p.dtype).min)
     return others.logsumexp(dim)
-
-
-def focal_factor(nll: Tensor, gamma: float) -> Tensor:
-    r""":math:`(1 - p)^\gamma` from :math:`-\log p`, with finite derivatives everywhere.
-
-    :math:`1 - p` is ``-expm1(log p)``, which adds no error to that of ``log p``. The clamp cuts the
-    derivative where it is inf (gamma < 1 at p = 1, where the factor multiplies a loss of 0) and
-    where it would multiply an infinite loss by 0 (p = 0, where the factor is 1).
-    """
-    eps = torch.finfo(nll.dtype).eps
-    return (-torch.expm1(-nll.clamp(eps**2, 1 / eps))).pow(gamma)
-
-
-def focal_of_nll(nll: Tensor, gamma: float) -> Tensor:
-    r""":math:`(1 - p)^\gamma (-\log p)` from :math:`-\log p`."""
-    if is_eager() and not may_have_tangents():
-        value: Tensor = _FocalOfNll.apply(nll, gamma)  # type: ignore[no-untyped-call]
-        return value
-    return focal_factor(nll, gamma) * nll
-
-
-class _FocalOfNll(torch.autograd.Function):
-    """The same with its derivative in closed form: a third of the work, and of the graph.
-
-    Without forward-mode differentiation, whose tangents would not reach the saved derivative.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, nll: Tensor, gamma: float) -> Tensor:
-        eps = torch.finfo(nll.dtype).eps
-        clamped = nll.clamp(eps**2, 1 / eps)  # see focal_factor
-        q = clamped.neg().expm1_().neg_()  # 1 - p
-        power = q if gamma == 2 else q.pow(gamma - 1)
-        loss = (q * power).mul_(nll)
-        # in place, since fresh memory costs more than arithmetic:
-        # q^(gamma - 1) (q + gamma nll p), the derivative by nll
-        slope = clamped.mul_(gamma).addcmul_(clamped, q, value=-1).add_(q).mul_(power)
-        ctx.gamma = gamma
-        ctx.save_for_backward(nll, slope)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        nll, slope = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return grad * slope, None
-        loss = focal_factor(nll, ctx.gamma) * nll  # a second derivative is asked for
-        [gradient] = torch.autograd.grad(loss, nll, grad, create_graph=True)
-        return gradient, None
 
 
 LOG2_E = 1 / math.log(2)

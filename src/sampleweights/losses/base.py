@@ -238,18 +238,22 @@ class Criterion(Unscripted, ABC):
                 weight = _weigh_globally(part, loss, samples, within.process_group)
             else:
                 weight = part(loss, samples.target, samples.valid)
-            if weight is not None:
-                if weight.requires_grad:  # the weighter has parameters of its own
-                    weight = weight.detach()
-                if weight.shape != loss.shape:
-                    raise ValueError(
-                        f"weighter must return one weight per sample, shape {tuple(loss.shape)}, "
-                        f"got {tuple(weight.shape)}"
-                    )
+            weight = self._checked_weight(weight, loss)
         if sample_weight is None:
             return weight
         sample_weight = expand_to(loss, sample_weight).to(dtype)
         return sample_weight if weight is None else weight * sample_weight
+
+    def _checked_weight(self, weight: Tensor | None, loss: Tensor) -> Tensor | None:
+        if weight is None:
+            return None
+        if weight.shape != loss.shape:
+            raise ValueError(
+                f"weighter must return one weight per sample, shape {tuple(loss.shape)}, "
+                f"got {tuple(weight.shape)}"
+            )
+        # the weighter may have parameters of its own
+        return weight.detach() if weight.requires_grad else weight
 
     def _check_num_classes(self, weighter: Weighter, num_classes: int | None) -> None:
         made_for = weighter.num_classes
@@ -287,7 +291,7 @@ class Criterion(Unscripted, ABC):
 
             divisor = distributed.all_sum(divisor, samples.loss.device, self.process_group)
         # the mean over processes, as DDP takes it, of parts times their number is the sum
-        return (nonzero(divisor) if isinstance(divisor, Tensor) else divisor) / processes
+        return nonzero(divisor) / processes
 
 
 def _weigh_globally(

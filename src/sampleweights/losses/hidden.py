@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sampleweights._checks import check_class_indices, check_floating, check_tensor, is_index
-from sampleweights._eager import is_readable, plain
-from sampleweights.functional.linear import Form, Rows
+from sampleweights._eager import autocasts, is_readable, is_staged, plain
+from sampleweights.functional.linear import Form, Rows, positions
 from sampleweights.functional.reference import look_up_valid
 from sampleweights.losses.watching import Samples
 
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
     def rows(self, counts: Tensor | None) -> Rows:
         """Those that count, given as a mask in the shape of the target; None: all."""
-        kept = None if counts is None else counts.reshape(-1).nonzero().squeeze(1)
+        kept = None if counts is None else positions(counts.reshape(-1))
         return Rows(self.target.reshape(-1), kept, self.dtype, self.form)
 
     def samples(self, loss: Tensor | None, judged: list[Tensor]) -> Samples:
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
         if loss is None:
             loss = self.inputs[0].new_zeros((), dtype=wide).expand(self.target.shape)
         weight, dtype = self.form.weight, self.dtype
-        if torch.is_autocast_enabled(self.target.device.type):
+        if autocasts(self.target):
             dtype = wide  # as cross-entropy under autocast
         return Samples(
             loss.reshape(self.target.shape),
@@ -56,6 +56,12 @@ def checked(
     check_floating("hidden", hidden)
     check_tensor("target", target)
     hidden, target = plain(hidden), plain(target)
+    if is_staged() or type(target) not in (Tensor, nn.Parameter):
+        raise RuntimeError(
+            "LinearCrossEntropyLoss computes the rows that the target counts, which code that is "
+            "exported, traced, transformed by torch.func or run on fake tensors cannot know: use "
+            "CrossEntropyLoss or FocalLoss on the logits there"
+        )
     if hidden.ndim == 0 or hidden.shape[-1] != head.in_features:
         raise ValueError(
             f"hidden must have shape (..., {head.in_features}), the in_features of the head, got "
@@ -87,9 +93,9 @@ def checked(
 
 def product_dtype(hidden: Tensor, head: nn.Linear) -> torch.dtype:
     """What F.linear would return."""
-    kind, dtype = hidden.device.type, hidden.dtype
-    if torch.is_autocast_enabled(kind) and dtype != torch.float64:
-        return torch.get_autocast_dtype(kind)
+    dtype = hidden.dtype
+    if autocasts(hidden) and dtype != torch.float64:
+        return torch.get_autocast_dtype(hidden.device.type)
     if dtype != head.weight.dtype:
         raise ValueError(
             f"hidden must have the dtype of the head, {head.weight.dtype}, got {dtype}"

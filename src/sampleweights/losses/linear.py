@@ -45,8 +45,8 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
     Weights that need no other loss (none, class weights, ``sample_weight``,
     :class:`~sampleweights.Confidence`) take one pass, in which the gradients are computed with the
     losses. Others take one for the losses and, in the backward pass, one for the rows that they
-    keep; so does ``reduction="none"``. There is no second derivative, no ``torch.func`` and no
-    forward mode. ``torch.compile`` breaks the graph here, and compiles the model around it.
+    keep; so does ``reduction="none"``. There is no second derivative, no ``torch.func``, no forward
+    mode and no export. ``torch.compile`` breaks the graph here, and compiles the model around it.
 
     Shape:
         - hidden: :math:`(D)`, :math:`(N, D)` or :math:`(N, T, D)`, any number of leading
@@ -73,7 +73,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             learns gets its gradient, too.
         gamma: focusing parameter of :class:`FocalLoss`, at least 0; 0 is cross-entropy.
         chunk_size: how many rows of logits exist at a time, at least 1. None: as many as 32 MiB
-            hold (on a GPU 256 MiB), and at least 256 (512).
+            hold (on a GPU 256 MiB), and at least 384 (512).
         global_batch: as in :class:`CrossEntropyLoss`.
         process_group: as in :class:`CrossEntropyLoss`.
 
@@ -86,6 +86,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             sharded among processes at the time of the call.
         TypeError: probabilities as target.
         IndexError: a class index out of range (on CUDA a device-side assertion).
+        RuntimeError: ``create_graph=True``, ``torch.func``, tracing or export.
 
     Example:
         >>> import torch
@@ -131,6 +132,7 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             process_group,
             margin,
         )
+        _leave_uncompiled()
         in_features = as_whole_number("in_features", in_features, least=1)
         num_classes = as_whole_number("num_classes", num_classes, least=1)
         self.gamma = check_gamma(gamma)
@@ -161,6 +163,16 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
                 f"linear must be an nn.Linear (one that computes more, as with adapters, has no "
                 f"single matrix), got {type(linear).__name__}"
             )
+        if "forward" in vars(linear):
+            raise TypeError(
+                "linear must have the forward of nn.Linear, got one that was replaced (as for a "
+                "device_map)"
+            )
+        if "weight" in vars(linear) and linear._forward_pre_hooks:
+            raise TypeError(
+                "linear must have its weight as a parameter or a parametrization, got one that a "
+                "hook computes (as of torch.nn.utils.prune and the old weight_norm)"
+            )
         criterion = cls(1, 1, device="meta", **arguments)
         del criterion.linear
         criterion._shared = (linear,)
@@ -184,12 +196,27 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
         reference_loss: Tensor | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
+        value: Tensor = _uncompiled["loss"](
+            self, hidden, target, sample_weight, normalizer, reference_loss
+        )
+        return value
+
+    def _loss(
+        self,
+        hidden: Tensor,
+        target: Tensor,
+        sample_weight: Tensor | None,
+        normalizer: Tensor | float | None,
+        reference_loss: Tensor | None,
+    ) -> Tensor:
         weighter = self.acting_weighter
         in_one_pass = self.reduction != "none" and torch.is_grad_enabled()
-        if weighter is not None and not weighter.is_elementwise:
+        if weighter is not None:
             # processes that share a batch gather it together, whatever the epoch of each of them
             alone = weighter.is_local or self.num_processes == 1
-            in_one_pass = in_one_pass and alone and weighter.inactive
+            in_one_pass = in_one_pass and alone and (weighter.is_elementwise or weighter.inactive)
+        for factor in (sample_weight, normalizer):  # one that learns needs the losses
+            in_one_pass = in_one_pass and not getattr(factor, "requires_grad", False)
         if not in_one_pass:
             return Criterion.forward(
                 self,
@@ -244,19 +271,20 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             check_reference_loss(reference_loss, before.loss)
         own = None if sample_weight is None else expand_to(before.loss, sample_weight)
         acts = weighter is not None and not weighter.inactive
-        if weighter is not None and not acts:
+        needs_weights = reduction == "weighted_mean" and normalizer is None
+        if weighter is not None:
             self._check_num_classes(weighter, before.num_classes)
-            weighter.skip()
+            if not (acts and (needs_weights or self.is_watched)):
+                weighter.skip()  # parts that wait count batches, which the chunks do not tell them
 
         def weigh(samples: Samples, own: Tensor | None, reference: Tensor | None) -> Tensor | None:
             if acts:
                 return self._weigh(samples, own, reference)
             return None if own is None else own.to(samples.loss.dtype)
 
-        divisor: Tensor | float = 1
-        needs_weights = reduction == "weighted_mean" and normalizer is None
-        if not needs_weights:
-            divisor = _nonzero(self._denominator(before, None, normalizer))
+        divisor = 1 if needs_weights else nonzero(self._denominator(before, None, normalizer))
+        # float16 holds no small gradients
+        divides_later = needs_weights or batch.dtype == torch.float16
         own_of_row = None if own is None else own.reshape(-1)
         reference_of_row = None if reference_loss is None else reference_loss.reshape(-1)
 
@@ -266,7 +294,8 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
                 None if own_of_row is None else own_of_row[at],
                 None if reference_of_row is None else reference_of_row[at],
             )
-            return (torch.ones_like(loss) if weight is None else weight) / divisor
+            weight = torch.ones_like(loss) if weight is None else weight
+            return weight if divides_later else weight / divisor
 
         counts = batch.valid
         if own is not None:
@@ -278,21 +307,39 @@ class LinearCrossEntropyLoss(SoftmaxLoss):
             with torch.no_grad():
                 others, judged_too = losses(batch.rows(valid & (own == 0)), *batch.inputs)
             loss = loss + others
-            judged = [a + b for a, b in zip(judged, judged_too, strict=True)]
+            if judged and judged_too:
+                judged = [a + b for a, b in zip(judged, judged_too, strict=True)]
+            judged = judged or judged_too
         if self.is_watched or needs_weights:
             after = batch.samples(loss, judged)
             weight = weigh(after, own, reference_loss)
             if self.is_watched:
                 call_hooks(self, after, weight)
             if needs_weights:
-                value = value / _nonzero(self._denominator(after, weight))
+                divisor = nonzero(self._denominator(after, weight))
+        value = value / divisor if divides_later else value
         return value.to(before.dtype)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _leave_uncompiled()
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         shared = [f"head={self.head}"] if self._shared else []
         gamma = [f"gamma={self.gamma}"] if self.gamma else []
-        return ", ".join([*shared, *gamma, *self._arguments_repr()])
+        chunk = [] if self.chunk_size is None else [f"chunk_size={self.chunk_size}"]
+        return ", ".join([*shared, *gamma, *self._arguments_repr(), *chunk])
 
 
-def _nonzero(divisor: Tensor | float) -> Tensor | float:
-    return nonzero(divisor) if isinstance(divisor, Tensor) else divisor or 1
+_uncompiled: dict[str, Any] = {}
+"""The loss as compiled code calls it: a walk over chunks that writes in place is not to be traced.
+
+Made with the first criterion, and not with this module, since it imports the compiler, a second of
+work, as the first optimizer does.
+"""
+
+
+def _leave_uncompiled() -> None:
+    if not _uncompiled:
+        disable: Any = torch.compiler.disable
+        _uncompiled["loss"] = disable(LinearCrossEntropyLoss._loss)

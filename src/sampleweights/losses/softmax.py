@@ -27,6 +27,7 @@ from sampleweights.functional.reference import (
 )
 from sampleweights.functional.softmax import has_kernel, softmax_loss
 from sampleweights.losses.base import Criterion, Samples, call_hooks
+from sampleweights.losses.few import loss_of_few
 from sampleweights.margins.base import Margin, checked_margin
 from sampleweights.reduction import (
     accumulation_dtype,
@@ -163,6 +164,13 @@ class SoftmaxLoss(Criterion):
         reference_loss: Tensor | None = None,
     ) -> Tensor:
         """Return the reduced loss; see the class for what the arguments mean."""
+        own = type(self).samples is SoftmaxLoss.samples
+        if own and sample_weight is None and normalizer is None and reference_loss is None:
+            value = loss_of_few(self, logits, target)
+            if value is not None:
+                if self.is_watched:
+                    self._show(logits, target)
+                return value
         check_tensor("logits", logits)
         check_tensor("target", target)
         if type(logits) is not Tensor:

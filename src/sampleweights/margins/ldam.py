@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._checks import as_class_counts, as_number, check_classification, class_dim
+from sampleweights._checks import as_number, check_classification, class_dim
+from sampleweights._counts import as_class_counts
 from sampleweights.functional.log_odds import by_label
 from sampleweights.functional.reference import look_up_valid
 from sampleweights.margins.base import CountMargin

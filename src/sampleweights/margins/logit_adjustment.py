@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampleweights._checks import as_class_counts, as_number, as_prior
+from sampleweights._checks import as_number
+from sampleweights._counts import as_class_counts, as_prior
 from sampleweights._eager import is_readable
 from sampleweights.functional.log_odds import by_label, decision_logits, log_odds
 from sampleweights.functional.reference import by_class

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -118,6 +119,18 @@ class Weighter(ExactBuffers, ABC):
         """Weights without ``class_factor``, for losses that contain it; None if none are left."""
         weight: Tensor = self(loss, target, valid)
         return weight
+
+    def _runs(self, forward: Callable[..., Tensor]) -> bool:
+        """Whether a call is this ``forward`` and no more: not a subclass's, and without hooks."""
+        hooked = self._forward_hooks or self._forward_pre_hooks
+        return not hooked and type(self).forward is forward
+
+    def weight_of_few(self, loss: Tensor, divisor: int) -> Tensor | None:
+        """What a call returns for losses ``(N,)`` on the CPU, over ``divisor``, in fewer steps.
+
+        None where there is no such way.
+        """
+        return None
 
     def skip(self) -> None:
         """Hear that a criterion skips this weighter for a batch, since it is inactive."""

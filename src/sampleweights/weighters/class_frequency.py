@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sampleweights._buffers import Derived, follow
-from sampleweights._checks import Normalize, as_class_counts, check_power
+from sampleweights._checks import Normalize, check_power
+from sampleweights._counts import as_class_counts
 from sampleweights._eager import is_readable
 from sampleweights.counting import FromCounts
 from sampleweights.functional.class_weights import class_balanced_weights, effective_number_weights
@@ -64,13 +65,20 @@ class ClassFrequency(Weighter, FromCounts):
                 f"sample has one, give it class_counts of shape (C,)"
             )
 
-    def weight_over(self, divisor: Tensor | float, logits: Tensor) -> Tensor | None:
+    def weight_over(
+        self, divisor: Tensor | float, logits: Tensor, is_eager: bool = False
+    ) -> Tensor | None:
         """``class_weight / divisor`` for logits, kept from batch to batch: most have one size.
 
-        None where a class has no samples: one of those in the target is an error.
+        None where a class has no samples, since one of those in the target is an error, and where
+        a subclass or a hook adds to the weights. Who knows that this is eager says so, which saves
+        asking again.
         """
-        weight, dtype = self.class_weight, logits.dtype
-        readable = is_readable(weight)
+        if not self._runs(ClassFrequency.forward):
+            return None
+        weight: Any = self._buffers["class_weight"]  # several times as fast as the attribute
+        dtype = logits.dtype
+        readable = weight.is_cpu and type(weight) is Tensor if is_eager else is_readable(weight)
         if self._lacks_a_class() if readable else self._absent:
             return None
         if isinstance(divisor, Tensor):

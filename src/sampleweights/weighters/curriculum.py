@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sampleweights import selection
+from sampleweights._buffers import as_tensor
 from sampleweights._checks import check_floating
 from sampleweights.schedules import Constant, Schedule, Sigmoid
 from sampleweights.weighters.base import (
@@ -118,6 +119,17 @@ class _Curriculum(EpochWeighter):
         fraction = self.fraction if stored is None else self._fraction_at(stored)
         keep = selection.select(loss, fraction, largest=self.largest, valid=valid, group=group)
         return keep.to(loss.dtype)
+
+    def weight_of_few(self, loss: Tensor, divisor: int) -> Tensor | None:
+        if self.per_class or self.within == "sample" or loss.numel() > selection.LOOP_AT_MOST:
+            return None
+        stored = self._read() if self._runs(_Curriculum.forward) else None
+        if stored is None:
+            return None
+        self._count_call()
+        flags = selection.mark_few(loss, self._fraction_at(stored), self.largest, None, None)
+        over = 1 / divisor
+        return as_tensor([over if kept else 0.0 for kept in flags], loss.dtype)
 
     def _fraction_at(self, stored: int) -> float:
         """What the schedule says; computed once for each epoch."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sampleweights.compare.inputs.arrays import not_finite
 from sampleweights.compare.inputs.classes import ClassNames, categories, classes
-from sampleweights.compare.inputs.multilabel import has_labels, zeros_and_ones
+from sampleweights.compare.inputs.multilabel import has_labels, labels, zeros_and_ones
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Inputs:
     class_names: list[str]
     groups: NDArray[np.int64] | None = None
     folds: NDArray[np.int64] | None = None
-    """The fold in which each sample is validated."""
+    """The fold in which each sample is validated; -1 of those that are only trained on."""
     facts: dict[str, str] = field(default_factory=dict)
     """What the page says of how these were read, under a short name."""
 
@@ -50,7 +50,7 @@ def check(
         groups: (N,), as labels.
         class_names: as `classes` takes them; of labels (N, L), L names.
         columns: D names, for messages.
-        folds: (N,), the fold in which each sample is validated, as labels.
+        folds: (N,), the fold in which each sample is validated, as labels; -1: in none.
         facts: what is said of how these were read.
     """
     features = np.asanyarray(features)
@@ -70,16 +70,25 @@ def check(
         if (index.sum(axis=1) == 1).all():
             index, names = classes(index.argmax(axis=1), dict(enumerate(names)))
             facts["target"] = f"one of {len(names)} classes in each row, in columns of 0 and 1"
+        else:
+            index, names = labels(target, class_names)
     else:
         index, names = classes(target, class_names)
     group = None if groups is None else categories("groups", groups)[0]
-    fold = None if folds is None else categories("folds", folds)[0]
+    fold = None if folds is None else _folds(folds)
     for name, values in (("target", index), ("groups", group), ("folds", fold)):
         if values is not None and len(values) != len(features):
             raise ValueError(f"features has {len(features)} rows but {name} has {len(values)}")
-    if fold is not None and fold.max() == 0:
-        raise ValueError("folds must have at least two values, all samples are in the same fold")
     return Inputs(features, index, names, group, fold, facts)
+
+
+def _folds(labels: Any) -> NDArray[np.int64]:
+    fold, found = categories("folds", labels)
+    if len(found) < 2:
+        raise ValueError("folds must have at least two values, all samples are in the same fold")
+    trained_on = [label in (-1, "-1") for label in found]
+    number = np.where(trained_on, -1, np.cumsum(np.logical_not(trained_on)) - 1)
+    return number[fold]
 
 
 def _check_finite(features: NDArray[Any], columns: Sequence[str] | None) -> None:
@@ -88,5 +97,6 @@ def _check_finite(features: NDArray[Any], columns: Sequence[str] | None) -> None
         where = f"column {column if columns is None else repr(columns[column])}"
         raise ValueError(
             f"{count} of the features {'is' if count == 1 else 'are'} NaN or infinite, the first "
-            f"in row {row} (counted from 0), {where}"
+            f"in row {row} (counted from 0), {where}: correct {'it' if count == 1 else 'them'}, or "
+            f"leave such rows or columns out"
         )

@@ -14,7 +14,10 @@ from sampleweights.compare.inputs.roles import is_in_blocks, no_features
 
 __all__ = ["Encoded", "encode", "listed"]
 
-_DATE = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})([T ].*)?"
+_DATE = (
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})([T ].*)?|"
+    r"\d{4}[-/]\d{1,2}"  # 2020.5 is a number
+)
 _FEW = 20
 """A column of so few texts is categories, however few the rows."""
 _RARE = 10
@@ -91,7 +94,11 @@ def _sort_out(name: str, values: Any, found: _Sorted) -> None:
     elif kind in ("timedelta64", "timedelta"):
         found.numbers[name] = _as_float(values.astype("timedelta64[ns]").dt.total_seconds())
     elif kind in ("integer", "floating", "boolean", "decimal", "mixed-integer-float"):
-        found.numbers[name] = _as_float(values)
+        numbers = _as_float(values)
+        if (numbers == numbers[0]).all():
+            found.left_out[name] = "the same in every row"
+        else:
+            found.numbers[name] = numbers
     elif kind in ("string", "categorical", "mixed-integer"):
         _sort_out_texts(name, values, found)
     elif isinstance(first := values.dropna().iloc[0], (list, tuple, np.ndarray)):
@@ -182,10 +189,11 @@ def _stacked(name: str, lists: Any) -> NDArray[np.float32]:
     for row, values in enumerate(lists):
         array = np.asarray([] if values is None else values)
         if array.ndim != 1 or array.dtype.kind not in "fiub" or array.size != (size or array.size):
+            came = f"shape {array.shape} of dtype {array.dtype}" if array.size else "none"
             raise ValueError(
                 f"column {name!r} must hold a list of {size or 'some'} numbers in each row, got "
-                f"shape {array.shape} of dtype {array.dtype} in row {row} (counted from 0): leave "
-                f"the column out with --drop {name}"
+                f"{came} in row {row} (counted from 0): correct it, or leave the column out with "
+                f"--drop {name}"
             )
         size = array.size
         rows.append(array.astype(np.float32))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sampleweights.compare.outputs import PARTS, PICTURE, RUNS
+from sampleweights.compare.outputs import PARTS, PICTURE, RUNS, is_output, is_own
 
 __all__ = ["SUFFIXES", "ClassFolders", "examples", "find_images", "list_images"]
 
@@ -34,8 +34,8 @@ class ClassFolders(NamedTuple):
 def find_images(folder: Path, output: Path) -> list[Path]:
     """The images anywhere below a folder, sorted by path.
 
-    What systems leave (``._1.jpg``, ``__MACOSX``) is no image, nor is the picture of a comparison
-    in ``output``.
+    What systems leave (``._1.jpg``, ``__MACOSX``) is no image, nor is the picture of a comparison,
+    of this one in ``output`` or of an earlier one.
     """
     picture = (output / PICTURE).resolve()
     return sorted(
@@ -43,7 +43,7 @@ def find_images(folder: Path, output: Path) -> list[Path]:
         for file in folder.rglob("*")
         if file.suffix.lower() in SUFFIXES
         and not any(map(_is_hidden, file.relative_to(folder).parts))
-        and not (file.name == PICTURE and file.resolve() == picture)
+        and not (file.name == PICTURE and (file.resolve() == picture or is_own(file)))
     )
 
 
@@ -124,10 +124,16 @@ def _is_hidden(name: str) -> bool:
 
 
 def _class_folders(folder: Path, output: Path) -> list[Path]:
-    """The sub-folders, without those that only hold what a run has written."""
+    """The sub-folders, without those that only hold what this run or an earlier one has written."""
     subs = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and not _is_hidden(sub.name)]
     written = {(output / name).resolve() for name in ("", RUNS, PARTS)}
-    return [sub for sub in subs if sub.resolve() not in written or find_images(sub, output)]
+    if is_output(folder):
+        written |= {(folder / name).resolve() for name in (RUNS, PARTS)}
+    return [
+        sub
+        for sub in subs
+        if not (sub.resolve() in written or is_output(sub)) or find_images(sub, output)
+    ]
 
 
 def _images_of_class(sub: Path, output: Path) -> list[Path]:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from sampleweights.compare.inputs.checking import check
 from sampleweights.compare.inputs.encoding import DEFAULT_ENCODER, image_features
 from sampleweights.compare.inputs.folders import list_images
 from sampleweights.compare.inputs.labels import read_labels
@@ -22,7 +25,7 @@ def read_images(
     image: str | None = None,
     target: Sequence[str] = (),
     group: str | None = None,
-    folds: str | None = None,
+    folds: Any = None,
     drop: Sequence[str] = (),
     groups: Any = None,
     encoder: str | None = None,
@@ -39,7 +42,7 @@ def read_images(
         image: its column that names the images.
         target: its columns of classes.
         group: its column of groups.
-        folds: its column of folds.
+        folds: its column of folds; (N,), without ``labels``, as groups.
         drop: its columns that are neither.
         groups: (N,), without ``labels``, in the order of the sorted classes and paths.
         encoder: a model of timm.
@@ -47,7 +50,7 @@ def read_images(
         progress: show a bar.
         tell: is called with what was guessed and left out, before the images are encoded.
     """
-    facts = {}
+    facts, of_order = {}, {}
     if labels is None:
         if image is not None:
             raise ValueError("--image names a column: give the table that has it with --labels")
@@ -55,12 +58,14 @@ def read_images(
         arrays: dict[str, Any] = {"target": classes}
         if note:
             facts["images"] = f"{len(files):,} images of {folder}: {note}"
-        if groups is not None:
-            if len(groups) != len(files):
+        for flag, values in (("--groups", groups), ("--folds", folds)):
+            if values is not None and len(values) != len(files):
                 raise ValueError(
-                    f"--groups must have one value for each of the {len(files):,} images of "
-                    f"{folder}, sorted by class and path, got {len(groups):,}"
+                    f"{flag} must have one value for each of the {len(files):,} images of "
+                    f"{folder}, sorted by class and path, got {len(values):,}"
                 )
+        of_order = {} if folds is None else {"folds": folds}
+        if groups is not None:
             arrays["groups"] = groups
             shown = [f"{files[i].relative_to(folder)} in {groups[i]}" for i in (0, -1)]
             facts["groups"] = f"in the order of the images: {shown[0]}, ..., {shown[1]}"
@@ -80,6 +85,8 @@ def read_images(
         )
         facts = {"images": f"{labels}: {note}", **arrays.pop("facts")}
     tell(facts)
+    # before hours of encoding
+    check(np.zeros((len(files), 1), np.float32), **arrays, **of_order)
     encoder, weights = encoder or DEFAULT_ENCODER, weights or "imagenet"
     features = image_features(
         files, folder, output / FEATURES, encoder, weights, progress, **arrays
@@ -89,4 +96,4 @@ def read_images(
         f"{encoder} with {which.get(weights, f'the weights of {weights}')}, frozen: "
         f"{features.shape[1]:,} features of each image"
     )
-    return {"features": features, **arrays, "facts": facts}
+    return {"features": features, **arrays, **of_order, "facts": facts}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sampleweights.compare.inputs.columns import listed
 from sampleweights.compare.inputs.folders import SUFFIXES, examples, find_images
+from sampleweights.compare.inputs.roles import may_be_folds, refuse_folds
 from sampleweights.compare.inputs.tables import label_arrays, read_frame
 
 __all__ = ["Labelled", "read_labels"]
@@ -77,7 +78,8 @@ def read_labels(
 
     Raises:
         ValueError: no column or several columns come into question, none of the images is named,
-            an image is named with different labels, or a name could mean different images.
+            an image is named with different labels, a name could mean different images, or a
+            column looks like folds of which nothing is said.
     """
     frame, rows = _read(table)
     named = [("--image", image), *(("--target", name) for name in target), ("--group", group)]
@@ -101,6 +103,12 @@ def read_labels(
     if not target:
         target, class_of = _target_column(table, rows, [image, group, folds, *drop], classes)
     columns = [column for column in (*target, group, folds) if column is not None]
+    if folds is None:
+        others = [column for column in rows if column not in (image, *columns, *drop)]
+        try:
+            refuse_folds([column for column in others if may_be_folds(column, frame[column])])
+        except ValueError as error:
+            raise ValueError(f"{table}: {error}") from None
     first = _first_rows(table, rows, found, columns, names)
     taken = [f"column {image!r} names the images"]
     taken += [f"{listed([*map(repr, target)])} the classes" if target else "folders the classes"]

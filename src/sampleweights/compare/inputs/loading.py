@@ -14,6 +14,7 @@ KINDS = (
     "an .npz or .safetensors file, two .npy files (features and target), a .csv, .tsv or .parquet "
     "file, or a folder with one sub-folder of images for each class"
 )
+_ARRAYS = ([".npz"], [".safetensors"], [".npy"], [".npy", ".npy"])
 
 
 def load(
@@ -58,15 +59,24 @@ def load(
     """
     for path in (*paths, *filter(None, (groups, labels))):
         if not path.exists():
-            raise ValueError(f"{path} does not exist")
+            beside = paths[0] / path.name  # as in: compare images/ --labels metadata.csv
+            found = labels == path and beside.exists()
+            raise ValueError(f"{path} does not exist" + f", use --labels {beside}" * found)
     path, suffixes = paths[0], [p.suffix.lower() for p in paths]
     is_folder = len(paths) == 1 and path.is_dir()
     of_table = len(paths) == 1 and is_table(path) and not is_folder
+    if not is_folder and not of_table and suffixes not in _ARRAYS:
+        raise ValueError(
+            f"the input must be {KINDS}, got {' '.join(map(str, paths))}; save it as one of these, "
+            f"or call compare(features, target) in Python"
+        )
     if not (of_table or labels) and (target or group is not None or drop):
         raise ValueError(
             f"--target, --group and --drop are for .csv, .tsv and .parquet files, got {path}"
             + "; give the one that has the labels with --labels FILE" * is_folder
         )
+    if labels is not None and labels.is_dir():
+        raise ValueError(f"--labels must be a table, such as a .csv file, got the folder {labels}")
     if not is_folder and (labels is not None or image is not None):
         raise ValueError(f"--labels and --image are for a folder of images, got {path}")
     if of_table and groups is not None:
@@ -74,7 +84,15 @@ def load(
     if not is_folder and (encoder is not None or weights is not None):
         raise ValueError(f"--encoder and --weights are for a folder of images, got {path}")
 
-    columns = None
+    columns, of_file = None, None
+    if folds is not None and not of_table and labels is None:
+        if not folds.endswith(".npy") or not Path(folds).exists():
+            gone = ", which does not exist" if folds.endswith(".npy") else ""
+            raise ValueError(
+                f"--folds must be an integer, an .npy file with the fold of each sample, or a "
+                f"column of a table, got {folds!r}{gone}"
+            )
+        of_file = read_npy(Path(folds))
     told: dict[str, str] = {}
 
     def tell(facts: dict[str, str]) -> None:
@@ -91,7 +109,7 @@ def load(
             image=image,
             target=target,
             group=group,
-            folds=folds if labels is not None else None,
+            folds=folds if labels is not None else of_file,
             drop=drop,
             groups=None if groups is None else read_npy(groups),
             encoder=encoder,
@@ -107,22 +125,12 @@ def load(
         arrays = read_safetensors(path)
     elif suffixes == [".npy", ".npy"]:
         arrays = {"features": read_npy(path), "target": read_npy(paths[1])}
-    elif suffixes == [".npy"]:
-        raise ValueError(f"{path} needs the file of its targets beside it: {path} target.npy")
     else:
-        raise ValueError(
-            f"the input must be {KINDS}, got {' '.join(map(str, paths))}; save it as one of these, "
-            f"or call compare(features, target) in Python"
-        )
+        raise ValueError(f"{path} needs the file of its targets beside it: {path} target.npy")
     if groups is not None and not is_folder:
         arrays["groups"] = read_npy(groups)
-    if folds is not None and not of_table and labels is None:
-        if not folds.endswith(".npy") or not Path(folds).exists():
-            raise ValueError(
-                f"--folds must be an integer, an .npy file with the fold of each sample, or a "
-                f"column of a table, got {folds!r}"
-            )
-        arrays["folds"] = read_npy(Path(folds))
+    if of_file is not None and not is_folder:
+        arrays["folds"] = of_file
     if class_names is not None:
         arrays["class_names"] = class_names
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["is_in_blocks", "no_features"]
+__all__ = ["is_in_blocks", "may_be_folds", "no_features", "refuse_folds"]
 
 _OWNER = "patient|subject|participant|proband|donor|customer|client|user"
 _THING = (
@@ -55,7 +56,7 @@ def no_features(frame: Any, target: Any, has_groups: bool, has_folds: bool) -> d
                 found[name] = "an identifier"
             else:
                 shared[name] = f"{name!r} ({values.nunique():,} values in {len(values):,} rows)"
-        elif _FOLDS.fullmatch(_letters(name)) and 2 <= values.nunique() <= _MOST_FOLDS:
+        elif may_be_folds(name, values):
             if has_folds:
                 found[name] = "other folds"
             else:
@@ -67,11 +68,7 @@ def no_features(frame: Any, target: Any, has_groups: bool, has_folds: bool) -> d
             f"identifier: if rows with the same value belong together, give --group {one}, "
             f"otherwise --drop {' '.join(shared)}; to make it a feature, give it another name"
         )
-    if folds:
-        raise ValueError(
-            f"column {folds[0]!r} looks like the folds of a cross-validation: use them with "
-            f"--folds {folds[0]}, or leave the column out with --drop {folds[0]}"
-        )
+    refuse_folds(folds)
     if target is not None:
         _check_one_of_several(frame, target)
     return found
@@ -92,6 +89,20 @@ def _check_one_of_several(frame: Any, target: Any) -> None:
             f"in each row exactly one of the columns {columns} is 1, so that the others tell the "
             f"target: give --target {columns}"
         )
+
+
+def refuse_folds(names: Sequence[str]) -> None:
+    """Ask what columns are that look like folds, if there are any."""
+    if names:
+        raise ValueError(
+            f"column {names[0]!r} looks like the folds of a cross-validation: use them with "
+            f"--folds {names[0]}, or leave the column out with --drop {names[0]}"
+        )
+
+
+def may_be_folds(name: str, values: Any) -> bool:
+    """Whether a column has the name and as few values as folds or parts of a data set have."""
+    return bool(_FOLDS.fullmatch(_letters(name)) and 2 <= values.nunique() <= _MOST_FOLDS)
 
 
 _PLAIN = {"string", "integer", "floating", "boolean", "categorical", "mixed-integer-float"}

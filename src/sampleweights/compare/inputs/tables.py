@@ -106,6 +106,7 @@ def label_arrays(
         arrays["target"] = np.stack([_truth(labels[column]) for column in target], axis=1)
         arrays["class_names"] = [*target]
     words = [_kept_words(labels[c]) for c in (*target, group) if c is not None]
+    words += [_joined_words(labels[c]) for c in target[:1]]
     if any(words):
         arrays["facts"]["labels"] = "; ".join(word for word in words if word)
     return arrays
@@ -139,6 +140,8 @@ def _read_csv(path: Path, as_text: Sequence[str]) -> Any:
     with _opened(path) as stream:
         head = stream.read(_HEAD)
     utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel writes its "Unicode text"
+    if not utf16 and b"\0" in head:
+        raise ValueError("it is no text: save the table as .csv or .parquet")
     try:
         return _read_csv_as("utf-16" if utf16 else "utf-8-sig", path, head, as_text)
     except UnicodeDecodeError:
@@ -270,3 +273,22 @@ def _kept_words(labels: Any) -> str:
         f"{v!r} ({n:,} row{'s' * (n > 1)})" for v, n in counts.items() if v.lower() in _NO_WORDS
     ]
     return f"{', '.join(found)} of {labels.name} taken as any other label" if found else ""
+
+
+def _joined_words(labels: Any) -> str:
+    """Says what to do about classes such as cough|fever beside cough and fever."""
+    import pandas as pd
+
+    if pd.api.types.infer_dtype(labels, skipna=True) != "string":
+        return ""
+    distinct = {*labels.unique()}
+    for mark in "|;,":
+        parts = {part.strip() for value in distinct for part in value.split(mark)}
+        joined = sorted(value for value in distinct if mark in value)
+        if joined and len(parts) < len(distinct):
+            return (
+                f"{joined[0]!r} of {labels.name} taken as a class of its own; if it is several "
+                f"labels, make a column of 0 and 1 for each, as pandas does with "
+                f"str.get_dummies({mark!r}), and give these with --target"
+            )
+    return ""

@@ -93,12 +93,12 @@ class LabelStatistics(Statistics):
         of, name = self.samples.of_label[rare], self.class_names[rare]
         side = "without" if of.groups_of_class[0] < of.groups_of_class[1] else "with"
         if groups[rare] == 1 < support[rare]:
-            return f"All samples {side} {name} are in one group."
+            return f"All samples {side} label {name!r} are in one group."
         if family in RANKED and groups[rare] < FEWEST:
             what = "samples" if self.samples.alone else "groups"
             return (
-                f"There are {groups[rare]} {what} {side} {name}: with fewer than {FEWEST}, an "
-                f"interval would not hold what it says."
+                f"There are {groups[rare]} {what} {side} label {name!r}: with fewer than {FEWEST}, "
+                f"an interval would not hold what it says."
             )
         return None
 

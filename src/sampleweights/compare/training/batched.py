@@ -277,9 +277,7 @@ class SharedLoss:
             criterion, of_batch = self.criteria[run], slice(int(self.sizes[step, run]))
             samples = Samples(loss[run, of_batch], target[run, of_batch])
             own = criterion._weigh(samples)
-            divisor = criterion._denominator(samples, own)
-            if isinstance(divisor, Tensor):
-                divisor = nonzero(divisor)
+            divisor = nonzero(criterion._denominator(samples, own))
             share[run, of_batch] = 1 / divisor if own is None else own / divisor
         return share
 

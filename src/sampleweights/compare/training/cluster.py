@@ -146,6 +146,10 @@ def dask_scheduler(address: str | None) -> Generator[None]:
         from distributed import Client
     except ImportError:
         raise ImportError("--dask needs Dask: pip install distributed") from None
+    if address.endswith(".json") and not Path(address).exists():  # Dask would wait for it
+        raise ValueError(
+            f"--dask: {address} does not exist; dask scheduler --scheduler-file {address} writes it"
+        )
     where = {"scheduler_file" if address.endswith(".json") else "address": address}
     with Client(**where), joblib.parallel_config(backend="dask"):
         yield

@@ -131,7 +131,7 @@ class LossFunction:
     ) -> Tensor:
         """The loss over ``normalizer``, or over what the criterion itself divides by."""
         labels = _given(labels)
-        form, logits = self.form(outputs, labels), _logits(outputs)
+        form, logits = self.form(outputs, labels), logits_of(outputs)
         device = _device(logits)
         if self.shift:
             logits = logits[:, :-1]
@@ -164,7 +164,7 @@ class LossFunction:
 
     def form(self, outputs: Any, labels: Tensor) -> Form:
         """What the logits say about labels."""
-        logits: Any = _logits(outputs)
+        logits: Any = logits_of(outputs)
         if isinstance(self.criterion, HierarchicalLoss):
             return Form(False, False)
         like_logits = labels.shape == logits.shape
@@ -234,7 +234,13 @@ def _given(labels: Tensor | None) -> Tensor:
     return labels
 
 
-def _logits(outputs: Any) -> Any:
+def logits_of(outputs: Any) -> Any:
+    """What the model says of each sample; an auxiliary loss beside it must not be lost."""
+    if torch.is_grad_enabled() and getattr(outputs, "aux_loss", None) is not None:
+        raise ValueError(
+            "the outputs of the model must have no aux_loss in training, which only the model's "
+            "own loss would add: set model.config.output_router_logits = False"
+        )
     return outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,19 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from sampleweights.history import LossHistory
 from sampleweights.integrations.transformers.callbacks import EpochCallback, Keeper
+from sampleweights.integrations.transformers.columns import (
+    COLUMNS,
+    PER_SAMPLE,
+    KeepColumns,
+    without_columns,
+)
+from sampleweights.integrations.transformers.head import FusedHead, on_hidden_states
 from sampleweights.integrations.transformers.loss import LossFunction
 from sampleweights.losses.base import Criterion, Samples
+from sampleweights.losses.linear import LinearCrossEntropyLoss
 from sampleweights.reduction import weigh
 
 __all__ = ["WeightingTrainer"]
-
-PER_SAMPLE = ("sample_weight", "reference_loss")
-COLUMNS = (*PER_SAMPLE, "index")
 
 
 class WeightingTrainer(Trainer):
@@ -47,18 +51,31 @@ class WeightingTrainer(Trainer):
     Checkpoints hold the states of the criterion and of the history, so that a resumed training
     ends as it would have without the interruption.
 
+    A weight per token survives any collator that pads, cuts or concatenates the labels of a batch:
+    it goes where the label of its token goes.
+
     Args:
         *args: the arguments of the Trainer.
-        criterion: as in :class:`LossFunction`.
+        criterion: as in :class:`LossFunction`; or a ``LinearCrossEntropyLoss.from_linear`` of the
+            model's own head, which implies ``fused_head=True``.
         history: if given, it records every training batch by its ``index``, and its epochs are
             closed. For tokens it records the mean over the tokens of a sample.
         shift: as in :class:`LossFunction`.
+        fused_head: whether to compute the loss of the hidden states and the head, as
+            :class:`~sampleweights.LinearCrossEntropyLoss` does, so that the logits of a language
+            model never exist in training, nor in an evaluation that returns no predictions. The
+            results are the same. ``criterion`` is a ``CrossEntropyLoss`` or a ``FocalLoss``;
+            ``trainer.criterion`` is then the loss of the hidden states, with the same weighter and
+            margin. The first batch shows whether the model's logits are those of its head.
         **kwargs: the keyword arguments of the Trainer, without ``compute_loss_func``.
 
     Raises:
-        ValueError: a criterion that does not fit; in training, a history without an ``index``, or
+        ValueError: a criterion that does not fit; ``label_smoothing_factor``, which is an argument
+            of the criterion; in training, a history without an ``index``, or
             ``reduction="weighted_mean"`` in an accumulated batch with weights that depend on the
-            losses, whose sum is not known before the last part.
+            losses, whose sum is not known before the last part; with ``fused_head``, a model that
+            changes what its head returns, as with a soft cap or a scale of the logits, a head that
+            is more than an ``nn.Linear``, as with adapters, or several GPUs in one process.
 
     Example::
 
@@ -80,9 +97,12 @@ class WeightingTrainer(Trainer):
         criterion: Criterion,
         history: LossHistory | None = None,
         shift: bool = False,
+        fused_head: bool = False,
         **kwargs: Any,
     ) -> None:
         self.criterion, self.history = criterion, history
+        self._head: FusedHead | None = None
+        self._returns_logits = True
         self._loss = LossFunction(criterion, shift=shift)
         self._columns: dict[str, Tensor] = {}
         self._batches: list[Any] = []
@@ -93,12 +113,29 @@ class WeightingTrainer(Trainer):
         self._rows: Tensor | None = None
         self._sums: list[Tensor] = []
         super().__init__(*args, compute_loss_func=self._compute, **kwargs)
+        if self.args.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor must be 0, since the criterion computes the loss, got "
+                f"{self.args.label_smoothing_factor}: pass label_smoothing= to the criterion"
+            )
+        if fused_head or isinstance(criterion, LinearCrossEntropyLoss):
+            self._fuse()
         # the criterion takes the labels, whether the model's forward knows them or not
         self.label_names: list[str] = getattr(self, "label_names", None) or ["labels"]
-        self.data_collator: Any = _KeepColumns(self.data_collator)
-        self._keeper = Keeper(criterion, history)
-        self.add_callback(EpochCallback(criterion))
+        self.data_collator: Any = KeepColumns(self.data_collator)
+        self._keeper = Keeper(self.criterion, history)
+        self.add_callback(EpochCallback(self.criterion))
         self.add_callback(self._keeper)
+
+    def _fuse(self) -> None:
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"fused_head=True needs one GPU for each process, got {self.args.n_gpu} in this "
+                f"one: start the training with torchrun or accelerate launch"
+            )
+        given, fused = self.criterion, on_hidden_states(self.criterion, self.model)
+        self.criterion, self._loss = fused, LossFunction(fused, shift=self._loss.shift)
+        self._head = FusedHead(fused, self._loss_of, follows=fused is not given)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -132,17 +169,28 @@ class WeightingTrainer(Trainer):
     ) -> Any:
         self._columns = {name: inputs[name] for name in COLUMNS if name in inputs}
         self._given_items = num_items_in_batch
+        inputs = without_columns(inputs)
+        in_place: Any = nullcontext()
+        if self._head is not None:
+            self._head.check(model, inputs, self.accelerator.unwrap_model(model))
+            keeps_logits = return_outputs and self._returns_logits and not torch.is_grad_enabled()
+            in_place = self._head.in_place(inputs.get("labels"), keeps_logits=keeps_logits)
         try:
-            # without the number, for which the Trainer would multiply by that of the processes
-            return super().compute_loss(
-                model, _without_columns(inputs), return_outputs=return_outputs, **kwargs
-            )
+            with in_place:
+                # without the number, for which the Trainer would multiply by that of the processes
+                return super().compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
         finally:
             self._columns, self._given_items = {}, None
 
     def _compute(
         self, outputs: Any, labels: Tensor | None, num_items_in_batch: Any = None
     ) -> Tensor:
+        if self._head is not None:
+            return self._head.loss(outputs)
+        return self._loss_of(outputs, labels)
+
+    def _loss_of(self, outputs: Any, labels: Tensor | None) -> Tensor:
+        """Of the logits of the model, or of its hidden states in their place."""
         per_sample = {name: self._columns.get(name) for name in PER_SAMPLE}
         if not torch.is_grad_enabled():
             with self.criterion.register_weighting_hook(self._add_to_evaluation):
@@ -207,13 +255,19 @@ class WeightingTrainer(Trainer):
     # Evaluation
     # -----------------------------------------------------------------------------------------
 
-    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, *args: Any, **kwargs: Any
+    ) -> Any:
         names = self.label_names
         if any(inputs.get(name) is None for name in names):
-            inputs = _without_columns(inputs)  # nothing to compute, and the model is called with it
-            return super().prediction_step(model, inputs, *args, **kwargs)
+            inputs = without_columns(inputs)  # nothing to compute, and the model is called with it
+            return super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
         self._num_rows, self._rows = find_batch_size(inputs), None
-        result = super().prediction_step(model, inputs, *args, **kwargs)
+        self._returns_logits = not prediction_loss_only
+        try:
+            result = super().prediction_step(model, inputs, prediction_loss_only, *args, **kwargs)
+        finally:
+            self._returns_logits = True
         rows: Any = self._rows
         if rows is not None:
             # the last batch of several processes is filled up with rows that are left out here
@@ -260,29 +314,3 @@ class WeightingTrainer(Trainer):
             total, number = torch.stack(self._sums).cpu().double().sum(0).tolist()
             output.metrics[name] = total / number if number else 0.0
         return output
-
-
-def _without_columns(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in inputs.items() if name not in COLUMNS}
-
-
-class _KeepColumns:
-    """A collator that takes the columns out of the features, since others may not know them."""
-
-    def __init__(self, collator: Callable[[list[Any]], Any]) -> None:
-        self.collator = collator
-
-    def __call__(self, features: list[Any]) -> Any:
-        if not isinstance(features[0], Mapping):
-            return self.collator(features)
-        batch = self.collator([_without_columns(feature) for feature in features])
-        for name in COLUMNS:
-            values = [torch.as_tensor(f[name]) for f in features if name in f]
-            if values and len(values) < len(features):
-                raise ValueError(
-                    f"{name} must be in all rows of the data set or in none, got {len(values)} of "
-                    f"{len(features)} rows of a batch that have it"
-                )
-            if values:
-                batch[name] = torch.stack(values)
-        return batch

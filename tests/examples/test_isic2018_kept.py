@@ -1,0 +1,76 @@
+"""What a report keeps of its runs gives the same tables and claims without the images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_isic2018_training import made_results
+
+from examples.isic2018 import data, decisions, kept
+from examples.isic2018.__main__ import command, parse_arguments
+from examples.isic2018.claims import claims_table
+from examples.isic2018.official import DataError
+from examples.isic2018.report import format_table
+from examples.isic2018.results import Results
+from examples.isic2018.sources import LESION_NAMES
+
+ROOT = Path(__file__).parents[2]
+SEEDS = {"none": 0, "class_balanced": 1, "ohem": 2, "none_posthoc": 0}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """Of digits that pass for lesions: with the paper's numbers beside them, each counted once."""
+    dataset = data.digits(2)
+    dataset.class_names = LESION_NAMES
+    dataset.table["group"] = np.arange(len(dataset.table))[::-1] // 2
+    dataset.split = {
+        seed: replace(split, sample_weight=np.ones(len(split.validation)))
+        for seed, split in dataset.split.items()
+    }
+    return made_results(dataset, tmp_path / "runs", SEEDS)[0]
+
+
+def test_tables_and_claims_are_those_of_the_runs(
+    results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "kept"
+    kept.keep(results, folder)
+    decisions.write_labels(results, folder)
+    again = kept.Kept(folder)
+    table = format_table(results.summary(), "flat", "adam", results.paper)
+    assert table.count("\n") == 1 + len(SEEDS)
+    command(parse_arguments(["tables", "--kept", str(folder)]))
+    printed = capsys.readouterr().out
+    assert "Table 2: flat model, Adam" in printed
+    assert table in printed
+    claims = claims_table(results)
+    assert "class-balanced weights raise BAcc and lower Acc | 8 of 8 |" in claims
+    assert claims in printed
+    for row, draws in results.bootstrap.items():
+        for metric, values in draws.items():
+            np.testing.assert_array_equal(values, again.bootstrap[row][metric])
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "predicted.npz", "labels.npz"])
+def test_a_file_that_is_missing_is_named(results: Results, tmp_path: Path, name: str) -> None:
+    kept.keep(results, tmp_path)
+    decisions.write_labels(results, tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=f"must hold {name}"):
+        kept.Kept(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_page_has_what_the_command_prints() -> None:
+    command = [sys.executable, "-m", "examples.isic2018", "tables"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rows = [line for line in printed.splitlines() if line.startswith("| ")]
+    assert len(rows) > 40
+    page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows if row not in page] == []
