@@ -143,10 +143,11 @@ def test_what_theory_says_is_said_where_nothing_is_shown():
     found = verdict.of(fake(points))
     assert (found.row, found.row_at_no_loss, found.choice) == (None, None, SIMPLE)
     assert found.text.endswith(
-        "If you have to decide with these samples, train without any weighting and, at test time, "
-        "subtract 0.8 * log(class frequency) from each logit (post-hoc adjustment). It reached "
-        "60.9 %; that a model has to be adjusted for equal class frequencies is known without "
-        "samples, and it needs no other training."
+        "If you have to decide with these samples, follow theory: train without any weighting and, "
+        "at test time, subtract 0.8 * log(class frequency) from each logit (post-hoc adjustment). "
+        "For balanced accuracy the logits of a model that has fitted all classes have to be "
+        "adjusted to equal class frequencies, however few the samples are. It reached 60.9 %, "
+        "which may be chance, too."
     )
     [(_, plain), (_, adjusted)] = found.parts
     assert plain == found.code

@@ -270,9 +270,10 @@ def unproven(judged: Judgement) -> Recommendation | None:
     comparison = judged.comparison
     return Recommendation(
         row,
-        f"If you have to decide with these samples, {action(comparison, row)}.",
-        f"It reached {amount(judged.value(row), judged.metric)}; that a model has to be adjusted "
-        f"for equal class frequencies is known without samples, and it needs no other training.",
+        f"If you have to decide with these samples, follow theory: {action(comparison, row)}.",
+        f"For balanced accuracy the logits of a model that has fitted all classes have to be "
+        f"adjusted to equal class frequencies, however few the samples are. It reached "
+        f"{amount(judged.value(row), judged.metric)}, which may be chance, too.",
         code(comparison, row),
     )
 
