@@ -55,5 +55,5 @@ def picture(results: Path, colour: str) -> Figure:
     axes.set_xlabel("verdict minus strategy (points of balanced accuracy)")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper right", frameon=False)
     return figure
