@@ -227,7 +227,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items() if v is not None}
     recipe = PRESETS[preset]
     # a preset for GPUs stays as it is where there is none: jobs may be sent to a cluster from there
-    runs_here = recipe.freeze_backbone or torch.cuda.is_available()
+    runs_here = preset != "modern" or torch.cuda.is_available()
     if recipe.half and runs_here and not has_native_bfloat16():
         recipe = replace(recipe, precision="32-true")
     return replace(recipe, **given)

@@ -137,12 +137,13 @@ def test_a_preset_for_cpus_has_the_precision_that_is_fast_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     a_processor(monkeypatch, True)
-    half = recipe_of("--preset", "fast")
-    assert half == PRESETS["fast"]
-    assert half.precision == "bf16-mixed"
+    half, small = (recipe_of("--preset", name) for name in ("fast", "small-vgg16"))
+    assert (half, small) == (PRESETS["fast"], PRESETS["small-vgg16"])
+    assert half.precision == small.precision == "bf16-mixed"
     a_processor(monkeypatch, False)
     full = recipe_of("--preset", "fast")
     assert full == replace(half, precision="32-true")
+    assert recipe_of("--preset", "small-vgg16") == replace(small, precision="32-true")
     # their results differ, and so do the folders of their runs
     assert a_run(full).name != a_run(half).name
     # what is asked for is done; and jobs may be sent to GPUs from a machine without one

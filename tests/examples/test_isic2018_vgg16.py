@@ -171,6 +171,11 @@ def test_the_preset_is_fast_with_the_papers_backbone() -> None:
     assert (ours.backbone, ours.weights) == ("vgg16", "vgg-group")
     differs = {n for n in vars(fast) if getattr(fast, n) != getattr(ours, n)}
     assert differs == {"backbone", "weights", "flat_stages", "hierarchical_stages"}
+    assert PRESETS["small-vgg16"].size == PRESETS["small"].size
+    assert (PRESETS["small-vgg16"].backbone, PRESETS["small-vgg16"].weights) == (
+        "vgg16",
+        "vgg-group",
+    )
 
 
 @pytest.mark.slow
