@@ -22,6 +22,7 @@ QUOTING = [
 ]
 REPRODUCTION = (DOCS / "reproduction.md").read_text(encoding="utf-8")
 DECISIONS = (DOCS / "results" / "decisions.md").read_text(encoding="utf-8")
+TABLES = (DOCS / "results" / "tables" / "held-back.md").read_text(encoding="utf-8")
 """What ``python -m examples.isic2018 decisions`` prints."""
 NUMBER = r"([+-]?\d+\.\d)"
 INTERVAL = rf"{NUMBER} (?:points? )?\((?:interval )?{NUMBER} to {NUMBER}\)"
@@ -52,7 +53,7 @@ def test_the_table_of_the_readme() -> None:
 
 
 def test_every_interval_of_the_pages_was_printed() -> None:
-    printed = intervals("\n".join([*gained.pages().values(), REPRODUCTION, DECISIONS]))
+    printed = intervals("\n".join([*gained.pages().values(), REPRODUCTION, DECISIONS, TABLES]))
     quoted = {page.name: intervals(page.read_text(encoding="utf-8")) for page in QUOTING}
     assert len(quoted["choosing.md"]) > 5
     assert quoted["README.md"]
