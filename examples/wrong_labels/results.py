@@ -154,7 +154,7 @@ def tables(folder: Path = KEPT) -> str:
     head = ["samples", "labels changed", "list", "length", "of them changed", "of the changed",
             "of clean rare"]  # fmt: skip
     rows = [
-        [title, f"{share:.0%} ({mean(part['changed']):.0f})", name, *flags(part, name)]
+        [title, f"{100 * share:.0f} % ({mean(part['changed']):.0f})", name, *flags(part, name)]
         for title, runs in conditions.items()
         for share, part in runs.groupby("share")
         for name in TRAININGS
