@@ -15,7 +15,7 @@ what each score finds; ± is a 95 % interval over the runs. ``run`` needs cleanl
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +35,10 @@ CONDITIONS = [("uniform", 0.02), ("uniform", 0.05), ("uniform", 0.1), ("frequent
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and keep a line for each run; trainings that are there are not repeated."""
-    if importlib.util.find_spec("cleanlab") is None:
-        raise SystemExit("error: the comparison needs cleanlab: pip install cleanlab")
+    try:
+        importlib.import_module("cleanlab")  # before the first training
+    except ImportError:
+        raise SystemExit("error: the comparison needs cleanlab: pip install cleanlab") from None
     names = ["digits", "thinned"] if arguments.features is None else [arguments.name]
     for name in names:
         runs = [

@@ -38,7 +38,6 @@ def cleanlab(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in (("cleanlab.rank", rank), ("cleanlab.filter", filter_)):
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setitem(sys.modules, "cleanlab", ModuleType("cleanlab"))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
 
 
 def few(seed: int = 0) -> Samples:
@@ -170,6 +169,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "features, frequent" in printed
     for name in TRAININGS:
         assert f"| {name} |" in printed
+
+
+def test_cleanlab_is_asked_for_before_the_trainings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    with pytest.raises(SystemExit, match="pip install cleanlab"):
+        main(parse_arguments(["run", "--kept", str(tmp_path), "--cache", str(tmp_path)]))
 
 
 def test_the_page_has_what_the_command_prints() -> None:
