@@ -377,6 +377,23 @@ def test_classes_that_overlap_are_not_wrong_labels(share, factor):
     assert (gain > 5) == (share > 0)
 
 
+@pytest.mark.parametrize("drawn_as", ["all alike", "often as the classes"])
+def test_labels_are_doubted_as_by_who_knows_how_they_were_drawn(drawn_as):
+    """Rare classes that overlap with frequent ones; the oracle is Bayes' rule with true chances."""
+    generator, frequency = np.random.default_rng(5), np.array([0.7, 0.2, 0.07, 0.03])
+    logits = generator.normal(scale=2, size=(8000, 4)) + np.log(frequency)
+    right = np.argmax(logits + generator.gumbel(size=logits.shape), axis=1)
+    chance = np.full(4, 0.25) if drawn_as == "all alike" else frequency
+    at_random = generator.random(len(right)) < 0.1
+    target = np.where(at_random, generator.choice(4, size=len(right), p=chance), right)
+    own = np.exp(logits - np.log(np.exp(logits).sum(1, keepdims=True)))[np.arange(8000), target]
+    doubted = np.flatnonzero(0.1 * chance[target] > 0.9 * own)
+    comparison = made(target, rows=["plain"], logits={"plain": logits[None].astype(np.float32)})
+    found = comparison.suspicious_labels()
+    assert at_random[found["index"]].mean() > 0.6
+    assert np.isin(doubted, found["index"]).mean() > 0.8
+
+
 def test_a_part_of_many_samples_is_enough():
     logits, target = drawn(0.1, size=90_000)
     found, temperature, _ = share_at_random(logits, target)

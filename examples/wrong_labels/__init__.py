@@ -1,0 +1,1 @@
+"""Which score finds wrong labels best? See __main__.py."""
