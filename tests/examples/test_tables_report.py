@@ -154,8 +154,6 @@ def test_a_folder_without_results_is_told_and_no_picture_is_replaced(
 def test_a_run_needs_a_process(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        "sys.argv", ["tables", "run", "--workers", "0", "--results", str(tmp_path)]
-    )
+    monkeypatch.setattr("sys.argv", ["tables", "run", "--workers", "0", "--results", str(tmp_path)])
     assert command.main() == 1
     assert "--workers must be at least 1, got 0" in capsys.readouterr().err
