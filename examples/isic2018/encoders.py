@@ -170,7 +170,10 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
         source = {"state_dict": packaged_weights()}
     elif weights == vgg16.NAME:
         if name != "vgg16":
-            raise DataError(f"--weights {weights} needs --backbone vgg16, got {name!r}")
+            raise DataError(
+                f"--weights {weights} needs --backbone vgg16, got {name!r}: give --weights "
+                f"imagenet, random or a file, also where a preset has {weights}"
+            )
         source = vgg16.pretrained()
     elif weights not in ("imagenet", "random"):
         if not Path(weights).is_file():

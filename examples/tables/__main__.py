@@ -47,23 +47,30 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     args = parser().parse_args()
+    is_shuffled = args.command == "shuffled"
+    name = f"{args.half}-shuffled.csv" if is_shuffled else f"{args.half}.csv"
+    try:
+        if args.command in ("report", "figure"):
+            if not report.halves(args.results):
+                raise ValueError(
+                    f"--results must be a folder with the CSV file of a half, got {args.results}"
+                )
+        elif args.workers < 1:
+            raise ValueError(f"--workers must be at least 1, got {args.workers}")
+        else:
+            data = data_folder(args.data)
+    except (ImportError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if args.command == "report":
         for page, text in report.report(args.results).items():
             print(f"{page}\n\n{text}")
             if args.save:
                 (args.results / page).write_text(text, encoding="utf-8")
-        return 0
-    if args.command == "figure":
+    elif args.command == "figure":
         draw(args.results, DOCS / "images")
-        return 0
-    is_shuffled = args.command == "shuffled"
-    name = f"{args.half}-shuffled.csv" if is_shuffled else f"{args.half}.csv"
-    try:
-        data = data_folder(args.data)
-    except (ImportError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    run_all(data, args.half, args.results / name, args.kept, args.workers, is_shuffled)
+    else:
+        run_all(data, args.half, args.results / name, args.kept, args.workers, is_shuffled)
     return 0
 
 

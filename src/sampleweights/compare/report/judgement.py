@@ -70,13 +70,16 @@ class Judgement:
         return best, free
 
     def _unproven(self) -> str | None:
-        """The adjusted baseline for balanced accuracy, unless it is shown to be no better.
+        """The adjusted baseline for balanced accuracy, unless it is shown to be worse.
 
         Where classes are small, hardly anything can be shown; but that the logits of a fitted model
-        have to be adjusted for equal class frequencies is known beforehand.
+        have to be adjusted for equal class frequencies is known beforehand. Those of classes that
+        are equal are left as they are.
         """
         simple = self.to_baseline.get(self.simple)
         if self.best is not None or self.metric != "balanced_accuracy" or simple is None:
+            return None
+        if len(set(self.comparison.class_counts)) == 1:
             return None
         return None if simple.high < 0 or not self.comparison.tau(self.simple) else self.simple
 
