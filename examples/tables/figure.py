@@ -33,7 +33,7 @@ def draw(results: Path, images: Path) -> list[Path]:
 def picture(results: Path, colour: str) -> Figure:
     scores = {half: report.Scores(lines) for half, lines in report.halves(results).items()}
     strategies = [*report.FIXED, *report.OTHERS]
-    figure = Figure(figsize=(7.2, 3.9), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     quiet: Any = matplotlib.rcParams["axes.edgecolor"]
     axes.axvline(0, color=quiet, linewidth=1, zorder=0)

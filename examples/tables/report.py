@@ -21,6 +21,7 @@ FIXED = {
     "always ClassBalanced": "ClassBalanced",
     "always EffectiveNumber": "EffectiveNumber",
     "always balanced sampling": "balanced sampling",
+    "always LogitAdjustment": "LogitAdjustment",
     "always post-hoc, tau 1": "no weighting + post-hoc, tau 1",
     "always post-hoc, tau chosen": "no weighting + post-hoc",
 }
@@ -157,15 +158,21 @@ def groups(scores: Scores) -> dict[str, NDArray[np.bool_]]:
 
 
 def by_kind(scores: Scores) -> Iterator[str]:
-    yield "| tables | number (sources) | verdict minus never weighting | regret of the verdict |"
-    yield "|---|--:|--:|--:|"
+    yield (
+        "| tables | number (sources) | verdict minus never weighting | verdict minus tau 1 | "
+        "regret of the verdict |"
+    )
+    yield "|---|--:|--:|--:|--:|"
     for name, among in groups(scores).items():
         if not among.any():
             continue
-        gain = scores.gain(VERDICT, "never weighting", among)
+        gain, over_one = (
+            shown(scores.gain(VERDICT, name, among))
+            for name in ("never weighting", "always post-hoc, tau 1")
+        )
         regret = scores.gain(HINDSIGHT, VERDICT, among)
         number = f"{among.sum()} ({len(set(scores.source[among]))})"
-        yield f"| {name} | {number} | {shown(gain)} | {shown(regret, '')} |"
+        yield f"| {name} | {number} | {gain} | {over_one} | {shown(regret, '')} |"
 
 
 def sentences(scores: Scores) -> Iterator[str]:
