@@ -273,7 +273,8 @@ def unproven(judged: Judgement) -> Recommendation | None:
         f"If you have to decide with these samples, follow theory: {action(comparison, row)}.",
         f"For balanced accuracy the logits of a model that has fitted all classes have to be "
         f"adjusted to equal class frequencies, however few the samples are. It reached "
-        f"{amount(judged.value(row), judged.metric)}, which may be chance, too.",
+        f"{amount(judged.value(row), judged.metric)}, which may be chance, too; accuracy goes "
+        f"{change(judged, row)}.",
         code(comparison, row),
     )
 
