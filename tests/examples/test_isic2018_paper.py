@@ -63,7 +63,8 @@ def test_vgg16_is_trained_killed_and_resumed(
     dies = True
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run_command("train", *command, tmp_path / "killed")
-    [folder] = (tmp_path / "killed" / "isic2018" / "runs").iterdir()
+    runs = tmp_path / "killed" / "isic2018" / "runs"
+    [folder] = [path for path in runs.iterdir() if path.is_dir()]  # beside what they belong to
     assert (folder / CHECKPOINT).exists()
     assert not (folder / RESULT).exists()
     assert len(pd.read_csv(folder / "curves.csv")) == 1
