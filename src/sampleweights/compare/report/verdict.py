@@ -54,12 +54,15 @@ class Verdict:
     at_no_loss: Recommendation
     """For the objective, without losing accuracy; ``best`` itself where that costs none."""
     unproven: Recommendation | None = None
-    """What to do where nothing is shown to help and one has to decide: of balanced accuracy the
-    post-hoc adjustment that theory says. None where something is shown."""
+    """What to do where nothing is shown to help and one has to decide.
+
+    Of balanced accuracy it is the post-hoc adjustment that theory says; None where something is
+    shown.
+    """
 
     @property
     def choice(self) -> str | None:
-        """The row to take if more samples cannot be had: ``row``, or else that of ``unproven``."""
+        """The row to take if more samples cannot be had, ``row`` or else that of ``unproven``."""
         return self.best.row if self.unproven is None else self.unproven.row
 
     @property
