@@ -87,25 +87,17 @@ def choose_tau(
             for of_repeat, where in zip(moved, fold, strict=True)
         ]
         found.append([np.stack(part) for part in zip(*of_repeats, strict=True)])
-    scores, accuracies, hits = zip(*found, strict=True)
-    score, accuracy = columns(scores), columns(accuracies)
+    score, accuracy, hit, support = (columns(part) for part in zip(*found, strict=True))
     cheap = accuracy >= accuracy[0] - TOLERANCE / 100 - 1e-9
     free = np.where(cheap, score, -np.inf)
     if objective.metric == "balanced_accuracy":
-        hit = np.stack([columns(of_class) for of_class in np.moveaxis(np.stack(hits), -1, 0)], -1)
-        total = np.bincount(target, minlength=hit.shape[2])
-        support = [
-            total - np.bincount(target[of_repeat == k], minlength=len(total))
-            for of_repeat in fold for k in range(counts.shape[1])
-        ]  # fmt: skip
-        both = (least_strong(taus, s, hit, np.stack([*support, total])) for s in (score, free))
-        best, at_no_loss = (_choice(tau, counts) for tau in both)
-        return best, at_no_loss
+        best, at_no_loss = (least_strong(taus, s, hit, support[0]) for s in (score, free))
+        return _choice(best, counts), _choice(at_no_loss, counts)
     slack = 0.0 if objective.metric in ("accuracy", "utility") else TOLERANCE / 100
     return smallest(taus, score, slack, counts), smallest(taus, free, slack, counts)
 
 
-def least_strong(taus: Floats, score: Floats, hit: Floats, support: NDArray[np.int64]) -> Floats:
+def least_strong(taus: Floats, score: Floats, hit: Floats, support: Floats) -> Floats:
     """For each column the tau to take for balanced accuracy.
 
     With tau = 1, the logits are those for equal class frequencies, and balanced accuracy is the
@@ -152,10 +144,13 @@ def _choice(found: Floats, counts: NDArray[np.int64]) -> Choice:
 
 
 def columns(scores: Sequence[Floats]) -> Floats:
-    """Of all but each fold, and of all samples in the mean over the repeats: (T, R K + 1)."""
+    """Of all but each fold, and of all samples in the mean over the repeats: (T, R K + 1).
+
+    What is there of each class, in an axis behind, is taken by class: (T, R K + 1, C).
+    """
     by_tau = np.stack(scores)
-    by_fold = by_tau[..., :-1].reshape(len(by_tau), -1)
-    return np.concatenate([by_fold, by_tau[..., -1].mean(1)[:, None]], 1)
+    by_fold = by_tau[:, :, :-1].reshape(len(by_tau), -1, *by_tau.shape[3:])
+    return np.concatenate([by_fold, by_tau[:, :, -1].mean(1)[:, None]], 1)
 
 
 def _without_folds(
@@ -164,10 +159,11 @@ def _without_folds(
     fold: NDArray[np.int64],
     folds: int,
     objective: Objective,
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Without each fold, and at last of all samples.
 
-    Objective (folds + 1,), accuracy (folds + 1,) and what is right of each class (folds + 1, C).
+    Objective and accuracy (folds + 1,), and of each class what is right and what there is
+    (folds + 1, C).
     """
     classes = logits.shape[-1]
     predicted = logits.argmax(-1)
@@ -190,7 +186,7 @@ def _without_folds(
     elif objective.table is not None:
         decision = decide(torch.from_numpy(logits), objective.table).numpy()
         score = count(target, objective.table[target, decision]).sum(-1) / support.sum(-1)
-    return score, accuracy, hit
+    return score, accuracy, hit, support
 
 
 def _mean(part: Floats, whole: Floats, known: NDArray[np.bool_]) -> Floats:
