@@ -17,7 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Table", "data_folder", "is_held_back", "lost_points", "paths", "read", "source_of"]
+__all__ = [
+    "Table",
+    "data_folder",
+    "is_held_back",
+    "lost_points",
+    "paths",
+    "read",
+    "readable",
+    "source_of",
+]
 
 MISSING = {"<null>", "?", ""}
 ENOUGH = 20
@@ -123,6 +132,16 @@ def lost_points(column: Sequence[str]) -> bool:
     return False
 
 
+def readable(data: Path) -> dict[str, Path]:
+    """The tables that have kept their decimal points."""
+    return {name: path for name, path in paths(data).items() if not lost_columns(columns_of(path))}
+
+
+def lost_columns(columns: Sequence[Sequence[str]]) -> list[str]:
+    """The numbers, from 1, of the columns before the last that have lost their points."""
+    return [str(place) for place, column in enumerate(columns[:-1], 1) if lost_points(column)]
+
+
 def read(path: Path) -> Table:
     """A table: numbers as they are, and a column of 0 and 1 for each word of the other columns.
 
@@ -131,8 +150,8 @@ def read(path: Path) -> Table:
     Raises:
         ValueError: the decimal points of a column were lost.
     """
-    *columns, classes = columns_of(path)
-    lost = [str(place + 1) for place, column in enumerate(columns) if lost_points(column)]
+    *columns, classes = all_columns = columns_of(path)
+    lost = lost_columns(all_columns)
     if lost:
         raise ValueError(f"{path.name} has lost its decimal points, in column {', '.join(lost)}")
     parts = []

@@ -12,22 +12,10 @@ import torch
 from tqdm import tqdm
 
 from examples.tables import trials
-from examples.tables.reading import is_held_back, paths, read
+from examples.tables.reading import is_held_back, read, readable
 from examples.tables.report import HALVES
 
-__all__ = ["readable", "run_all", "write"]
-
-
-def readable(data: Path) -> dict[str, Path]:
-    """The tables that have kept their decimal points."""
-    found = {}
-    for name, path in paths(data).items():
-        try:
-            read(path)
-        except ValueError:
-            continue
-        found[name] = path
-    return found
+__all__ = ["run_all", "write"]
 
 
 def of_half(names: Iterable[str], half: str) -> list[str]:
