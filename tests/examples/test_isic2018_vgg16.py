@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from examples.isic2018 import encoders, vgg16
+from examples.isic2018 import data, encoders, vgg16
 from examples.isic2018.official import DataError
 from examples.isic2018.recipes import PRESETS
+from examples.isic2018.training import Run, build_encoder
 
 onnx = pytest.importorskip("onnx")
 WIDTHS = {1: 2, 2: 3, 3: 4, 4: 5, 5: 6}
@@ -118,6 +119,20 @@ def test_other_backbones_do_not_take_these_weights() -> None:
         DataError, match="vgg-group needs --backbone vgg16, got 'vgg19': give .*imagenet"
     ):
         encoders.load_backbone("vgg19", ("4",), "vgg-group")
+
+
+def test_a_kept_model_sees_images_as_in_its_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are in the kept file, so those that it was trained from are not needed."""
+    installed(monkeypatch, None)
+    dataset = data.digits(1)
+    dataset.inputs = torch.zeros(1, 1, 80, 112, 3, dtype=torch.uint8)
+    mean, std = [channel / 255 for channel in (123.68, 116.779, 103.939)], [1 / 255] * 3
+    for model in ("flat", "hierarchical"):
+        run = Run(model, "adam", "ce", "none", 0, PRESETS["small-vgg16"], "")
+        encoder = build_encoder(run, dataset, dataset.split[0], pretrained=False)
+        assert isinstance(encoder, encoders.Encoder)
+        assert encoder.mean.flatten().tolist() == pytest.approx(mean)
+        assert encoder.std.flatten().tolist() == pytest.approx(std)
 
 
 def keras_layer(
