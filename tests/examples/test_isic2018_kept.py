@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from test_isic2018_training import made_results
 
 from examples.isic2018 import data, decisions, kept
@@ -16,8 +19,9 @@ from examples.isic2018.__main__ import command, parse_arguments
 from examples.isic2018.claims import claims_table
 from examples.isic2018.official import DataError
 from examples.isic2018.report import format_table
-from examples.isic2018.results import Results
+from examples.isic2018.results import METRICS, ROW, Results
 from examples.isic2018.sources import LESION_NAMES
+from examples.isic2018.training import MODEL, RESULT
 
 ROOT = Path(__file__).parents[2]
 SEEDS = {"none": 0, "class_balanced": 1, "ohem": 2, "none_posthoc": 0}
@@ -67,10 +71,38 @@ def test_a_file_that_is_missing_is_named(results: Results, tmp_path: Path, name:
 
 
 @pytest.mark.slow
-def test_the_page_has_what_the_command_prints() -> None:
-    command = [sys.executable, "-m", "examples.isic2018", "tables"]
+@pytest.mark.parametrize(("name", "least"), [("fast-vgg16", 120), ("small-vgg16", 15)])
+def test_the_page_has_what_the_command_prints(name: str, least: int) -> None:
+    where = f"docs/results/{name}"
+    command = [sys.executable, "-m", "examples.isic2018", "tables", "--kept", where]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     rows = [line for line in printed.splitlines() if line.startswith("| ")]
-    assert len(rows) > 40
+    assert len(rows) > least
     page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8").splitlines()
     assert [row for row in rows if row not in page] == []
+
+
+def test_what_is_kept_is_that_of_the_runs_beside_it() -> None:
+    folder = ROOT / "docs" / "results" / "small-vgg16"
+    metrics = pd.read_csv(folder / kept.METRICS_FILE).set_index([*ROW, "split"])
+    paths = list(folder.glob(f"*/{RESULT}"))
+    assert len(paths) >= 5
+    with np.load(folder / kept.PREDICTED) as predicted:
+        for path in paths:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            row = [run[name] for name in [*ROW, "split"]]
+            of_run = run["metrics"]["validation"]
+            assert metrics.loc[tuple(row), [*METRICS]].to_dict() == pytest.approx(
+                {name: of_run[name] for name in METRICS}, rel=1e-5
+            )
+            with np.load(path.with_name("predictions.npz")) as file:
+                classes = file["validation_probabilities"].argmax(1)
+            np.testing.assert_array_equal(predicted["-".join(map(str, row))], classes)
+
+
+def test_kept_models_are_small_and_in_half_precision() -> None:
+    for path in (ROOT / "docs" / "results").glob(f"*/*/{MODEL}"):  # none in an sdist
+        assert path.stat().st_size < 30e6
+        state = torch.load(path, weights_only=True)
+        kinds = {v.dtype for part in state.values() for v in part.values()}
+        assert kinds <= {torch.float16, torch.int64}
