@@ -137,6 +137,11 @@ def of_kept(folder: Path) -> list[Part]:
             found: NDArray[np.floating] = file["validation_probabilities"]
             return found
 
+    if any(read("none", split) is None for split in (0, 1)):
+        raise DataError(
+            f"{folder} must hold runs of the flat model without weights, with Adam and "
+            f"cross-entropy, of splits 0 and 1: what is fitted for one is fitted on the other"
+        )
     with np.load(folder / LABELS) as labels:
         return parts_of(labels, read)
 

@@ -115,7 +115,8 @@ def sentence(found: dict[str, Any]) -> str:
     advice = (
         "It has fitted this class, so try post-hoc adjustment before weights in training."
         if recall > 50
-        else "It has not fitted this class, so weights in training help more than adjustment."
+        else "It has not fitted this class: weights in training, or a longer one, can do more than "
+        "adjustment."
     )
     return (
         f"Without weights the model recognises {recall:.0f} % of the {count} training images of "

@@ -18,7 +18,7 @@ from examples.isic2018.bootstrap import resample
 from examples.isic2018.decisions import LABELS
 from examples.isic2018.official import DataError
 from examples.isic2018.outputs import output
-from examples.isic2018.results import ROW, Results, mean_draws, paper_numbers
+from examples.isic2018.results import ROW, Results, fewer_splits, mean_draws, paper_numbers
 from examples.isic2018.training import Row
 
 METRICS_FILE, PREDICTED = "metrics.csv", "predicted.npz"
@@ -54,10 +54,19 @@ class Kept:
     def paper(self) -> pd.DataFrame:
         return paper_numbers()
 
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """A line per row and split."""
+        return pd.read_csv(self.folder / METRICS_FILE)
+
+    @property
+    def incomplete(self) -> str:
+        """As `Results.incomplete`."""
+        return fewer_splits(self.metrics[ROW].itertuples(index=False, name=None))
+
     def summary(self) -> pd.DataFrame:
         """A line per row, averaged over the splits."""
-        metrics = pd.read_csv(self.folder / METRICS_FILE)
-        return metrics.groupby(ROW, sort=False).mean().drop(columns="split")
+        return self.metrics.groupby(ROW, sort=False).mean().drop(columns="split")
 
     @cached_property
     def bootstrap(self) -> dict[Row, dict[str, NDArray[np.float64]]]:

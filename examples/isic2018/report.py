@@ -79,7 +79,8 @@ def format_table(summary: pd.DataFrame, model: str, optimizer: str, paper: pd.Da
 
 def kept_tables(kept: Kept) -> str:
     """Tables and claims of kept runs, which need no images."""
-    summary, text = kept.summary(), []
+    summary, splits = kept.summary(), split_count(kept.metrics["split"].nunique())
+    text = [f"{splits.capitalize()}; in brackets the paper's numbers. {kept.incomplete}".strip()]
     for model, optimizer in PAPER_TABLES:
         if (model, optimizer) in {row[:2] for row in summary.index}:
             text.append(table_title(model, optimizer, kept.paper))

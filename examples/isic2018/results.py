@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,19 @@ PAPER_TABLES = {("flat", "adam"): 2, ("hierarchical", "adam"): 3,
 def paper_numbers() -> pd.DataFrame:
     """Tables 2 to 5 of the paper, indexed by row."""
     return pd.read_csv(Path(__file__).with_name("paper_tables.csv")).set_index(ROW)
+
+
+def fewer_splits(rows: Iterable[Row]) -> str:
+    """A sentence about the rows that occur less often than others; empty if none does."""
+    splits = Counter(rows)
+    most = max(splits.values())
+    fewer = [f"{', '.join(row)} ({n})" for row, n in splits.items() if n < most]
+    if not fewer:
+        return ""
+    return (
+        f"These rows have fewer than {most} splits, and their numbers do not compare with "
+        f"those of the others: {'; '.join(fewer)}."
+    )
 
 
 @dataclass
@@ -67,16 +80,7 @@ class Results:
 
     @cached_property
     def incomplete(self) -> str:
-        """A sentence about the rows that have fewer splits than others; empty if none has."""
-        splits = Counter(run.row for run in self.main)
-        most = max(splits.values())
-        rows = [f"{', '.join(row)} ({n})" for row, n in splits.items() if n < most]
-        if not rows:
-            return ""
-        return (
-            f"These rows have fewer than {most} splits, and their numbers do not compare with "
-            f"those of the others: {'; '.join(rows)}."
-        )
+        return fewer_splits(run.row for run in self.main)
 
     def metrics(self, part: str = "validation") -> pd.DataFrame:
         """A line per run: its row, split, gamma and metrics; empty if there is no such part."""

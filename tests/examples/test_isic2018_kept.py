@@ -56,9 +56,31 @@ def test_tables_and_claims_are_those_of_the_runs(
     claims = claims_table(results)
     assert "class-balanced weights raise BAcc and lower Acc | 8 of 8 |" in claims
     assert claims in printed
+    assert printed.startswith("Mean of 2 splits; in brackets the paper's numbers.\n")
     for row, draws in results.bootstrap.items():
         for metric, values in draws.items():
             np.testing.assert_array_equal(values, again.bootstrap[row][metric])
+
+
+def test_a_row_with_fewer_splits_is_named(
+    results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.keep(results, tmp_path)
+    decisions.write_labels(results, tmp_path)
+    metrics = pd.read_csv(tmp_path / kept.METRICS_FILE)
+    lacks = (metrics["weighting"] == "ohem") & (metrics["split"] == 1)
+    assert lacks.any()
+    metrics[~lacks].to_csv(tmp_path / kept.METRICS_FILE, index=False)
+    command(parse_arguments(["tables", "--kept", str(tmp_path)]))
+    line = capsys.readouterr().out.splitlines()[0]
+    assert "These rows have fewer than 2 splits" in line
+    assert "flat, adam, ce, ohem (1)" in line
+
+
+@pytest.mark.parametrize("name", ["small-vgg16", "fast-vgg16"])
+def test_decisions_need_two_splits_without_weights(name: str) -> None:
+    with pytest.raises(DataError, match="must hold runs .* without weights, .* of splits 0 and 1"):
+        decisions.of_kept(ROOT / "docs" / "results" / name)
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "predicted.npz", "labels.npz"])
@@ -101,7 +123,9 @@ def test_what_is_kept_is_that_of_the_runs_beside_it() -> None:
 
 
 def test_kept_models_are_small_and_in_half_precision() -> None:
-    for path in (ROOT / "docs" / "results").glob(f"*/*/{MODEL}"):  # none in an sdist
+    paths = list((ROOT / "docs" / "results").glob(f"*/*/{MODEL}"))
+    assert len(paths) in (0, 6)  # none in an sdist
+    for path in paths:
         assert path.stat().st_size < 30e6
         state = torch.load(path, weights_only=True)
         kinds = {v.dtype for part in state.values() for v in part.values()}
