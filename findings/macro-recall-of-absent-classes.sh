@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Macro recall of a validation set that lacks a class: three libraries, three numbers.
+# Balanced accuracy, macro recall, and macro recall of Ignite: three numbers where a validation set lacks a class.
 #
 # One would guess: macro recall is balanced accuracy, and a class that has no sample does not count.
 # What happens: balanced accuracy of scikit-learn leaves the class out. Its macro recall, and macro recall and macro accuracy

@@ -3,7 +3,7 @@
 #
 # One would guess: the two are the same model in each library, as `pos_weight` of torch is the weight of the positives.
 # What happens: LightGBM starts with the mean of the target, in which sample weights count and `scale_pos_weight` does not, so
-# that a small model calls no sample positive with one and every sample with the other. XGBoost counts sample weights when
+# that one tree calls every sample positive with weights, and none with `scale_pos_weight`. XGBoost counts sample weights when
 # it makes the bins of the features, but not `scale_pos_weight`; with exact splits they are the same.
 # Versions: lightgbm 4.7.0, xgboost-cpu 3.2.0, catboost 1.2.10, scikit-learn 1.9.1, numpy 2.4.6, Python 3.11.
 # Output seen:

@@ -4,7 +4,7 @@
 # One would guess: a hundred thresholds give these numbers to two or three decimals. They are what the documentation offers
 # to use less memory.
 # What happens: the thresholds are evenly spaced from 0 to 1. Where one sample in a thousand is positive, nearly all
-# probabilities of a calibrated model lie below the first of them, and are one single point of the curve: the AUROC is near 0.5.
+# probabilities of a calibrated model lie between the first two of them, and are one single point of the curve.
 # Logits do not help, since a sigmoid is applied to them. Ranks from 0 to 1 help the AUROC alone.
 # Versions: torchmetrics 1.9.0, torch 2.13.0, scikit-learn 1.9.1, numpy 2.4.6, Python 3.11.
 # Output seen:

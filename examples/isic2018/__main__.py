@@ -185,6 +185,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     tables.add_argument("--kept", type=Path, default=KEPT, metavar="DIR",
                         help="metrics.csv, predicted.npz and labels.npz "
                              "(docs/results/fast-vgg16)")  # fmt: skip
+    tables.add_argument("--models", nargs="+", choices=MODELS, default=MODELS,
+                        help="whose tables and claims (both)")  # fmt: skip
     why = parser_of["importance"].add_argument_group("importance")
     why.add_argument("--weighting", choices=WEIGHTINGS, default="ohem", metavar="W",
                      help=f"of {', '.join(WEIGHTINGS)} (ohem)")  # fmt: skip
@@ -276,7 +278,7 @@ def command(args: argparse.Namespace) -> None:
         print("\n\n".join(decisions.section(decisions.of_kept(args.kept))))
         return
     if args.command == "tables":
-        print(kept_tables(Kept(args.kept)))
+        print(kept_tables(Kept(args.kept, args.models)))
         return
     source = source_of(args)
     folder = args.output / source.name

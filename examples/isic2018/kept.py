@@ -6,6 +6,7 @@ validation part, and labels.npz what they are: small enough for a repository, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from examples.isic2018.bootstrap import resample
 from examples.isic2018.decisions import LABELS
 from examples.isic2018.official import DataError
 from examples.isic2018.outputs import output
+from examples.isic2018.recipes import MODELS
 from examples.isic2018.results import ROW, Results, fewer_splits, mean_draws, paper_numbers
 from examples.isic2018.training import Row
 
@@ -44,6 +46,8 @@ class Kept:
     """As `Results`, of what was kept in a folder."""
 
     folder: Path
+    models: Sequence[str] = (*MODELS,)
+    """Those whose rows count."""
 
     def __post_init__(self) -> None:
         for name in (METRICS_FILE, PREDICTED, LABELS):
@@ -57,7 +61,11 @@ class Kept:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """A line per row and split."""
-        return pd.read_csv(self.folder / METRICS_FILE)
+        found = pd.read_csv(self.folder / METRICS_FILE)
+        found = found[found["model"].isin(self.models)]
+        if found.empty:
+            raise DataError(f"{self.folder} has no row of --models {' '.join(self.models)}")
+        return found
 
     @property
     def incomplete(self) -> str:
@@ -75,8 +83,9 @@ class Kept:
         with np.load(self.folder / PREDICTED) as file:
             for name in file.files:
                 model, optimizer, loss, weighting, split = name.split("-")
-                row = model, optimizer, loss, weighting
-                by_split.setdefault(int(split), {})[row] = file[name].astype(np.int64)
+                if model in self.models:
+                    row = model, optimizer, loss, weighting
+                    by_split.setdefault(int(split), {})[row] = file[name].astype(np.int64)
         parts = []
         with np.load(self.folder / LABELS) as labels:
             for split, predicted in by_split.items():

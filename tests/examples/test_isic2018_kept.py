@@ -77,6 +77,29 @@ def test_a_row_with_fewer_splits_is_named(
     assert "flat, adam, ce, ohem (1)" in line
 
 
+def test_tables_and_claims_of_one_model(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ROOT / "docs" / "results" / "small-vgg16"
+    both, flat = kept.Kept(folder), kept.Kept(folder, ["flat"])
+    assert {row[0] for row in both.bootstrap} == {"flat", "hierarchical"}
+    assert {row for row in both.bootstrap if row[0] == "flat"} == set(flat.bootstrap)
+    for row, draws in flat.bootstrap.items():
+        np.testing.assert_array_equal(draws["bacc"], both.bootstrap[row]["bacc"])
+    command(parse_arguments(["tables", "--kept", str(folder), "--models", "flat"]))
+    printed = capsys.readouterr().out
+    assert "Table 2" in printed
+    assert "Table 3" not in printed
+    assert "class-balanced weights raise BAcc and lower Acc | 8 of 8 | 1 of 1 |" in printed
+
+
+def test_a_model_of_which_nothing_is_kept_is_named(results: Results, tmp_path: Path) -> None:
+    kept.keep(results, tmp_path)
+    decisions.write_labels(results, tmp_path)
+    metrics = pd.read_csv(tmp_path / kept.METRICS_FILE)
+    metrics[metrics["model"] == "flat"].to_csv(tmp_path / kept.METRICS_FILE, index=False)
+    with pytest.raises(DataError, match="has no row of --models hierarchical"):
+        command(parse_arguments(["tables", "--kept", str(tmp_path), "--models", "hierarchical"]))
+
+
 @pytest.mark.parametrize("name", ["small-vgg16", "fast-vgg16"])
 def test_decisions_need_two_splits_without_weights(name: str) -> None:
     with pytest.raises(DataError, match="must hold runs .* without weights, .* of splits 0 and 1"):
