@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -729,3 +730,17 @@ def test_an_endless_stream_is_one_epoch(tmp_path: Path) -> None:
     assert recorded.seen == pytest.approx([schedule(step // 2 / 8) for step in range(8)])
     assert history.epochs == 1
     assert history.times.equal(torch.full_like(history.times, 4))
+
+
+def test_label_smoothing_of_the_trainer_is_told(tmp_path: Path) -> None:
+    """It has no effect beside a loss function, and the Trainer does not say so."""
+    criterion = sw.CrossEntropyLoss()
+    says = "label_smoothing_factor=0.1 has no effect .* pass label_smoothing= to it"
+    with pytest.warns(UserWarning, match=says):
+        smoothed = train(tmp_path, criterion, max_steps=1, label_smoothing_factor=0.1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*label_smoothing")
+        plain = train(tmp_path, criterion, max_steps=1)
+        own = train(tmp_path, sw.CrossEntropyLoss(label_smoothing=0.1), max_steps=1)
+    torch.testing.assert_close(parameters(smoothed), parameters(plain), rtol=0, atol=0)
+    assert (parameters(own) - parameters(plain)).norm() > 0

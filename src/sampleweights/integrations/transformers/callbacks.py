@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,22 @@ class EpochCallback(TrainerCallback):
 
     Args:
         criterion: an object with a ``set_epoch`` method.
+
+    Warns:
+        UserWarning: at the start of the training, ``label_smoothing_factor`` beside a criterion of
+            this library: the Trainer leaves it out where it has a loss function, and says nothing.
     """
 
     def __init__(self, criterion: Any) -> None:
         self.criterion = criterion
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.label_smoothing_factor and isinstance(self.criterion, Criterion):
+            warnings.warn(
+                f"label_smoothing_factor={args.label_smoothing_factor} has no effect where the "
+                f"criterion computes the loss: pass label_smoothing= to it",
+                stacklevel=2,
+            )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.criterion.set_epoch(state.epoch or 0)
