@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,7 @@ def of_kept(folder: Path) -> list[Part]:
     if not (folder / LABELS).exists():
         raise DataError(f"{folder} must hold {LABELS}, which `report` writes beside its page")
 
+    @cache  # each split is asked for twice, as the own one and as the other
     def read(weighting: str, split: int) -> NDArray[np.floating] | None:
         paths = sorted(folder.glob(f"flat-adam-ce-{weighting}-split{split}-*/predictions.npz"))
         if not paths:
@@ -153,6 +154,7 @@ def of_results(results: Results) -> list[Part]:
     if not results.dataset.is_the_papers or not {("none", 0), ("none", 1)} <= set(runs):
         return []
 
+    @cache  # each split is asked for twice, as the own one and as the other
     def read(weighting: str, split: int) -> NDArray[np.floating] | None:
         run = runs.get((weighting, split))
         return None if run is None else results.probabilities(run)
